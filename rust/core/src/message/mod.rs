@@ -1,0 +1,1 @@
+//! What a content says, as far as the engine needs to know.
