@@ -1,1 +1,42 @@
-//! placeholder
+//! `penstock._core`: converts, calls, converts back. No decision is taken here.
+//!
+//! Values cross as tuples, `bytes`, `str` and `int`; the shapes are in `python/penstock/_core.pyi`.
+//! Whatever may block or touch many bytes runs without the interpreter's lock.
+
+#![forbid(unsafe_code)]
+
+mod actions;
+mod engine;
+mod errors;
+mod events;
+mod memory;
+mod records;
+
+use pyo3::prelude::*;
+
+/// The Rust half of Penstock.
+#[pymodule]
+mod _core {
+    use std::str::FromStr;
+
+    use penstock_core::queue_id::QueueId;
+    use pyo3::exceptions::PyValueError;
+    use pyo3::prelude::*;
+
+    #[pymodule_export]
+    use crate::engine::{Engine, content_flags};
+    #[pymodule_export]
+    use crate::memory::MemoryPeer;
+
+    /// Prints a queue id as operators see it.
+    #[pyfunction]
+    fn format_queue_id(queue_id: u64) -> String {
+        QueueId(queue_id).to_string()
+    }
+
+    /// Reads a queue id as operators write it.
+    #[pyfunction]
+    fn parse_queue_id(text: &str) -> PyResult<u64> {
+        QueueId::from_str(text).map(|id| id.0).map_err(|error| PyValueError::new_err(error.to_string()))
+    }
+}

@@ -1,0 +1,198 @@
+"""The Rust half of Penstock: bytes, sockets, durability. No decision is taken in it.
+
+Everything here is called from one thread. Nothing calls back: what happens below is fetched with
+`Engine.poll`, what is decided above is handed down with `Engine.apply`.
+
+Numbers: queue ids are 64-bit; a hop is a small number valid in this process; times are Unix
+milliseconds; sizes are octets.
+"""
+
+from typing import Any, Literal, TypeAlias, final
+
+__all__ = ["Engine", "MemoryPeer", "content_flags", "format_queue_id", "parse_queue_id"]
+
+Event: TypeAlias = tuple[Any, ...]
+Action: TypeAlias = tuple[Any, ...]
+Fact: TypeAlias = tuple[Any, ...]
+
+def format_queue_id(queue_id: int) -> str:
+    """Return the 13 base-32 characters by which operators know a message."""
+
+def parse_queue_id(text: str) -> int:
+    """Return the number behind a queue id; case, i/l for 1 and o for 0 are forgiven.
+
+    Raises:
+        ValueError: The text is no queue id.
+    """
+
+def content_flags(content: bytes) -> int:
+    """Return the flags of content in plain form (not dot-stuffed).
+
+    Bits: 1 bare CR, 2 bare LF, 4 NUL, 8 lines that begin with a dot, 16 octets above 127,
+    32 lines of more than 998 octets, 64 does not end with CRLF.
+    """
+
+@final
+class Engine:
+    """Spool, sockets, Maildirs and journal.
+
+    Raises on construction: `SpoolLocked`, `SpoolFormat`, `SpoolFailed`, `SpoolDamaged` of
+    `penstock.errors`, or `OSError`. **Blocking**: recovers the spool; the interpreter's lock is released.
+    """
+
+    def __new__(
+        cls,
+        *,
+        spool: str,
+        io_threads: int = 1,
+        inline: bool = False,
+        options: dict[str, int] = ...,
+        journal: str | None = None,
+    ) -> Engine:
+        """Open the spool in directory `spool`.
+
+        Args:
+            spool: Directory of the spool; made (0700) if it does not exist.
+            io_threads: Reactor threads, 1 or more.
+            inline: No threads at all: everything happens in `step`. For tests.
+            options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
+                `draft_budget_bytes`, `free_min_bytes`, `node`.
+            journal: File for one JSON line per message event.
+        """
+
+    @property
+    def recovery(self) -> dict[str, Any]:
+        """What was found at open: `messages`, `records`, `took_ms`, `in_doubt`, `damaged`."""
+
+    def fileno(self) -> int:
+        """Return the eventfd that is readable while `poll` has something."""
+
+    def poll(self, limit: int) -> list[Event]:
+        """Return up to `limit` events; never blocks."""
+
+    def apply(self, actions: list[Action]) -> None:
+        """Carry out actions, in order; never blocks on a disk or a peer.
+
+        Raises:
+            ValueError: No action has this name.
+        """
+
+    def listen(self, listener: int, host: str, port: int) -> tuple[str, int]:
+        """Listen on an IP address; return what was bound. Never shares a port.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+
+    def stop_listening(self, listener: int) -> None:
+        """Stop accepting; connections that exist go on."""
+
+    def server_limits(self, limits: dict[str, int]) -> int:
+        """Register limits for incoming connections; return their number.
+
+        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`.
+
+        Raises:
+            ValueError: A key is unknown.
+        """
+
+    def client_limits(self, limits: dict[str, int]) -> int:
+        """Register limits for outgoing connections; return their number.
+
+        Keys: `connect_ms`, `banner_ms`, `block_ms`, `dot_ms`.
+
+        Raises:
+            ValueError: A key is unknown.
+        """
+
+    def dial(self, ip: str, port: int, source: str | None, limits: int) -> int:
+        """Ask for a connection; return its token. `connected` or `dial_failed` follows."""
+
+    def hop(self, connector: str, kind: str, destination: str) -> int:
+        """Return the number of a next hop, the same one for the same three values."""
+
+    def draft(self, size_hint: int) -> tuple[int, int]:
+        """Open a draft; return its number and its message's queue id.
+
+        Raises:
+            DraftRefused: There is no room now.
+        """
+
+    def write_draft(self, draft: int, chunk: bytes) -> bool:
+        """Add content; return False when the budget is full and the same chunk must be offered again."""
+
+    def drop_draft(self, draft: int) -> None:
+        """Forget a draft; one that is gone already is no error."""
+
+    def commit(
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: Literal["wire", "plain"],
+        cause: list[Fact],
+    ) -> int:
+        """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
+
+        **Durability**: none on return. After `committed` the message and every fact in `cause` survive
+        power loss, as one: both or neither.
+        """
+
+    def append(self, facts: list[Fact]) -> int:
+        """Append facts to the log, in order; return the last one's log sequence number.
+
+        **Durability**: written at once, so they survive the process; synced within some 10 ms.
+        """
+
+    def request(self, kind: str, *arguments: Any) -> int:
+        """Ask the index; return the number of the `answer` event.
+
+        Kinds: `hops`; `refill` hop limit now_ms; `expired` now_ms limit; `messages` after limit hop;
+        `message` queue_id; `header` queue_id limit; `sync`; `checkpoint`.
+
+        Raises:
+            ValueError: No question has this name.
+        """
+
+    def metrics(self) -> list[tuple[str, tuple[str, ...], float]]:
+        """Return every counter as (name without prefix, label values, value)."""
+
+    def log(self, line: str) -> None:
+        """Add a line, with its line feed, to the journal."""
+
+    def close(self) -> None:
+        """End connections, sync, checkpoint, release the lock.
+
+        **Durability**: on return all facts survive power loss. **Blocking**: on the disk.
+        """
+
+    def step(self, now_ms: int) -> None:
+        """Inline mode: run until nothing moves."""
+
+    def next_deadline_ms(self) -> int | None:
+        """Inline mode: return when the next deadline is."""
+
+    def memory_connect(self, listener: int, peer_ip: str) -> MemoryPeer:
+        """Inline mode: connect a peer in memory to a listener number."""
+
+    def memory_accept(self) -> MemoryPeer | None:
+        """Inline mode: return the far end of the next dialled connection."""
+
+@final
+class MemoryPeer:
+    """The far end of a connection in memory."""
+
+    def send(self, data: bytes) -> None:
+        """Send octets to the engine."""
+
+    def recv(self) -> bytes:
+        """Return all octets that the engine has sent since the last call."""
+
+    def shutdown_write(self) -> None:
+        """End our sending side, as a FIN does."""
+
+    def reset(self) -> None:
+        """Break the connection, as a RST does."""
+
+    def is_closed(self) -> bool:
+        """Return whether the engine has closed the connection."""
