@@ -36,9 +36,7 @@ impl WakeHandle {
 
 impl fmt::Debug for WakeHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WakeHandle")
-            .field("token", &self.token)
-            .finish_non_exhaustive()
+        f.debug_struct("WakeHandle").field("token", &self.token).finish_non_exhaustive()
     }
 }
 
@@ -165,10 +163,7 @@ impl BitOrAssign for ContentFlags {
 
 impl fmt::Debug for ContentFlags {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let names = Self::NAMES
-            .iter()
-            .filter(|(flag, _)| self.contains(*flag))
-            .map(|(_, name)| name);
+        let names = Self::NAMES.iter().filter(|(flag, _)| self.contains(*flag)).map(|(_, name)| name);
         f.debug_set().entries(names).finish()
     }
 }
@@ -179,23 +174,15 @@ mod tests {
 
     #[test]
     fn flags_are_named_once_each() {
-        let all = ContentFlags::NAMES
-            .iter()
-            .fold(ContentFlags::default(), |set, (flag, _)| set | *flag);
+        let all = ContentFlags::NAMES.iter().fold(ContentFlags::default(), |set, (flag, _)| set | *flag);
         assert_eq!(all, ContentFlags(0x7f));
-        assert_eq!(
-            format!("{:?}", ContentFlags::NUL | ContentFlags::BARE_CR),
-            r#"{"bare_cr", "nul"}"#
-        );
+        assert_eq!(format!("{:?}", ContentFlags::NUL | ContentFlags::BARE_CR), r#"{"bare_cr", "nul"}"#);
     }
 
     #[test]
     fn contains_asks_for_all_and_intersects_for_any() {
         let set = ContentFlags::NUL | ContentFlags::DOT_LINES;
-        assert!(
-            set.contains(ContentFlags::NUL)
-                && !set.contains(ContentFlags::NUL | ContentFlags::BARE_CR)
-        );
+        assert!(set.contains(ContentFlags::NUL) && !set.contains(ContentFlags::NUL | ContentFlags::BARE_CR));
         assert!(
             set.intersects(ContentFlags::NUL | ContentFlags::BARE_CR)
                 && !set.intersects(ContentFlags::BARE_CR)

@@ -81,10 +81,7 @@ impl FromStr for QueueId {
                 b'o' => b'0',
                 other => other,
             };
-            let digit = ALPHABET
-                .iter()
-                .position(|&c| c == canonical)
-                .ok_or(NotAQueueId)?;
+            let digit = ALPHABET.iter().position(|&c| c == canonical).ok_or(NotAQueueId)?;
             if value >> (64 - 5) != 0 {
                 return Err(NotAQueueId);
             }
@@ -103,10 +100,7 @@ mod tests {
     #[test]
     fn the_parts_come_back() {
         let id = QueueId::compose(EPOCH_MS + 123_456_789, 0x3ff, 0xfff);
-        assert_eq!(
-            (id.unix_ms(), id.node(), id.counter()),
-            (EPOCH_MS + 123_456_789, 0x3ff, 0xfff)
-        );
+        assert_eq!((id.unix_ms(), id.node(), id.counter()), (EPOCH_MS + 123_456_789, 0x3ff, 0xfff));
         assert_eq!(QueueId::compose(0, 0, 0), QueueId(0));
     }
 
@@ -125,15 +119,9 @@ mod tests {
 
     #[test]
     fn other_text_is_refused() {
-        for text in [
-            "",
-            "0",
-            "00000000000000",
-            "000000000000u",
-            "gzzzzzzzzzzzz",
-            "000000000000-",
-            "é00000000000",
-        ] {
+        for text in
+            ["", "0", "00000000000000", "000000000000u", "gzzzzzzzzzzzz", "000000000000-", "é00000000000"]
+        {
             assert_eq!(text.parse::<QueueId>(), Err(NotAQueueId), "{text}");
         }
     }

@@ -1,0 +1,204 @@
+//! The header section, read in passing (RFC 5322 2.1, 2.2, 3.6.7).
+//!
+//! The scanner is shown the content as it comes and keeps the few fields that logs and loop detection need. It judges
+//! nothing: a header section that is damaged, endless or missing gives the facts that could be found. Lines end with
+//! CRLF only, as everywhere. Whether dots are still stuffed makes no difference, since no field begins with one.
+
+use memchr::memchr;
+
+use crate::smtp::reply::printable;
+
+/// How much of a field's body is kept, in octets, folding included but for its CRLFs.
+const BODY_MAX: usize = 998;
+/// Where the colon after a field's name must stand at the latest; the names that matter are much shorter.
+const NAME_MAX: usize = 64;
+/// How much of a line is looked at.
+const LINE_HEAD_MAX: usize = NAME_MAX + 1 + BODY_MAX;
+
+/// What the header section says.
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
+pub struct HeaderFacts {
+    /// How many Received fields there are: the number of servers passed so far.
+    pub received: u32,
+    /// The first Message-ID, unfolded, at most 998 octets; empty if there is none.
+    pub message_id: String,
+    /// The first Subject, unfolded, at most 998 octets, encoded words left as they are; empty if there is none.
+    pub subject: String,
+    /// The first From, unfolded, at most 998 octets; empty if there is none.
+    pub from: String,
+    /// Octets of the header section, as far as it was seen, without the empty line that ends it.
+    pub size: u32,
+    /// Whether that empty line was seen.
+    pub complete: bool,
+}
+
+/// A field whose body is kept.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Kept {
+    MessageId,
+    Subject,
+    From,
+}
+
+/// Collects [`HeaderFacts`] from content that comes in pieces.
+#[derive(Clone, Debug)]
+pub struct HeaderScanner {
+    /// How many more octets may be looked at.
+    budget: usize,
+    size: usize,
+    complete: bool,
+    received: u32,
+    message_id: Option<Vec<u8>>,
+    subject: Option<Vec<u8>>,
+    from: Option<Vec<u8>>,
+    /// The field that a folded line would continue.
+    current: Option<Kept>,
+    /// The head of a line whose end has not come.
+    partial: Vec<u8>,
+    /// Octets of that line, also those that were not kept.
+    partial_octets: usize,
+    /// Whether the last of them is a CR.
+    partial_ends_with_cr: bool,
+}
+
+impl HeaderScanner {
+    /// Make a scanner that looks at the first `max_bytes` octets at most.
+    pub const fn new(max_bytes: usize) -> Self {
+        Self {
+            budget: max_bytes,
+            size: 0,
+            complete: false,
+            received: 0,
+            message_id: None,
+            subject: None,
+            from: None,
+            current: None,
+            partial: Vec::new(),
+            partial_octets: 0,
+            partial_ends_with_cr: false,
+        }
+    }
+
+    /// Look at the next octets of the content; return whether more are wanted.
+    pub fn push(&mut self, input: &[u8]) -> bool {
+        let mut rest = input.get(..self.budget).unwrap_or(input);
+        self.budget -= rest.len();
+        while !self.complete && !rest.is_empty() {
+            rest = self.take_line(rest);
+        }
+        !self.complete && self.budget > 0
+    }
+
+    /// Return what was found. A line without its end counts as far as it came.
+    pub fn finish(mut self) -> HeaderFacts {
+        if self.partial_octets > 0 {
+            let partial = std::mem::take(&mut self.partial);
+            self.size += self.partial_octets;
+            self.read_line(&partial);
+        }
+        let text = |body: Option<Vec<u8>>| printable(body.as_deref().unwrap_or_default().trim_ascii());
+        HeaderFacts {
+            received: self.received,
+            message_id: text(self.message_id),
+            subject: text(self.subject),
+            from: text(self.from),
+            size: u32::try_from(self.size).unwrap_or(u32::MAX),
+            complete: self.complete,
+        }
+    }
+
+    /// Take a line, or the part of one that is there, and return what is behind it.
+    fn take_line<'a>(&mut self, input: &'a [u8]) -> &'a [u8] {
+        let mut searched = 0;
+        while let Some(at) = input.get(searched..).and_then(|rest| memchr(b'\n', rest)) {
+            let lf = searched + at;
+            searched = lf + 1;
+            let (through_lf, behind) = input.split_at(searched);
+            let follows_cr = match lf.checked_sub(1) {
+                Some(before) => input.get(before) == Some(&b'\r'),
+                None => self.partial_ends_with_cr,
+            };
+            if follows_cr {
+                self.end_line(through_lf);
+                return behind;
+            }
+        }
+        self.keep_partial(input);
+        &[]
+    }
+
+    /// Read a line whose last octets, CRLF included, are `end`.
+    fn end_line(&mut self, end: &[u8]) {
+        let octets = self.partial_octets + end.len();
+        if octets == b"\r\n".len() {
+            self.complete = true;
+        } else if self.partial_octets == 0 {
+            self.size += octets;
+            self.read_line(end.get(..octets - 2).unwrap_or_default());
+        } else {
+            self.size += octets;
+            self.keep_partial(end);
+            let mut line = std::mem::take(&mut self.partial);
+            line.truncate(octets - 2);
+            self.read_line(&line);
+        }
+        self.partial_octets = 0;
+        self.partial_ends_with_cr = false;
+    }
+
+    fn keep_partial(&mut self, input: &[u8]) {
+        let room = LINE_HEAD_MAX.saturating_sub(self.partial.len());
+        self.partial.extend_from_slice(input.get(..room).unwrap_or(input));
+        self.partial_octets += input.len();
+        self.partial_ends_with_cr = input.last() == Some(&b'\r');
+    }
+
+    /// Read a line without its CRLF.
+    fn read_line(&mut self, line: &[u8]) {
+        let line = line.get(..LINE_HEAD_MAX).unwrap_or(line);
+        if let [b' ' | b'\t', ..] = line {
+            if let Some(kept) = self.current {
+                append_bounded(self.body(kept).get_or_insert_default(), line);
+            }
+            return;
+        }
+        self.current = None;
+        // Most fields are none of ours, which the first letter tells.
+        if !matches!(line, [b'R' | b'r' | b'M' | b'm' | b'S' | b's' | b'F' | b'f', ..]) {
+            return;
+        }
+        let Some(colon) = memchr(b':', line.get(..=NAME_MAX).unwrap_or(line)) else { return };
+        let (name, body) = line.split_at(colon);
+        let name = name.trim_ascii_end();
+        let kept = if name.eq_ignore_ascii_case(b"Received") {
+            self.received = self.received.saturating_add(1);
+            return;
+        } else if name.eq_ignore_ascii_case(b"Message-ID") {
+            Kept::MessageId
+        } else if name.eq_ignore_ascii_case(b"Subject") {
+            Kept::Subject
+        } else if name.eq_ignore_ascii_case(b"From") {
+            Kept::From
+        } else {
+            return;
+        };
+        let slot = self.body(kept);
+        if slot.is_none() {
+            append_bounded(slot.insert(Vec::new()), body.get(1..).unwrap_or_default());
+            self.current = Some(kept);
+        }
+    }
+
+    fn body(&mut self, kept: Kept) -> &mut Option<Vec<u8>> {
+        match kept {
+            Kept::MessageId => &mut self.message_id,
+            Kept::Subject => &mut self.subject,
+            Kept::From => &mut self.from,
+        }
+    }
+}
+
+fn append_bounded(body: &mut Vec<u8>, more: &[u8]) {
+    let room = BODY_MAX - body.len();
+    body.extend_from_slice(more.get(..room).unwrap_or(more));
+}

@@ -1,0 +1,499 @@
+//! The grammar of commands (RFC 5321 4.1.1), strict.
+//!
+//! What this module decides is whether a line is a command and what it says. Whether it is in order, offered, or
+//! allowed is decided elsewhere. A line holds printable US-ASCII and spaces only; there is no space after the colon of
+//! `MAIL FROM:` and `RCPT TO:`; a parameter comes once. White space at the end of a line is forgiven (RFC 5321 4.1.1).
+
+use super::cursor::Cursor;
+use super::limits::{DOMAIN_MAX, PARAMETERS_MAX};
+use super::path::{Path, forward_path, reverse_path};
+
+/// How much of an unknown verb is kept, in octets.
+const UNKNOWN_VERB_MAX: usize = 32;
+
+/// A command that a client has sent.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub enum Command {
+    /// EHLO, with what the client calls itself.
+    Ehlo {
+        /// A name or address literal as given; see [`parse_command`] for what may be in it.
+        domain: String,
+    },
+    /// HELO, with what the client calls itself.
+    Helo {
+        /// A name or address literal as given; see [`parse_command`] for what may be in it.
+        domain: String,
+    },
+    /// MAIL FROM.
+    Mail {
+        /// The reverse-path.
+        path: Path,
+        /// In the order given, no key twice.
+        params: Vec<Param>,
+    },
+    /// RCPT TO.
+    Rcpt {
+        /// The forward-path.
+        path: Path,
+        /// In the order given, no key twice.
+        params: Vec<Param>,
+    },
+    /// DATA.
+    Data,
+    /// RSET.
+    Rset,
+    /// NOOP; its argument means nothing.
+    Noop,
+    /// VRFY.
+    Vrfy {
+        /// Whom it asks about; not empty.
+        arg: String,
+    },
+    /// EXPN.
+    Expn {
+        /// The list it asks about; not empty.
+        arg: String,
+    },
+    /// HELP.
+    Help {
+        /// The topic, or empty.
+        arg: String,
+    },
+    /// QUIT.
+    Quit,
+    /// STARTTLS (RFC 3207).
+    StartTls,
+    /// AUTH (RFC 4954).
+    Auth,
+    /// BDAT (RFC 3030).
+    Bdat,
+    /// XCLIENT (Postfix).
+    Xclient,
+    /// A line that begins with something else.
+    Unknown {
+        /// Its first word in upper case, cut at 32 octets.
+        verb: String,
+    },
+}
+
+/// A parameter of MAIL or RCPT.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct Param {
+    /// The esmtp-keyword in upper case.
+    pub key: String,
+    /// The esmtp-value as given, if there was one.
+    pub value: Option<String>,
+}
+
+/// The first word of a command.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+#[allow(missing_docs, reason = "each is what it is called")]
+pub enum Verb {
+    Ehlo,
+    Helo,
+    Mail,
+    Rcpt,
+    Data,
+    Rset,
+    Noop,
+    Vrfy,
+    Expn,
+    Help,
+    Quit,
+    StartTls,
+    Auth,
+    Bdat,
+    Xclient,
+}
+
+impl Verb {
+    const ALL: [Self; 15] = [
+        Self::Ehlo,
+        Self::Helo,
+        Self::Mail,
+        Self::Rcpt,
+        Self::Data,
+        Self::Rset,
+        Self::Noop,
+        Self::Vrfy,
+        Self::Expn,
+        Self::Help,
+        Self::Quit,
+        Self::StartTls,
+        Self::Auth,
+        Self::Bdat,
+        Self::Xclient,
+    ];
+
+    /// Return the verb as it stands on the wire, in upper case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ehlo => "EHLO",
+            Self::Helo => "HELO",
+            Self::Mail => "MAIL",
+            Self::Rcpt => "RCPT",
+            Self::Data => "DATA",
+            Self::Rset => "RSET",
+            Self::Noop => "NOOP",
+            Self::Vrfy => "VRFY",
+            Self::Expn => "EXPN",
+            Self::Help => "HELP",
+            Self::Quit => "QUIT",
+            Self::StartTls => "STARTTLS",
+            Self::Auth => "AUTH",
+            Self::Bdat => "BDAT",
+            Self::Xclient => "XCLIENT",
+        }
+    }
+
+    /// Return the verb that a line begins with, whatever the rest of the line is like.
+    pub fn of_line(line: &[u8]) -> Option<Self> {
+        let word = line.split(|&octet| octet == b' ').next()?;
+        Self::ALL.into_iter().find(|verb| word.eq_ignore_ascii_case(verb.as_str().as_bytes()))
+    }
+}
+
+/// What is wrong with a line.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug)]
+pub enum MalformedKind {
+    /// Not a command at all, or not the form of this one; also a control character.
+    Syntax,
+    /// An argument is missing, or one too many, or not of its kind.
+    Argument,
+    /// The path of MAIL or RCPT is not one.
+    Path,
+    /// The path, its local-part, domain or a label is longer than its limit.
+    PathTooLong,
+    /// A parameter is not of the form KEY or KEY=value, comes twice, or is one too many.
+    Parameter,
+    /// The line is longer than its limit; it was read to its end and dropped.
+    LineTooLong,
+    /// A CR that no LF follows.
+    BareCr,
+    /// An LF that no CR precedes.
+    BareLf,
+    /// An octet of value zero.
+    Nul,
+    /// An octet above 127.
+    NotAscii,
+}
+
+impl MalformedKind {
+    /// Return the name in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Syntax => "syntax",
+            Self::Argument => "argument",
+            Self::Path => "path",
+            Self::PathTooLong => "path_too_long",
+            Self::Parameter => "parameter",
+            Self::LineTooLong => "line_too_long",
+            Self::BareCr => "bare_cr",
+            Self::BareLf => "bare_lf",
+            Self::Nul => "nul",
+            Self::NotAscii => "not_ascii",
+        }
+    }
+
+    /// Tell what is wrong with an octet inside a line, where the CRLF is not part of the line.
+    pub(super) const fn of_octet(octet: u8) -> Option<Self> {
+        match octet {
+            0 => Some(Self::Nul),
+            b'\r' => Some(Self::BareCr),
+            b'\n' => Some(Self::BareLf),
+            0x80.. => Some(Self::NotAscii),
+            b' '..=b'~' => None,
+            _ => Some(Self::Syntax),
+        }
+    }
+}
+
+/// A line that is not a command: a peer's mistake, to be answered, not an error of ours.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub struct Malformed {
+    /// What is wrong.
+    pub kind: MalformedKind,
+    /// Where in the line reading stopped, in octets.
+    pub offset: u32,
+    /// What the line began with, if that is known.
+    pub verb: Option<Verb>,
+}
+
+/// Read a line, without its CRLF, as a command.
+///
+/// The argument of EHLO and HELO is one word of at most 255 octets without any of `()<>"\,;`.
+/// RFC 5321 4.1.1.1 deviation: it need not be a domain or address literal, because devices are called what they are
+/// called; what is refused would be misread in a Received field.
+///
+/// # Errors
+/// The line is no well-formed command; a well-formed one with another verb is [`Command::Unknown`].
+pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
+    let mut line = line;
+    while let [head @ .., b' ' | b'\t'] = line {
+        line = head;
+    }
+    let verb = Verb::of_line(line);
+    let fault = |kind, offset: usize| Malformed { kind, offset: offset as u32, verb };
+    for (offset, &octet) in line.iter().enumerate() {
+        if let Some(kind) = MalformedKind::of_octet(octet) {
+            return Err(fault(kind, offset));
+        }
+    }
+    let text = str::from_utf8(line).map_err(|error| fault(MalformedKind::NotAscii, error.valid_up_to()))?;
+    let mut cursor = Cursor::new(text);
+    let word = cursor.eat_while(|octet| octet != b' ');
+    if word.is_empty() {
+        return Err(fault(MalformedKind::Syntax, 0));
+    }
+    let Some(verb) = verb else {
+        let verb = word.chars().take(UNKNOWN_VERB_MAX).collect::<String>().to_ascii_uppercase();
+        return Ok(Command::Unknown { verb });
+    };
+    arguments(verb, &mut cursor).map_err(|kind| fault(kind, cursor.at()))
+}
+
+/// Read what follows the verb.
+fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
+    let has_argument = cursor.eat(b' ');
+    Ok(match verb {
+        Verb::Ehlo => Command::Ehlo { domain: client_name(cursor)? },
+        Verb::Helo => Command::Helo { domain: client_name(cursor)? },
+        Verb::Mail => {
+            keyword(cursor, "FROM:")?;
+            Command::Mail { path: reverse_path(cursor)?, params: params(cursor)? }
+        }
+        Verb::Rcpt => {
+            keyword(cursor, "TO:")?;
+            Command::Rcpt { path: forward_path(cursor)?, params: params(cursor)? }
+        }
+        Verb::Vrfy | Verb::Expn if cursor.is_at_end() => return Err(MalformedKind::Argument),
+        Verb::Vrfy => Command::Vrfy { arg: cursor.rest().to_owned() },
+        Verb::Expn => Command::Expn { arg: cursor.rest().to_owned() },
+        Verb::Help => Command::Help { arg: cursor.rest().to_owned() },
+        Verb::Noop => Command::Noop,
+        Verb::Auth => Command::Auth,
+        Verb::Bdat => Command::Bdat,
+        Verb::Xclient => Command::Xclient,
+        Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls if has_argument => {
+            return Err(MalformedKind::Argument);
+        }
+        Verb::Data => Command::Data,
+        Verb::Rset => Command::Rset,
+        Verb::Quit => Command::Quit,
+        Verb::StartTls => Command::StartTls,
+    })
+}
+
+fn client_name(cursor: &mut Cursor<'_>) -> Result<String, MalformedKind> {
+    let name = cursor.eat_while(|octet| octet != b' ' && !b"()<>\"\\,;".contains(&octet));
+    if name.is_empty() || name.len() > DOMAIN_MAX || !cursor.is_at_end() {
+        return Err(MalformedKind::Argument);
+    }
+    Ok(name.to_owned())
+}
+
+fn keyword(cursor: &mut Cursor<'_>, word: &str) -> Result<(), MalformedKind> {
+    if cursor.is_at_end() {
+        return Err(MalformedKind::Argument);
+    }
+    if cursor.eat_word(word) { Ok(()) } else { Err(MalformedKind::Syntax) }
+}
+
+/// Read `*(SP esmtp-param)` to the end of the line (RFC 5321 4.1.2).
+fn params(cursor: &mut Cursor<'_>) -> Result<Vec<Param>, MalformedKind> {
+    let mut params: Vec<Param> = Vec::new();
+    while !cursor.is_at_end() {
+        // What follows the bracket directly is a fault of the path, not of a parameter.
+        if !cursor.eat(b' ') {
+            return Err(if params.is_empty() { MalformedKind::Path } else { MalformedKind::Parameter });
+        }
+        let key =
+            cursor.eat_while(|octet| octet.is_ascii_alphanumeric() || octet == b'-').to_ascii_uppercase();
+        if key.is_empty() || key.starts_with('-') || params.iter().any(|param| param.key == key) {
+            return Err(MalformedKind::Parameter);
+        }
+        let value = if cursor.eat(b'=') {
+            let value = cursor.eat_while(|octet| octet != b' ' && octet != b'=');
+            if value.is_empty() {
+                return Err(MalformedKind::Parameter);
+            }
+            Some(value.to_owned())
+        } else {
+            None
+        };
+        if params.len() == PARAMETERS_MAX {
+            return Err(MalformedKind::Parameter);
+        }
+        params.push(Param { key, value });
+    }
+    Ok(params)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    fn mail(address: &str, domain: &str, params: &[(&str, Option<&str>)]) -> Command {
+        let path = Path { address: address.to_owned(), domain: domain.to_owned() };
+        Command::Mail { path, params: self::params(params) }
+    }
+
+    fn params(params: &[(&str, Option<&str>)]) -> Vec<Param> {
+        let param = |&(key, value): &(&str, Option<&str>)| Param {
+            key: key.to_owned(),
+            value: value.map(str::to_owned),
+        };
+        params.iter().map(param).collect()
+    }
+
+    fn fault(line: &[u8]) -> (MalformedKind, u32, Option<Verb>) {
+        let malformed = parse_command(line).expect_err("malformed");
+        (malformed.kind, malformed.offset, malformed.verb)
+    }
+
+    #[test]
+    fn commands_are_read_in_any_case() {
+        let name = || "client.example".to_owned();
+        let table: [(&[u8], Command); 17] = [
+            (b"EHLO client.example", Command::Ehlo { domain: name() }),
+            (b"ehlo client.example", Command::Ehlo { domain: name() }),
+            (b"HELO client.example", Command::Helo { domain: name() }),
+            (b"EHLO [IPv6:::1]", Command::Ehlo { domain: "[IPv6:::1]".to_owned() }),
+            (b"EHLO MY_PC", Command::Ehlo { domain: "MY_PC".to_owned() }),
+            (b"DATA", Command::Data),
+            (b"dAtA \t ", Command::Data),
+            (b"RSET", Command::Rset),
+            (b"NOOP whatever it is", Command::Noop),
+            (b"VRFY <a b>", Command::Vrfy { arg: "<a b>".to_owned() }),
+            (b"EXPN list", Command::Expn { arg: "list".to_owned() }),
+            (b"HELP", Command::Help { arg: String::new() }),
+            (b"QUIT", Command::Quit),
+            (b"STARTTLS", Command::StartTls),
+            (b"AUTH PLAIN AHgAeQ==", Command::Auth),
+            (b"BDAT 10 LAST", Command::Bdat),
+            (b"XCLIENT ADDR=192.0.2.1", Command::Xclient),
+        ];
+        for (line, command) in table {
+            assert_eq!(parse_command(line), Ok(command), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn what_begins_with_another_word_is_unknown() {
+        for (line, verb) in [
+            (&b"GET / HTTP/1.1"[..], "GET"),
+            (b"MAILFROM:<a@b>", "MAILFROM:<A@B>"),
+            (b"x", "X"),
+            (&[b'y'; 100], &"Y".repeat(32)),
+        ] {
+            assert_eq!(parse_command(line), Ok(Command::Unknown { verb: verb.to_owned() }));
+        }
+    }
+
+    #[test]
+    fn parameters_follow_the_path() {
+        assert_eq!(parse_command(b"MAIL FROM:<a@b.example>"), Ok(mail("a@b.example", "b.example", &[])));
+        assert_eq!(parse_command(b"mail from:<>"), Ok(mail("", "", &[])));
+        assert_eq!(
+            parse_command(b"MAIL FROM:<> SIZE=10 body=8BITMIME X-a AUTH=<> ENVID=a+3Db"),
+            Ok(mail(
+                "",
+                "",
+                &[
+                    ("SIZE", Some("10")),
+                    ("BODY", Some("8BITMIME")),
+                    ("X-A", None),
+                    ("AUTH", Some("<>")),
+                    ("ENVID", Some("a+3Db")),
+                ]
+            ))
+        );
+        let rcpt = parse_command(b"RCPT TO:<A@B> NOTIFY=NEVER ORCPT=rfc822;a@b");
+        let path = Path { address: "A@B".to_owned(), domain: "b".to_owned() };
+        let params = params(&[("NOTIFY", Some("NEVER")), ("ORCPT", Some("rfc822;a@b"))]);
+        assert_eq!(rcpt, Ok(Command::Rcpt { path, params }));
+    }
+
+    #[test]
+    fn malformed_lines_say_what_and_where() {
+        use MalformedKind::{Argument, BareCr, BareLf, NotAscii, Nul, Parameter, Syntax};
+        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 33] = [
+            (b"", Syntax, 0, None),
+            (b"   ", Syntax, 0, None),
+            (b" NOOP", Syntax, 0, None),
+            (b"EHLO\tx", Syntax, 4, None),
+            (b"NOOP \x1b[0m", Syntax, 5, Some(Verb::Noop)),
+            (b"NOOP \x7f", Syntax, 5, Some(Verb::Noop)),
+            (b"EHLO", Argument, 4, Some(Verb::Ehlo)),
+            (b"EHLO ", Argument, 4, Some(Verb::Ehlo)),
+            (b"EHLO a b", Argument, 6, Some(Verb::Ehlo)),
+            (b"HELO  a", Argument, 5, Some(Verb::Helo)),
+            (b"EHLO a(b", Argument, 6, Some(Verb::Ehlo)),
+            (b"DATA x", Argument, 5, Some(Verb::Data)),
+            (b"RSET x", Argument, 5, Some(Verb::Rset)),
+            (b"QUIT now", Argument, 5, Some(Verb::Quit)),
+            (b"STARTTLS x", Argument, 9, Some(Verb::StartTls)),
+            (b"VRFY", Argument, 4, Some(Verb::Vrfy)),
+            (b"EXPN ", Argument, 4, Some(Verb::Expn)),
+            (b"MAIL", Argument, 4, Some(Verb::Mail)),
+            (b"RCPT ", Argument, 4, Some(Verb::Rcpt)),
+            (b"MAIL TO:<a@b>", Syntax, 5, Some(Verb::Mail)),
+            (b"MAIL  FROM:<a@b>", Syntax, 5, Some(Verb::Mail)),
+            (b"RCPT FROM:<a@b>", Syntax, 5, Some(Verb::Rcpt)),
+            (b"NOOP \rx", BareCr, 5, Some(Verb::Noop)),
+            (b"NOOP\r", BareCr, 4, None),
+            (b"NOOP x\nQUIT", BareLf, 6, Some(Verb::Noop)),
+            (b"MAIL FROM:<a\0@b>", Nul, 12, Some(Verb::Mail)),
+            (b"MAIL FROM:<\xc3\xa4@b>", NotAscii, 11, Some(Verb::Mail)),
+            (b"MAIL FROM:<a@b> SIZE=", Parameter, 21, Some(Verb::Mail)),
+            (b"MAIL FROM:<a@b>  SIZE=1", Parameter, 16, Some(Verb::Mail)),
+            (b"MAIL FROM:<a@b> SIZE=1=2", Parameter, 22, Some(Verb::Mail)),
+            (b"MAIL FROM:<a@b> -X", Parameter, 18, Some(Verb::Mail)),
+            (b"MAIL FROM:<a@b> X_Y=1", Parameter, 17, Some(Verb::Mail)),
+            (b"MAIL FROM:<a@b> SIZE=1 size=2", Parameter, 27, Some(Verb::Mail)),
+        ];
+        for (line, kind, offset, verb) in table {
+            assert_eq!(fault(line), (kind, offset, verb), "{}", line.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn client_name_may_have_255_octets() {
+        let line = |octets| format!("EHLO {}", "n".repeat(octets)).into_bytes();
+        assert!(parse_command(&line(255)).is_ok());
+        assert_eq!(fault(&line(256)).0, MalformedKind::Argument);
+    }
+
+    #[test]
+    fn parameters_may_be_32() {
+        let line = |count: usize| {
+            let params: String = (0..count).map(|index| format!(" K{index}=v")).collect();
+            format!("RCPT TO:<a@b>{params}").into_bytes()
+        };
+        assert!(parse_command(&line(32)).is_ok());
+        assert_eq!(fault(&line(33)).0, MalformedKind::Parameter);
+    }
+
+    proptest! {
+        #[test]
+        fn any_line_is_read_without_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = parse_command(&line);
+        }
+
+        #[test]
+        fn near_commands_are_read_without_panic(
+            line in r#"(EHLO|MAIL FROM:|RCPT TO:|VRFY)[ <>@a"\\\[\]:.,IPv6=0-]{0,24}"#,
+            cut: prop::sample::Index,
+        ) {
+            let line = line.as_bytes();
+            let cut = cut.index(line.len() + 1);
+            for line in [line, line.get(..cut).unwrap()] {
+                if let Err(malformed) = parse_command(line) {
+                    prop_assert!(malformed.offset as usize <= line.len());
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Lines from octets, strict: a line ends with CRLF and with nothing else.
+//!
+//! A bare LF or CR never ends a line, or a peer and we could disagree on where a command begins (smuggling). Lines are
+//! *pulled*, one at a time, because the reply to one decides how the octets behind it are read: what has not been
+//! pulled is untouched, and [`LineBuffer::rest`] gives it to whoever reads content.
+
+use memchr::{memchr, memchr3};
+
+use super::command::{Malformed, MalformedKind, Verb};
+
+/// The receive buffer of a connection.
+///
+/// It is bounded by what the owner pushes before it has pulled all lines; a line that is too long is dropped as it
+/// comes. When everything has been pulled it owns no memory.
+#[derive(Debug)]
+pub struct LineBuffer {
+    cutter: LineCutter,
+}
+
+impl LineBuffer {
+    /// Make an empty buffer whose lines are at most `line_max` octets long, CRLF included.
+    pub const fn new(line_max: usize) -> Self {
+        Self { cutter: LineCutter::new(line_max) }
+    }
+
+    /// Add octets that have arrived.
+    pub fn push(&mut self, input: &[u8]) {
+        self.cutter.push(input);
+    }
+
+    /// Take the next complete line, without its CRLF; `None` when there is none yet.
+    ///
+    /// A line that is too long, or has a bare CR, bare LF or NUL, is reported once, when its CRLF has come.
+    pub fn next_line(&mut self) -> Option<Result<&[u8], Malformed>> {
+        let line = self.cutter.next_line()?;
+        let fault = if line.is_over_long {
+            Some((MalformedKind::LineTooLong, line.head.len()))
+        } else {
+            memchr3(b'\r', b'\n', 0, line.head)
+                .and_then(|at| Some((MalformedKind::of_octet(*line.head.get(at)?)?, at)))
+        };
+        Some(match fault {
+            None => Ok(line.head),
+            Some((kind, at)) => Err(Malformed { kind, offset: at as u32, verb: Verb::of_line(line.head) }),
+        })
+    }
+
+    /// Whether nothing is buffered, not even part of a line.
+    pub fn is_empty(&self) -> bool {
+        self.rest().is_empty()
+    }
+
+    /// Return the octets that have not been pulled. Only at the beginning of a line are they what the peer sent.
+    pub fn rest(&self) -> &[u8] {
+        self.cutter.rest()
+    }
+
+    /// Drop the first `octets` of [`LineBuffer::rest`], which were read as something else than lines.
+    pub fn consume(&mut self, octets: usize) {
+        self.cutter.consume(octets);
+    }
+}
+
+/// A line as far as it was kept.
+pub(super) struct CutLine<'a> {
+    /// The line without its CRLF, cut at the limit.
+    pub(super) head: &'a [u8],
+    /// Octets of the whole line, CRLF included.
+    pub(super) octets: usize,
+    /// Whether the line was longer than the limit.
+    pub(super) is_over_long: bool,
+}
+
+/// Cuts octets into lines and drops what exceeds the longest one.
+#[derive(Debug)]
+pub(super) struct LineCutter {
+    bytes: Vec<u8>,
+    /// Where the current line begins in `bytes`.
+    start: usize,
+    /// Up to where `bytes` has been searched for the end of the line.
+    searched: usize,
+    /// Octets of the current line that were dropped; they stood at `start + head_max`.
+    dropped: usize,
+    /// Octets of a line that are kept.
+    head_max: usize,
+}
+
+impl LineCutter {
+    pub(super) const fn new(line_max: usize) -> Self {
+        Self { bytes: Vec::new(), start: 0, searched: 0, dropped: 0, head_max: line_max.saturating_sub(2) }
+    }
+
+    pub(super) fn push(&mut self, input: &[u8]) {
+        if self.start > 0 {
+            self.bytes.drain(..self.start);
+            self.searched -= self.start;
+            self.start = 0;
+        }
+        self.bytes.extend_from_slice(input);
+    }
+
+    pub(super) fn rest(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    pub(super) fn consume(&mut self, octets: usize) {
+        debug_assert_eq!(self.dropped, 0, "consumed in the middle of a line");
+        self.start = self.bytes.len().min(self.start + octets);
+        self.searched = self.start;
+        self.release();
+    }
+
+    /// Octets of the line whose end has not come yet. Exact after [`LineCutter::next_line`] has returned `None`.
+    pub(super) fn unfinished_octets(&self) -> usize {
+        self.rest().len() + self.dropped
+    }
+
+    pub(super) fn next_line(&mut self) -> Option<CutLine<'_>> {
+        let Some(end) = self.find_crlf() else {
+            self.drop_surplus();
+            self.release();
+            return None;
+        };
+        let kept = end - self.start;
+        let octets = kept + self.dropped + 2;
+        let head = self.start..self.start + kept.min(self.head_max);
+        self.start = end + 2;
+        self.searched = self.start;
+        self.dropped = 0;
+        Some(CutLine {
+            head: self.bytes.get(head).unwrap_or_default(),
+            octets,
+            is_over_long: octets > self.head_max + 2,
+        })
+    }
+
+    /// Find the CR of the next CRLF.
+    fn find_crlf(&mut self) -> Option<usize> {
+        // With octets dropped at the seam, what stands on its two sides was not adjacent.
+        let seam = if self.dropped > 0 { self.start + self.head_max } else { self.start };
+        while let Some(at) = memchr(b'\n', self.bytes.get(self.searched..)?) {
+            let lf = self.searched + at;
+            self.searched = lf + 1;
+            if lf > seam && self.bytes.get(lf - 1) == Some(&b'\r') {
+                return Some(lf - 1);
+            }
+        }
+        self.searched = self.bytes.len();
+        None
+    }
+
+    /// Forget what an unfinished line has beyond the limit, but for a CR that may be half of its end.
+    fn drop_surplus(&mut self) {
+        let seam = self.start + self.head_max;
+        if self.bytes.len() > seam {
+            let ends_with_cr = self.bytes.last() == Some(&b'\r');
+            self.dropped += self.bytes.len() - seam - usize::from(ends_with_cr);
+            self.bytes.truncate(seam);
+            if ends_with_cr {
+                self.bytes.push(b'\r');
+            }
+            self.searched = self.bytes.len();
+        }
+    }
+
+    /// Give the memory back when nothing is in it.
+    fn release(&mut self) {
+        if self.start == self.bytes.len() {
+            self.bytes = Vec::new();
+            self.start = 0;
+            self.searched = 0;
+        }
+    }
+}
