@@ -80,7 +80,8 @@ class Verdict:
     def __str__(self) -> str:
         return (
             f"seed {self.seed}: {self.rounds} rounds counted of {self.drawn}, "
-            f"{self.acknowledged} acknowledged, {self.received} received, acknowledged - received = {len(self.lost)}, "
+            f"{self.acknowledged} acknowledged, {self.received} received, "
+            f"acknowledged - received = {len(self.lost)}, "
             f"{len(self.doubled)} received twice, {len(self.unexplained)} of them not named in doubt, "
             f"{len(self.mangled)} not as sent"
         )
