@@ -1,0 +1,1 @@
+"""Benchmarks against the real daemon; see README.md."""
