@@ -15,3 +15,6 @@ pub mod flow;
 pub mod message;
 pub mod queue_id;
 pub mod smtp;
+
+#[cfg(test)]
+mod pieces;

@@ -202,3 +202,107 @@ fn append_bounded(body: &mut Vec<u8>, more: &[u8]) {
     let room = BODY_MAX - body.len();
     body.extend_from_slice(more.get(..room).unwrap_or(more));
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+    use crate::pieces::pieces;
+    use proptest::prelude::*;
+
+    const MESSAGE: &str = "Received: from a by b;\r\n\tTue, 1 Jan 2030 00:00:00 +0000\r\n\
+        received : from c by a\r\n\
+        From: A Person\r\n <a@b.example>\r\n\
+        To: b@c.example\r\n\
+        Subject: =?utf-8?q?x?=\r\n  and\r\n\tmore\r\n\
+        SUBJECT: another\r\n\
+        Message-Id:<1@b.example>\r\n\
+        Received-SPF: none\r\n\
+        X: From: no\r\n\
+        \r\n\
+        Received: body\r\n\
+        From: body\r\n";
+
+    fn scan<'a>(max_bytes: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> HeaderFacts {
+        let mut scanner = HeaderScanner::new(max_bytes);
+        for piece in pieces {
+            scanner.push(piece);
+        }
+        scanner.finish()
+    }
+
+    #[test]
+    fn fields_are_found_and_unfolded() {
+        let expected = HeaderFacts {
+            received: 2,
+            message_id: "<1@b.example>".to_owned(),
+            subject: "=?utf-8?q?x?=  and more".to_owned(),
+            from: "A Person <a@b.example>".to_owned(),
+            size: MESSAGE.find("\r\n\r\n").map_or(0, |at| at as u32 + 2),
+            complete: true,
+        };
+        assert_eq!(scan(usize::MAX, [MESSAGE.as_bytes()]), expected);
+        for first in 0..MESSAGE.len() {
+            let (one, two) = MESSAGE.as_bytes().split_at(first);
+            assert_eq!(scan(usize::MAX, [one, two]), expected, "cut at {first}");
+        }
+        assert_eq!(scan(usize::MAX, MESSAGE.as_bytes().chunks(1)), expected);
+    }
+
+    #[test]
+    fn scanning_stops_at_the_empty_line_or_at_its_budget() {
+        let mut scanner = HeaderScanner::new(1000);
+        assert!(scanner.push(b"From: a\r\n"));
+        assert!(!scanner.push(b"\r\nFrom: b\r\n"));
+        let mut scanner = HeaderScanner::new(16);
+        assert!(scanner.push(b"From: a\r\nSubj"));
+        assert!(!scanner.push(b"ect: long\r\n\r\n"));
+        let facts = scanner.finish();
+        assert_eq!((facts.from.as_str(), facts.size, facts.complete), ("a", 16, false));
+    }
+
+    #[test]
+    fn a_content_without_header_section_is_no_trouble() {
+        for (input, size, complete) in
+            [("", 0, false), ("\r\n", 0, true), ("\r", 1, false), ("text", 4, false), (" \r\n", 3, false)]
+        {
+            let facts = scan(usize::MAX, [input.as_bytes()]);
+            assert_eq!((facts.size, facts.complete, facts.received), (size, complete, 0), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn only_crlf_ends_a_line() {
+        let facts = scan(usize::MAX, [&b"Subject: a\nFrom: b\n\nc\rd\r\n\r\n"[..]]);
+        assert_eq!((facts.subject.as_str(), facts.from.as_str()), ("a?From: b??c?d", ""));
+    }
+
+    #[test]
+    fn a_body_is_kept_up_to_998_octets() {
+        for octets in [997, 998, 999, 5000] {
+            let input =
+                format!("Subject:{}\r\n x\r\nFrom: {}\r\n\r\n", "s".repeat(octets), "ä".repeat(octets));
+            for pieces in [vec![input.as_bytes()], input.as_bytes().chunks(10).collect()] {
+                let facts = scan(usize::MAX, pieces);
+                assert_eq!(facts.subject.len(), octets.min(998));
+                assert!(facts.from.starts_with("ää") && facts.from.chars().count() <= 499);
+                assert!(facts.complete);
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_the_same_facts(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "\r\n", "\r\n", "\r", "\n", " ", "\t", ":", "From:", "subject:", "Message-ID:", "Received:", "xyz", "é",
+                "0123456789012345678901234567890123456789012345678901234567890123456789",
+            ]), 0..60),
+            sizes in prop::collection::vec(1_usize..40, 1..6),
+            max_bytes in 0_usize..2000,
+        ) {
+            let input = parts.concat().into_bytes();
+            prop_assert_eq!(scan(max_bytes, pieces(&input, &sizes)), scan(max_bytes, [&input[..]]));
+        }
+    }
+}

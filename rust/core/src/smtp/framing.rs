@@ -37,7 +37,7 @@ impl LineBuffer {
             Some((MalformedKind::LineTooLong, line.head.len()))
         } else {
             memchr3(b'\r', b'\n', 0, line.head)
-                .and_then(|at| Some((MalformedKind::of_octet(*line.head.get(at)?)?, at)))
+                .and_then(|at| Some((MalformedKind::of_octet(*line.head.get(at)?), at)))
         };
         Some(match fault {
             None => Ok(line.head),
@@ -169,6 +169,108 @@ impl LineCutter {
             self.bytes = Vec::new();
             self.start = 0;
             self.searched = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::indexing_slicing)]
+    use super::*;
+    use crate::pieces::pieces;
+    use proptest::prelude::*;
+
+    type Item = Result<Vec<u8>, Malformed>;
+
+    fn pull(buffer: &mut LineBuffer) -> Vec<Item> {
+        std::iter::from_fn(|| Some(buffer.next_line()?.map(<[u8]>::to_vec))).collect()
+    }
+
+    fn lines<'a>(line_max: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Item> {
+        let mut buffer = LineBuffer::new(line_max);
+        let mut items = Vec::new();
+        for piece in pieces {
+            buffer.push(piece);
+            items.extend(pull(&mut buffer));
+        }
+        items
+    }
+
+    fn bad(kind: MalformedKind, offset: u32, verb: Option<Verb>) -> Item {
+        Err(Malformed { kind, offset, verb })
+    }
+
+    #[test]
+    fn a_line_ends_with_crlf_only() {
+        use MalformedKind::{BareCr, BareLf, Nul};
+        for (input, expected) in [
+            (&b"NOOP\r\nRSET\r\n"[..], vec![Ok(b"NOOP".to_vec()), Ok(b"RSET".to_vec())]),
+            (b"\r\n", vec![Ok(vec![])]),
+            (b"NOOP", vec![]),
+            (b"NOOP\n", vec![]),
+            (b"NOOP\r", vec![]),
+            (b"NOOP\nRSET\r\n", vec![bad(BareLf, 4, None)]),
+            (b"NOOP \nRSET\r\n", vec![bad(BareLf, 5, Some(Verb::Noop))]),
+            (b"DATA \rx\r\n", vec![bad(BareCr, 5, Some(Verb::Data))]),
+            (b"DATA\r\r\n", vec![bad(BareCr, 4, None)]),
+            (b"\n\r\n", vec![bad(BareLf, 0, None)]),
+            (b"a\0b\r\nRSET\r\n", vec![bad(Nul, 1, None), Ok(b"RSET".to_vec())]),
+            (b"\xff\t\r\n", vec![Ok(b"\xff\t".to_vec())]),
+        ] {
+            assert_eq!(lines(512, [input]), expected, "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_line_past_its_limit_is_reported_once_at_its_end() {
+        let line = |octets: usize| [&b"NOOP "[..], &vec![b'x'; octets - 7], b"\r\n"].concat();
+        assert_eq!(lines(64, [&line(64)[..]]), [Ok(line(64)[..62].to_vec())]);
+        let too_long = bad(MalformedKind::LineTooLong, 62, Some(Verb::Noop));
+        for octets in [65, 66, 1000] {
+            let input = [line(octets), b"RSET\r\n".to_vec()].concat();
+            let expected = [too_long.clone(), Ok(b"RSET".to_vec())];
+            assert_eq!(lines(64, [&input[..]]), expected);
+            assert_eq!(lines(64, input.chunks(1)), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory_beyond_its_limit() {
+        let mut buffer = LineBuffer::new(512);
+        for _ in 0..1000 {
+            buffer.push(&[b'x'; 100]);
+            assert!(buffer.next_line().is_none());
+            assert!(buffer.rest().len() <= 512);
+        }
+        assert!(buffer.cutter.bytes.capacity() < 2048);
+    }
+
+    #[test]
+    fn what_was_not_pulled_can_be_read_otherwise() {
+        let mut buffer = LineBuffer::new(512);
+        buffer.push(b"DATA\r\ncontent\r\n.\r\nQUIT\r\n");
+        assert_eq!(buffer.next_line(), Some(Ok(&b"DATA"[..])));
+        assert_eq!(buffer.rest(), b"content\r\n.\r\nQUIT\r\n");
+        buffer.consume(12);
+        assert_eq!(buffer.next_line(), Some(Ok(&b"QUIT"[..])));
+        assert_eq!(buffer.next_line(), None);
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.cutter.bytes.capacity(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_the_same_lines(
+            parts in prop::collection::vec(
+                prop::sample::select(vec!["\r\n", "\r", "\n", "NOOP ", "x", "\0", "0123456789"]), 0..40),
+            sizes in prop::collection::vec(1_usize..20, 1..6),
+            line_max in 2_usize..40,
+        ) {
+            let input = parts.concat().into_bytes();
+            let whole = lines(line_max, [&input[..]]);
+            prop_assert_eq!(&lines(line_max, pieces(&input, &sizes)), &whole);
+            let ends = parts.concat().matches("\r\n").count();
+            prop_assert_eq!(whole.len(), ends);
         }
     }
 }

@@ -144,7 +144,8 @@ fn within(octets: usize, max: usize) -> Result<(), MalformedKind> {
 
 /// `atext` of RFC 5322 3.2.3.
 fn is_atext(octet: u8) -> bool {
-    octet.is_ascii_alphanumeric() || b"!#$%&'*+-/=?^_`{|}~".contains(&octet)
+    matches!(octet, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/' | b'=' | b'?'
+        | b'^'..=b'`' | b'{'..=b'~')
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@
 //! CRLF only; lines that are too long or too many are cut, and their code still counts; codes of one reply may differ
 //! while their first digit, which decides (RFC 5321 4.2.1), is the same.
 
+use std::borrow::Cow;
+
 use super::framing::LineCutter;
 use super::limits::{REPLY_LINE_ACCEPTED_MAX, REPLY_LINE_MAX, REPLY_LINES_MAX, REPLY_MAX};
 
@@ -179,8 +181,15 @@ fn split_enhanced(text: &[u8], code: u16) -> Option<(&str, &[u8])> {
 
 /// Decode a text from the network so that it can be logged and shown: one line, UTF-8, no control characters.
 pub(crate) fn printable(text: &[u8]) -> String {
-    let text = String::from_utf8_lossy(text);
-    if text.chars().any(char::is_control) { text.replace(char::is_control, "?") } else { text.into_owned() }
+    let shown = |char: char| match char {
+        '\t' => ' ',
+        char if char.is_control() => '?',
+        char => char,
+    };
+    match String::from_utf8_lossy(text) {
+        Cow::Borrowed(text) if !text.contains(char::is_control) => text.to_owned(),
+        text => text.chars().map(shown).collect(),
+    }
 }
 
 /// Write a reply; no line at all gives one line with the code alone.
@@ -206,4 +215,170 @@ pub fn encode_reply(code: u16, enhanced: Option<&str>, lines: &[&str]) -> Vec<u8
         out.extend_from_slice(b"\r\n");
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::pieces::pieces;
+    use proptest::prelude::*;
+
+    fn replies<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Reply>, Option<ReplyError>) {
+        let mut parser = ReplyParser::new();
+        let mut replies = Vec::new();
+        for piece in pieces {
+            parser.push(piece);
+            loop {
+                match parser.next_reply() {
+                    Ok(Some(reply)) => replies.push(reply),
+                    Ok(None) => break,
+                    Err(error) => return (replies, Some(error)),
+                }
+            }
+        }
+        (replies, None)
+    }
+
+    fn reply(code: u16, enhanced: Option<&str>, lines: &[&str]) -> Reply {
+        let lines = lines.iter().map(|&line| line.to_owned()).collect();
+        Reply { code, enhanced: enhanced.map(str::to_owned), lines }
+    }
+
+    #[test]
+    fn replies_are_read() {
+        for (input, expected) in [
+            ("250 ok\r\n", reply(250, None, &["ok"])),
+            ("250\r\n", reply(250, None, &[""])),
+            ("354 \r\n", reply(354, None, &[""])),
+            ("250 2.1.0 ok\r\n", reply(250, Some("2.1.0"), &["ok"])),
+            ("550 5.7.1\r\n", reply(550, Some("5.7.1"), &[""])),
+            ("550 5.7.606 no\r\n", reply(550, Some("5.7.606"), &["no"])),
+            ("550 4.7.1 no\r\n", reply(550, None, &["4.7.1 no"])),
+            ("550 5.7.1234 no\r\n", reply(550, None, &["5.7.1234 no"])),
+            ("550 5.7 no\r\n", reply(550, None, &["5.7 no"])),
+            ("550 5.7.1.2 no\r\n", reply(550, None, &["5.7.1.2 no"])),
+            ("550 5..1 no\r\n", reply(550, None, &["5..1 no"])),
+            ("250-me\r\n250-SIZE 10\r\n250 DSN\r\n", reply(250, None, &["me", "SIZE 10", "DSN"])),
+            ("250-a\r\n250\r\n", reply(250, None, &["a", ""])),
+            ("550-5.1.1 a\r\n550 5.1.1 b\r\n", reply(550, Some("5.1.1"), &["a", "b"])),
+            ("550-5.1.1 a\r\n550 5.1.2 b\r\n", reply(550, Some("5.1.1"), &["a", "5.1.2 b"])),
+            ("550-a\r\n550 5.1.1 b\r\n", reply(550, Some("5.1.1"), &["a", "b"])),
+            ("550-a\r\n554 b\r\n", reply(554, None, &["a", "b"])),
+            ("250 a\nb\rc\td\r\n", reply(250, None, &["a?b?c d"])),
+            ("250 ä\r\n", reply(250, None, &["ä"])),
+        ] {
+            assert_eq!(replies([input.as_bytes()]), (vec![expected], None), "{input:?}");
+        }
+        assert_eq!(replies([&b"250 \xff\r\n"[..]]).0, [reply(250, None, &["\u{fffd}"])]);
+    }
+
+    #[test]
+    fn other_lines_are_no_replies() {
+        for input in
+            ["\r\n", "25\r\n", "150 x\r\n", "600 x\r\n", "250x\r\n", "25a x\r\n", " 250 x\r\n", "250\tx\r\n"]
+        {
+            assert_eq!(replies([input.as_bytes()]), (vec![], Some(ReplyError::NotAReply)), "{input:?}");
+        }
+        assert_eq!(replies([&b"250-a\r\n250 b\r\nnonsense\r\n"[..]]).1, Some(ReplyError::NotAReply));
+        assert_eq!(replies([&b"250-a\r\n550 b\r\n"[..]]).1, Some(ReplyError::Contradictory));
+    }
+
+    #[test]
+    fn an_error_stays() {
+        let mut parser = ReplyParser::new();
+        parser.push(b"nonsense\r\n250 ok\r\n");
+        assert_eq!(parser.next_reply(), Err(ReplyError::NotAReply));
+        assert_eq!(parser.next_reply(), Err(ReplyError::NotAReply));
+    }
+
+    #[test]
+    fn a_bare_lf_does_not_end_a_reply() {
+        assert_eq!(replies([&b"550 no such user: x\n250 ok\r\n"[..]]).0[0].code, 550);
+    }
+
+    #[test]
+    fn what_was_not_pulled_shows() {
+        let mut parser = ReplyParser::new();
+        assert!(parser.is_empty());
+        for (piece, is_empty) in [(&b"220-a\r\n"[..], false), (b"220 b\r\n", true), (b"2", false)] {
+            parser.push(piece);
+            parser.next_reply().unwrap();
+            assert_eq!(parser.is_empty(), is_empty);
+        }
+    }
+
+    #[test]
+    fn long_lines_are_cut_and_count() {
+        let input = format!("550 {}\r\n", "x".repeat(3000));
+        for pieces in [vec![input.as_bytes()], input.as_bytes().chunks(9).collect()] {
+            let (replies, error) = replies(pieces);
+            assert_eq!((replies[0].code, replies[0].lines[0].len(), error), (550, 2042, None));
+        }
+    }
+
+    #[test]
+    fn lines_beyond_the_256th_are_dropped_but_the_last_one_decides() {
+        let input = format!("{}554 z\r\n", "550-y\r\n".repeat(300));
+        let (replies, error) = replies([input.as_bytes()]);
+        assert_eq!((replies[0].code, replies[0].lines.len(), error), (554, 256, None));
+    }
+
+    #[test]
+    fn a_reply_may_have_64_kib() {
+        let at_limit = format!("{}550 z\r\n", "550-12345678901\r\n".repeat(3855)).into_bytes();
+        assert_eq!(at_limit.len(), REPLY_MAX + 6);
+        assert_eq!(replies([&at_limit[..]]).1, Some(ReplyError::TooLong));
+        assert_eq!(replies([&at_limit[17..]]).1, None);
+        let endless = vec![b'2'; REPLY_MAX + 1];
+        assert_eq!(replies([&endless[..]]).1, Some(ReplyError::TooLong));
+        assert_eq!(replies(endless.chunks(999)).1, Some(ReplyError::TooLong));
+        assert_eq!(replies([&endless[1..]]).1, None);
+    }
+
+    #[test]
+    fn replies_are_written() {
+        for (written, expected) in [
+            (encode_reply(250, Some("2.0.0"), &["ok"]), "250 2.0.0 ok\r\n"),
+            (encode_reply(250, None, &["me", "SIZE 10"]), "250-me\r\n250 SIZE 10\r\n"),
+            (encode_reply(250, None, &[]), "250\r\n"),
+            (encode_reply(354, None, &[""]), "354\r\n"),
+            (encode_reply(550, Some("5.1.1"), &["a", ""]), "550-5.1.1 a\r\n550 5.1.1\r\n"),
+            (encode_reply(550, None, &["a\r\n250 b"]), "550 a??250 b\r\n"),
+            (encode_reply(550, None, &["ä"]), "550 ??\r\n"),
+        ] {
+            assert_eq!(String::from_utf8(written).unwrap(), expected);
+        }
+    }
+
+    #[test]
+    fn a_written_line_has_512_octets_at_most() {
+        assert_eq!(encode_reply(250, None, &[&"x".repeat(506)]).len(), REPLY_LINE_MAX);
+        assert_eq!(encode_reply(250, None, &[&"x".repeat(507)]).len(), REPLY_LINE_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_the_same_replies(
+            parts in prop::collection::vec(
+                prop::sample::select(vec!["\r\n", "\r", "\n", "250 ", "250-", "251-", "550 ", "2.1.0 ", "ä", "x"]), 0..40),
+            sizes in prop::collection::vec(1_usize..20, 1..6),
+        ) {
+            let input = parts.concat().into_bytes();
+            prop_assert_eq!(replies(pieces(&input, &sizes)), replies([&input[..]]));
+        }
+
+        #[test]
+        fn what_is_written_is_read(
+            code in 200_u16..600,
+            lines in prop::collection::vec("[!-~]([ -~]{0,60}[!-~])?", 1..5),
+        ) {
+            let texts: Vec<&str> = lines.iter().map(String::as_str).collect();
+            let class = code / 100;
+            let enhanced = format!("{class}.1.10");
+            let written = encode_reply(code, Some(&enhanced), &texts);
+            let expected = reply(code, Some(&enhanced), &texts);
+            prop_assert_eq!(replies([&written[..]]), (vec![expected], None));
+        }
+    }
 }
