@@ -1,4 +1,4 @@
-"""A minute with Penstock, played by itself: mail relayed, a failure reported, a deferral waiting, a clean stop.
+"""Penstock plays itself: mail relayed, a failure reported, a deferral waiting, a clean stop.
 
 Everything is real: the daemon, its command line, a second server on this machine. `make demo`.
 """
