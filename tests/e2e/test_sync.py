@@ -87,13 +87,13 @@ def test_one_sync_serves_many_messages(traced: tuple[Daemon, Path]) -> None:
                 assert code == 250, text
 
     threads = [threading.Thread(target=send) for _ in range(sessions)]
-    before = len(syncs(trace.read_text(encoding="utf-8", errors="replace").splitlines()))
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     accepted = daemon.wait_journal("RECEIVE", sessions * each)
     daemon.stop()
-    during = len(syncs(trace.read_text(encoding="utf-8", errors="replace").splitlines())) - before
+    # Those of the start and of the stop are in it: the bar is only the higher for that.
+    synced = len(syncs(trace.read_text(encoding="utf-8", errors="replace").splitlines()))
     assert len(accepted) == sessions * each
-    assert 0 < during < len(accepted) / 3
+    assert 0 < synced < len(accepted) / 3
