@@ -15,6 +15,7 @@ pub mod flow;
 pub mod message;
 pub mod queue_id;
 pub mod smtp;
+mod text;
 
 #[cfg(test)]
 mod pieces;

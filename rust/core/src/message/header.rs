@@ -6,7 +6,7 @@
 
 use memchr::memchr;
 
-use crate::smtp::reply::printable;
+use crate::text::printable;
 
 /// How much of a field's body is kept, in octets, folding included but for its CRLFs.
 const BODY_MAX: usize = 998;
@@ -96,7 +96,11 @@ impl HeaderScanner {
             self.size += self.partial_octets;
             self.read_line(&partial);
         }
-        let text = |body: Option<Vec<u8>>| printable(body.as_deref().unwrap_or_default().trim_ascii());
+        let text = |body: Option<Vec<u8>>| {
+            let mut body = body.unwrap_or_default();
+            body.truncate(body.trim_ascii_end().len());
+            printable(body)
+        };
         HeaderFacts {
             received: self.received,
             message_id: text(self.message_id),
@@ -184,7 +188,7 @@ impl HeaderScanner {
         };
         let slot = self.body(kept);
         if slot.is_none() {
-            append_bounded(slot.insert(Vec::new()), body.get(1..).unwrap_or_default());
+            append_bounded(slot.insert(Vec::new()), body.get(1..).unwrap_or_default().trim_ascii_start());
             self.current = Some(kept);
         }
     }

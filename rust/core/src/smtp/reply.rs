@@ -4,10 +4,9 @@
 //! CRLF only; lines that are too long or too many are cut, and their code still counts; codes of one reply may differ
 //! while their first digit, which decides (RFC 5321 4.2.1), is the same.
 
-use std::borrow::Cow;
-
 use super::framing::LineCutter;
 use super::limits::{REPLY_LINE_ACCEPTED_MAX, REPLY_LINE_MAX, REPLY_LINES_MAX, REPLY_MAX};
+use crate::text::printable;
 
 /// What a server has answered.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -156,7 +155,7 @@ impl<'a> ReplyLine<'a> {
             }
         }
         if reply.lines.len() < REPLY_LINES_MAX {
-            reply.lines.push(printable(text));
+            reply.lines.push(printable(text.to_vec()));
         }
         Ok(())
     }
@@ -177,19 +176,6 @@ fn split_enhanced(text: &[u8], code: u16) -> Option<(&str, &[u8])> {
         && parts.next().is_some_and(is_number)
         && parts.next().is_none();
     is_enhanced.then(|| (word, behind.strip_prefix(b" ").unwrap_or(behind)))
-}
-
-/// Decode a text from the network so that it can be logged and shown: one line, UTF-8, no control characters.
-pub(crate) fn printable(text: &[u8]) -> String {
-    let shown = |char: char| match char {
-        '\t' => ' ',
-        char if char.is_control() => '?',
-        char => char,
-    };
-    match String::from_utf8_lossy(text) {
-        Cow::Borrowed(text) if !text.contains(char::is_control) => text.to_owned(),
-        text => text.chars().map(shown).collect(),
-    }
 }
 
 /// Write a reply; no line at all gives one line with the code alone.
