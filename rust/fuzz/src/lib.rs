@@ -1,0 +1,164 @@
+//! What must hold for every parser of octets from the network, whatever the octets are.
+//!
+//! Each function takes one input, whose first octet says into pieces of what size the rest is cut, and panics when a
+//! promise is broken: the pieces never matter, what is kept is bounded, and text that comes out is printable.
+
+use penstock_core::flow::ContentFlags;
+use penstock_core::message::header::{HeaderFacts, HeaderScanner};
+use penstock_core::smtp::command::{Command, Malformed, parse_command};
+use penstock_core::smtp::content::{ContentReader, END_OF_DATA, Stuffer, Unstuffer};
+use penstock_core::smtp::framing::LineBuffer;
+use penstock_core::smtp::limits::{COMMAND_LINE_MAX, PATH_MAX, REPLY_LINE_ACCEPTED_MAX, REPLY_LINES_MAX};
+use penstock_core::smtp::reply::{Reply, ReplyError, ReplyParser, encode_reply};
+
+fn split(data: &[u8]) -> (usize, &[u8]) {
+    match data {
+        [] => (1, data),
+        [size, input @ ..] => (usize::from(*size).max(1), input),
+    }
+}
+
+fn is_printable(text: &str) -> bool {
+    !text.contains(char::is_control)
+}
+
+/// Lines and what they say.
+pub fn commands(data: &[u8]) {
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Vec<Result<Command, Malformed>> {
+        let mut buffer = LineBuffer::new(COMMAND_LINE_MAX);
+        let mut items = Vec::new();
+        for piece in pieces {
+            buffer.push(piece);
+            while let Some(line) = buffer.next_line() {
+                items.push(line.and_then(parse_command));
+            }
+            assert!(buffer.rest().len() < COMMAND_LINE_MAX);
+        }
+        items
+    }
+    let (size, input) = split(data);
+    let items = read(input.chunks(size));
+    assert_eq!(items, read(std::iter::once(input)));
+    for item in items {
+        match item {
+            Ok(Command::Mail { path, params } | Command::Rcpt { path, params }) => {
+                assert!(path.address.len() <= PATH_MAX - 2);
+                assert!(path.address.is_ascii() && is_printable(&path.address));
+                assert!(path.address.to_ascii_lowercase().ends_with(&path.domain));
+                assert_eq!(path.domain.is_empty(), !path.address.contains('@'));
+                assert!(params.iter().all(|param| !param.key.is_empty() && is_printable(&param.key)));
+            }
+            Ok(Command::Ehlo { domain } | Command::Helo { domain }) => {
+                assert!(!domain.is_empty() && is_printable(&domain) && !domain.contains(' '));
+            }
+            Ok(Command::Unknown { verb }) => assert!(is_printable(&verb)),
+            Ok(_) => {}
+            Err(malformed) => assert!((malformed.offset as usize) < COMMAND_LINE_MAX),
+        }
+    }
+}
+
+/// Content, its end, and its dots.
+pub fn content(data: &[u8]) {
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, usize, bool, ContentReader) {
+        let mut reader = ContentReader::new();
+        let (mut content, mut consumed) = (Vec::new(), 0);
+        for piece in pieces {
+            let step = reader.push(piece);
+            content.extend_from_slice(step.prefix);
+            content.extend_from_slice(&piece[..step.content]);
+            consumed += step.consumed;
+            if step.end {
+                return (content, consumed, true, reader);
+            }
+        }
+        (content, consumed, false, reader)
+    }
+    let (size, input) = split(data);
+    let (content, consumed, ended, reader) = read(input.chunks(size));
+    let (whole_content, whole_consumed, whole_ended, whole_reader) = read(std::iter::once(input));
+    assert_eq!((&content, consumed, ended), (&whole_content, whole_consumed, whole_ended));
+    assert_eq!((reader.flags(), reader.size()), (whole_reader.flags(), whole_reader.size()));
+    assert_eq!(reader.wire_size(), content.len() as u64);
+    assert!(input.starts_with(&content));
+    if ended {
+        assert_eq!(&input[content.len()..consumed], END_OF_DATA);
+        assert!(content.is_empty() || content.ends_with(b"\r\n"));
+    }
+
+    let mut plain = Vec::new();
+    let mut unstuffer = Unstuffer::default();
+    content.chunks(size).for_each(|piece| unstuffer.push(piece, &mut plain));
+    assert_eq!(plain.len() as u64, reader.size());
+    let mut wire = Vec::new();
+    let mut stuffer = Stuffer::default();
+    plain.chunks(size).for_each(|piece| stuffer.push(piece, &mut wire));
+    stuffer.finish(&mut wire);
+    let octets = wire.len();
+    wire.extend_from_slice(END_OF_DATA);
+    let (again, consumed, ended, again_reader) = read(std::iter::once(&wire[..]));
+    assert!(ended && consumed == wire.len() && again.len() == octets);
+    let bare = ContentFlags::BARE_CR | ContentFlags::BARE_LF;
+    assert!(!again_reader.flags().intersects(bare));
+    // A sender may leave a dot unstuffed that no line end follows; the way back stuffs it.
+    let has_lone_dots = input.windows(4).any(|octets| octets.starts_with(b"\r\n.") && octets[3] != b'.')
+        || (input.starts_with(b".") && !input.starts_with(b".."));
+    if whole_ended && !reader.flags().intersects(bare) && !has_lone_dots {
+        assert_eq!(again, content);
+    }
+}
+
+/// Replies, read and written again.
+pub fn replies(data: &[u8]) {
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Reply>, Option<ReplyError>) {
+        let mut parser = ReplyParser::new();
+        let mut replies = Vec::new();
+        for piece in pieces {
+            parser.push(piece);
+            loop {
+                match parser.next_reply() {
+                    Ok(Some(reply)) => replies.push(reply),
+                    Ok(None) => break,
+                    Err(error) => return (replies, Some(error)),
+                }
+            }
+        }
+        (replies, None)
+    }
+    let (size, input) = split(data);
+    let result = read(input.chunks(size));
+    assert_eq!(result, read(std::iter::once(input)));
+    for reply in result.0 {
+        assert!((200..600).contains(&reply.code));
+        assert!((1..=REPLY_LINES_MAX).contains(&reply.lines.len()));
+        // A replacement character has three octets where there was one.
+        assert!(
+            reply.lines.iter().all(|line| is_printable(line) && line.len() <= 3 * REPLY_LINE_ACCEPTED_MAX)
+        );
+        let lines: Vec<&str> = reply.lines.iter().map(String::as_str).collect();
+        let written = encode_reply(reply.code, reply.enhanced.as_deref(), &lines);
+        let (again, error) = read(std::iter::once(&written[..]));
+        assert_eq!(error, None);
+        let again: Vec<_> = again.into_iter().map(|reply| (reply.code, reply.lines.len())).collect();
+        assert_eq!(again, [(reply.code, lines.len())]);
+    }
+}
+
+/// Header sections.
+pub fn headers(data: &[u8]) {
+    const BYTES_MAX: usize = 4096;
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HeaderFacts {
+        let mut scanner = HeaderScanner::new(BYTES_MAX);
+        for piece in pieces {
+            scanner.push(piece);
+        }
+        scanner.finish()
+    }
+    let (size, input) = split(data);
+    let facts = read(input.chunks(size));
+    assert_eq!(facts, read(std::iter::once(input)));
+    assert!(facts.size as usize <= input.len().min(BYTES_MAX));
+    for text in [&facts.from, &facts.subject, &facts.message_id] {
+        assert!(is_printable(text) && text.len() <= 3 * 998);
+    }
+}
