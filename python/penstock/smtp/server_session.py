@@ -1,0 +1,356 @@
+"""The server's side of an SMTP session (RFC 5321), without sockets, clocks or storage.
+
+The session is told what came over its connection and says what is to be answered, as boundary actions. It
+decides on the order of commands, parameters, sizes and counts; whether a sender or recipient is wanted is
+asked of a `Policy`. It does not know drafts, commits or routes: when DATA is in order `commands` returns
+True, and its owner hands over a draft with `take` or refuses with `refuse_data`; when content is in order
+`content` returns True, and its owner commits it and says so with `accepted`, or refuses with
+`refuse_content`.
+
+Invariants: every command of an event is answered once and in order, or the last answer closes the
+connection; `state` changes only as `tables.SERVER` says.
+
+This runs for every command of every message, so replies are constants, and a command costs two look-ups and
+a call.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
+
+from penstock.smtp import replies
+from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.terms import ServerTerms
+
+__all__ = ["Action", "Item", "Policy", "ServerSession"]
+
+Action: TypeAlias = tuple[Any, ...]
+"""A boundary action; `_core.pyi` says which there are."""
+Item: TypeAlias = tuple[Any, ...]
+"""A command as it crosses the boundary: its verb, then its arguments."""
+
+SIZE_DIGITS_MAX: Final = 20
+"""Digits of a SIZE value (RFC 1870 4)."""
+
+TARPIT_MAX_MS: Final = 30_000
+"""The longest that one batch of replies is delayed, however many of them are refusals."""
+
+_CLASS_4: Final = ord("4")
+_CLASS_5: Final = ord("5")
+
+
+class Policy(Protocol):
+    """Who may send what to whom; answers None, or the reply that refuses."""
+
+    def sender(self, address: str, domain: str, /) -> bytes | None:
+        """Judge a reverse-path; both are empty for the null reverse-path."""
+
+    def recipient(self, address: str, domain: str, /) -> bytes | None:
+        """Judge a forward-path."""
+
+
+class ServerSession:
+    """One connection's session.
+
+    Attributes:
+        state: Where it stands.
+        greeting: What the peer called itself, or empty.
+        is_extended: Whether it said EHLO rather than HELO.
+        errors: Commands that were wrong so far.
+        sender: The reverse-path of the running mail transaction.
+        is_eight_bit: Whether MAIL had BODY=8BITMIME.
+        size_declared: The SIZE that MAIL had, or 0.
+        recipients: Address to domain, in the order accepted; the same address counts once.
+    """
+
+    __slots__ = (
+        "conn",
+        "errors",
+        "greeting",
+        "is_eight_bit",
+        "is_extended",
+        "policy",
+        "recipients",
+        "sender",
+        "size_declared",
+        "state",
+        "terms",
+    )
+
+    def __init__(self, conn: int, terms: ServerTerms, policy: Policy) -> None:
+        """Begin a session, before its banner."""
+        self.conn = conn
+        self.terms = terms
+        self.policy = policy
+        self.state = ServerState.START
+        self.greeting = ""
+        self.is_extended = False
+        self.errors = 0
+        self.sender = ""
+        self.is_eight_bit = False
+        self.size_declared = 0
+        self.recipients: dict[str, str] = {}
+
+    def commands(self, turn: int, items: list[Item], early: bool, actions: list[Action]) -> bool:
+        """Answer the commands of one event.
+
+        Args:
+            turn: The event's turn.
+            items: The commands in order.
+            early: Octets followed that had to wait for a reply (RFC 2920 3.1), or came before the banner.
+            actions: Where the answers go.
+
+        Returns:
+            True if the last command is DATA and in order: it waits for `take` or `refuse_data`. All others
+            are answered.
+        """
+        if early and (self.state is ServerState.START or (items and items[-1][0] == "EHLO")):
+            self.state = ServerState.CLOSED
+            actions.append(("reply", self.conn, turn, replies.EARLY_TALKER, len(items), 0, True))
+            return False
+        answer = b""
+        refusals = 0
+        for item in items:
+            handle, accepted, refused = _ROWS[self.state].get(item[0], _OUT_OF_ORDER)
+            reply = handle(self, item)
+            if not reply:
+                if answer:
+                    delay_ms = self._delay_ms(refusals) if refusals else 0
+                    actions.append(("reply", self.conn, turn, answer, len(items) - 1, delay_ms, False))
+                return True
+            answer += reply
+            if reply[0] < _CLASS_4:
+                self.state = accepted or self.state
+            else:
+                refusals += reply[0] == _CLASS_5
+                self.state = refused or self.state
+                if self.errors > self.terms.max_protocol_errors:
+                    self.state = ServerState.CLOSED
+                    answer = answer[: -len(reply)] + replies.TOO_MANY_ERRORS
+            if self.state is ServerState.CLOSED:
+                break
+        # A refused DATA whose content is already here: what follows is content, not commands.
+        is_over = self.state is ServerState.CLOSED or not items or (early and items[-1][0] == "DATA")
+        delay_ms = self._delay_ms(refusals) if refusals else 0
+        actions.append(("reply", self.conn, turn, answer, len(items), delay_ms, is_over))
+        return False
+
+    def _delay_ms(self, refusals: int) -> int:
+        return min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
+
+    def take(self, turn: int, draft: int, actions: list[Action]) -> None:
+        """Answer DATA with 354 and have the content put into a draft."""
+        self.state = ServerState.CONTENT
+        actions.append(
+            ("take", self.conn, turn, draft, self.terms.max_message_bytes, replies.START_CONTENT),
+        )
+
+    def refuse_data(self, turn: int, reply: bytes, early: bool, actions: list[Action]) -> None:
+        """Refuse DATA; the connection is closed when the content came with it."""
+        self._end_transaction()
+        actions.append(("reply", self.conn, turn, reply, 1, 0, early))
+
+    def content(
+        self, turn: int, status: str, received: int, header_bytes: int, actions: list[Action]
+    ) -> bool:
+        """Judge content that is complete in its draft.
+
+        Args:
+            turn: The event's turn.
+            status: What net says of it.
+            received: How many Received fields it has.
+            header_bytes: Octets of its header section.
+            actions: Where a refusal goes.
+
+        Returns:
+            True if it may be committed; False if it was refused.
+        """
+        terms = self.terms
+        if status == "complete" and received <= terms.max_hops and header_bytes <= terms.max_header_bytes:
+            return True
+        if status == "complete":
+            reply = (
+                replies.CONTENT_TOO_MANY_HOPS
+                if received > terms.max_hops
+                else replies.CONTENT_HEADER_TOO_LARGE
+            )
+        else:
+            reply = _CONTENT_REFUSALS[status]
+        self.refuse_content(turn, reply, actions)
+        return False
+
+    def refuse_content(self, turn: int, reply: bytes, actions: list[Action]) -> None:
+        """Refuse content; the session goes on, unless its framing cannot be trusted (RFC 5321 2.3.8)."""
+        self._end_transaction()
+        is_over = reply is replies.CONTENT_BAD_LINE_ENDING
+        if is_over:
+            self.state = ServerState.CLOSED
+        actions.append(("reply", self.conn, turn, reply, 1, 0, is_over))
+
+    def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
+        """Have the commit's completion answer the content, with one of two replies."""
+        self._end_transaction()
+        actions.append(("await_durable", self.conn, turn, ticket, queued, failed))
+
+    def shut_down(self, turn: int, answers: int, actions: list[Action]) -> None:
+        """End the session because the service stops (RFC 5321 3.8)."""
+        self.state = ServerState.CLOSED
+        actions.append(("reply", self.conn, turn, replies.SHUTTING_DOWN, answers, 0, True))
+
+    def _end_transaction(self) -> None:
+        self.state = ServerState.GREETED
+        # The old mapping may belong to a message by now, so it is replaced, not cleared.
+        self.recipients = {}
+
+    def _ehlo(self, item: Item) -> bytes:
+        self.greeting = item[1]
+        self.is_extended = True
+        self.recipients = {}
+        return self.terms.ehlo
+
+    def _helo(self, item: Item) -> bytes:
+        self.greeting = item[1]
+        self.is_extended = False
+        self.recipients = {}
+        return self.terms.helo
+
+    def _mail(self, item: Item) -> bytes:
+        _, address, domain, params = item
+        self.size_declared = 0
+        self.is_eight_bit = False
+        if params:
+            refusal = self._mail_parameters(params)
+            if refusal is not None:
+                return refusal
+        refusal = self.policy.sender(address, domain)
+        if refusal is not None:
+            return refusal
+        self.sender = address
+        return replies.SENDER_OK
+
+    def _mail_parameters(self, params: tuple[tuple[str, str | None], ...]) -> bytes | None:
+        for key, value in params:
+            if key == "SIZE":
+                if value is None or not value.isdigit() or len(value) > SIZE_DIGITS_MAX:
+                    return self._wrong(replies.PARAMETER_SIZE)
+                self.size_declared = int(value)
+            elif key == "BODY":
+                body = (value or "").upper()
+                if body == "BINARYMIME":
+                    return self._wrong(replies.PARAMETER_BODY_NOT_IMPLEMENTED)
+                if body not in ("7BIT", "8BITMIME"):
+                    return self._wrong(replies.PARAMETER_BODY)
+                self.is_eight_bit = body == "8BITMIME"
+            else:
+                return self._wrong(replies.PARAMETER_UNKNOWN)
+        return replies.MESSAGE_TOO_LARGE if self.size_declared > self.terms.max_message_bytes else None
+
+    def _rcpt(self, item: Item) -> bytes:
+        _, address, domain, params = item
+        if params:
+            return self._wrong(replies.PARAMETER_UNKNOWN)
+        if len(self.recipients) >= self.terms.max_recipients:
+            return replies.TOO_MANY_RECIPIENTS
+        if not domain:
+            address, domain = self.terms.postmaster
+        else:
+            refusal = self.policy.recipient(address, domain)
+            if refusal is not None:
+                return refusal
+        self.recipients[address] = domain
+        return replies.RECIPIENT_OK
+
+    def _data(self, _item: Item) -> bytes:
+        return b""
+
+    def _data_without_recipients(self, _item: Item) -> bytes:
+        return replies.NO_VALID_RECIPIENTS
+
+    def _behind_refused_mail(self, _item: Item) -> bytes:
+        return replies.NEED_MAIL
+
+    def _rset(self, _item: Item) -> bytes:
+        self.recipients = {}
+        return replies.RESET_OK
+
+    def _quit(self, _item: Item) -> bytes:
+        return self.terms.goodbye
+
+    def _noop(self, _item: Item) -> bytes:
+        return replies.NOOP_OK
+
+    def _vrfy(self, _item: Item) -> bytes:
+        return replies.CANNOT_VERIFY
+
+    def _help(self, _item: Item) -> bytes:
+        return replies.HELP
+
+    def _not_implemented(self, _item: Item) -> bytes:
+        return self._wrong(replies.NOT_IMPLEMENTED)
+
+    def _unknown(self, _item: Item) -> bytes:
+        return self._wrong(replies.UNRECOGNIZED)
+
+    def _malformed(self, item: Item) -> bytes:
+        _, kind, _, verb = item
+        return self._wrong(replies.MALFORMED_PATH.get((verb, kind)) or replies.malformed(kind))
+
+    def _out_of_order(self, item: Item) -> bytes:
+        if self.state is ServerState.START:
+            return self._wrong(replies.GREET_FIRST)
+        if item[0] == "MAIL":
+            return self._wrong(replies.BAD_SEQUENCE)
+        needs_mail = self.state is ServerState.GREETED
+        return self._wrong(replies.NEED_MAIL if needs_mail else replies.NEED_RECIPIENT)
+
+    def _wrong(self, reply: bytes) -> bytes:
+        """Count a protocol error."""
+        self.errors += 1
+        return reply
+
+
+_Handler: TypeAlias = Callable[[ServerSession, Item], bytes]
+
+_HANDLERS: Final[dict[str, _Handler]] = {
+    "EHLO": ServerSession._ehlo,
+    "HELO": ServerSession._helo,
+    "MAIL": ServerSession._mail,
+    "RCPT": ServerSession._rcpt,
+    "DATA": ServerSession._data,
+    "RSET": ServerSession._rset,
+    "NOOP": ServerSession._noop,
+    "VRFY": ServerSession._vrfy,
+    "EXPN": ServerSession._not_implemented,
+    "HELP": ServerSession._help,
+    "QUIT": ServerSession._quit,
+    "STARTTLS": ServerSession._not_implemented,
+    "AUTH": ServerSession._not_implemented,
+    "BDAT": ServerSession._not_implemented,
+    "XCLIENT": ServerSession._not_implemented,
+    "unknown": ServerSession._unknown,
+    "malformed": ServerSession._malformed,
+}
+
+_SPECIAL: Final[dict[tuple[ServerState, str], _Handler]] = {
+    (ServerState.UNACCEPTED, "DATA"): ServerSession._data_without_recipients,
+    (ServerState.REFUSED, "RCPT"): ServerSession._behind_refused_mail,
+    (ServerState.REFUSED, "DATA"): ServerSession._behind_refused_mail,
+}
+"""Commands that a state has in its row only to refuse them in its own words."""
+
+_ROWS: Final = {
+    state: {
+        verb: (_SPECIAL.get((state, verb), _HANDLERS[verb]), accepted, refused)
+        for verb, (accepted, refused) in row.items()
+        if verb in _HANDLERS
+    }
+    for state, row in SERVER.items()
+}
+_OUT_OF_ORDER: Final[tuple[_Handler, None, None]] = (ServerSession._out_of_order, None, None)
+
+_CONTENT_REFUSALS: Final = {
+    "too_large": replies.CONTENT_TOO_LARGE,
+    "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
+    "starved": replies.INSUFFICIENT_STORAGE,
+}

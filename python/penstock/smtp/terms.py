@@ -1,0 +1,70 @@
+"""What sessions need to know of their connector: one frozen object, shared by all sessions of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from penstock.smtp import replies
+
+__all__ = ["ClientTerms", "ServerTerms"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerTerms:
+    """What a receive connector offers and asks of its peers; shared by its sessions.
+
+    Attributes:
+        fqdn: Our name in banner, EHLO and QUIT.
+        max_message_bytes: Announced as SIZE; larger messages are refused.
+        max_header_bytes: Octets of the header section.
+        max_recipients: Recipients of one message; more get 452 (RFC 5321 4.5.3.1.8, 4.5.3.1.10).
+        max_protocol_errors: Commands that may be wrong; the next wrong one ends the session.
+        max_hops: Received fields that a message may have (RFC 5321 6.3).
+        tarpit_ms: How long each 5yz reply is delayed; 0 for none.
+        postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
+    """
+
+    fqdn: str
+    max_message_bytes: int
+    max_header_bytes: int
+    max_recipients: int
+    max_protocol_errors: int
+    max_hops: int
+    tarpit_ms: int
+    postmaster: tuple[str, str]
+    banner: bytes = field(init=False)
+    helo: bytes = field(init=False)
+    ehlo: bytes = field(init=False)
+    goodbye: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Encode the replies that depend on these terms."""
+        put = object.__setattr__
+        put(self, "banner", replies.banner(self.fqdn))
+        put(self, "helo", replies.helo(self.fqdn))
+        put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))
+        put(self, "goodbye", replies.goodbye(self.fqdn))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientTerms:
+    """How a send connector speaks; shared by its sessions.
+
+    Attributes:
+        fqdn: What we call ourselves in EHLO.
+        banner_ms: How long to wait for the banner (RFC 5321 4.5.3.2.1).
+        reply_ms: How long to wait for the reply to any command but DATA (4.5.3.2.2, 4.5.3.2.3).
+        data_ms: How long to wait for the reply to a DATA that is sent alone (4.5.3.2.4).
+    """
+
+    fqdn: str
+    banner_ms: int = 300_000
+    reply_ms: int = 300_000
+    data_ms: int = 120_000
+    ehlo: bytes = field(init=False)
+    helo: bytes = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Encode the commands that depend on these terms."""
+        object.__setattr__(self, "ehlo", f"EHLO {self.fqdn}\r\n".encode("ascii"))
+        object.__setattr__(self, "helo", f"HELO {self.fqdn}\r\n".encode("ascii"))
