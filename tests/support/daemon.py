@@ -182,7 +182,8 @@ class Daemon:
 
     def stop(self) -> int:
         """Ask it to end (SIGTERM) and return its exit code."""
-        self._running.send_signal(signal.SIGTERM)
+        # The group: what it runs under, such as strace, does not pass signals on.
+        os.killpg(self._running.pid, signal.SIGTERM)
         return self.wait()
 
     def wait(self, timeout_s: float = STOP_TIMEOUT_S) -> int:
