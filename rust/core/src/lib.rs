@@ -8,6 +8,27 @@
 //! - [`message`]: the header section of a content.
 //! - [`flow`]: how content passes between the network and the spool without either knowing the other.
 //! - [`queue_id`]: the name of a message.
+//!
+//! A connection's octets go through one buffer, from which whoever has the turn pulls what it is due:
+//!
+//! ```
+//! use penstock_core::smtp::command::{Command, parse_command};
+//! use penstock_core::smtp::content::ContentReader;
+//! use penstock_core::smtp::framing::LineBuffer;
+//! use penstock_core::smtp::limits::COMMAND_LINE_GROWN_MAX;
+//!
+//! let mut buffer = LineBuffer::new(COMMAND_LINE_GROWN_MAX);
+//! buffer.push(b"DATA\r\nSubject: hello\r\n\r\n..\r\n.\r\nQUIT\r\n");
+//! assert_eq!(buffer.next_line().map(|line| line.and_then(parse_command)), Some(Ok(Command::Data)));
+//!
+//! // The reply was 354, so what follows is content; after any other it would be commands.
+//! let mut reader = ContentReader::new();
+//! let step = reader.push(buffer.rest());
+//! assert_eq!(&buffer.rest()[..step.content], b"Subject: hello\r\n\r\n..\r\n");
+//! assert!(step.end);
+//! buffer.consume(step.consumed);
+//! assert_eq!(buffer.next_line().map(|line| line.and_then(parse_command)), Some(Ok(Command::Quit)));
+//! ```
 
 #![forbid(unsafe_code)]
 

@@ -217,9 +217,9 @@ mod tests {
     const MESSAGE: &str = "Received: from a by b;\r\n\tTue, 1 Jan 2030 00:00:00 +0000\r\n\
         received : from c by a\r\n\
         From: A Person\r\n <a@b.example>\r\n\
-        To: b@c.example\r\n\
         Subject: =?utf-8?q?x?=\r\n  and\r\n\tmore\r\n\
-        SUBJECT: another\r\n\
+        To: b@c.example\r\n , d@c.example\r\n\
+        SUBJECT: another\r\n twice\r\n\
         Message-Id:<1@b.example>\r\n\
         Received-SPF: none\r\n\
         X: From: no\r\n\

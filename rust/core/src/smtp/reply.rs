@@ -320,6 +320,9 @@ mod tests {
         assert_eq!(replies([&endless[..]]).1, Some(ReplyError::TooLong));
         assert_eq!(replies(endless.chunks(999)).1, Some(ReplyError::TooLong));
         assert_eq!(replies([&endless[1..]]).1, None);
+        let unfinished = &at_limit[..at_limit.len() - 1];
+        assert_eq!(replies(unfinished.chunks(999)).1, Some(ReplyError::TooLong));
+        assert_eq!(replies([&b"250 2.0.0 ok\r\n".repeat(5000)[..]]).1, None);
     }
 
     #[test]

@@ -193,13 +193,21 @@ fn octets_out_of_the_ordinary_are_flagged() {
 
 #[test]
 fn a_line_may_have_1000_octets_with_its_crlf_and_without_its_stuffed_dot() {
-    for (start, octets, is_over_long) in
-        [("", 998, false), ("", 999, true), (".", 998, false), (".", 999, true)]
-    {
+    for (start, octets, is_over_long) in [
+        ("", 998, false),
+        ("", 999, true),
+        (".", 998, false),
+        (".", 999, true),
+        (".\r", 997, false),
+        (".\r", 998, true),
+    ] {
         let input = format!("a\r\n{start}{}\r\nb\r\n.\r\n", "x".repeat(octets));
         let flag = read([input.as_bytes()]).flags.contains(ContentFlags::OVER_LONG);
         assert_eq!(flag, is_over_long, "{start}, {octets}");
-        assert_eq!(read(input.as_bytes().chunks(7)).flags.contains(ContentFlags::OVER_LONG), is_over_long);
+        for size in 1..8 {
+            let flag = read(input.as_bytes().chunks(size)).flags.contains(ContentFlags::OVER_LONG);
+            assert_eq!(flag, is_over_long, "{start}, {octets} in pieces of {size}");
+        }
     }
 }
 
