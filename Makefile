@@ -37,9 +37,10 @@ setup: .venv/.installed ## Make the virtual environment from requirements.lock
 	python -m pip install --quiet --require-hashes -r requirements.lock
 	touch $@
 
-# maturin removes the old library before it puts the new one there, so a running daemon keeps its own copy.
+# maturin removes the old library before it puts the new one there, so a running daemon keeps its own copy. It
+# asks pip for the dependencies once more; they are there, with their hashes checked, so no index is asked.
 target/.extension: .venv/.installed pyproject.toml README.md $(RUST_SOURCES)
-	maturin develop --release --locked --quiet
+	PIP_NO_INDEX=1 PIP_QUIET=1 maturin develop --release --locked --quiet
 	mkdir -p target
 	touch $@
 
@@ -68,6 +69,7 @@ check-python: build
 
 check-rust: .venv/.installed
 	$(CARGO) fmt --all --check
+	test ! -d rust/fuzz || $(CARGO) fmt --manifest-path rust/fuzz/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets --locked --quiet -- -D warnings
 
 check-licences: .venv/.installed
