@@ -1,5 +1,6 @@
 //! SMTP as octets (RFC 5321): framing, grammar, content, replies.
 
+pub mod client_wire;
 pub mod command;
 pub mod content;
 mod cursor;
@@ -7,3 +8,4 @@ pub mod framing;
 pub mod limits;
 pub mod path;
 pub mod reply;
+pub mod server_wire;

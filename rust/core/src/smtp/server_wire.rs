@@ -1,0 +1,337 @@
+//! What the octets of a client mean to a server, in the present turn (RFC 5321 4.1, RFC 2920).
+//!
+//! Between two replies the same octets can be commands or content, so they are read only as far as the replies that
+//! have been sent allow. A client may send several commands ahead, up to one whose reply decides how it goes on: a
+//! *synchronising* command. What comes behind that one before its reply is *early*. It is reported, and where it would
+//! change the meaning of what follows (content behind a refused DATA would be read as commands) the connection cannot
+//! go on.
+
+use super::command::{Command, Malformed, Verb, parse_command};
+use super::content::{ContentReader, ContentStep};
+use super::framing::LineBuffer;
+use super::limits::COMMAND_LINE_GROWN_MAX;
+use crate::flow::ContentFlags;
+use crate::message::header::{HeaderFacts, HeaderScanner};
+
+/// Commands that are reported together.
+pub const BATCH_COMMANDS_MAX: usize = 64;
+
+/// Octets of commands after which no further one is added to a batch.
+pub const BATCH_OCTETS_MAX: usize = 16 * 1024;
+
+/// Commands that were read together.
+#[derive(Debug)]
+pub struct Batch {
+    /// At least one, in order; a synchronising one is the last.
+    pub items: Vec<Result<Command, Malformed>>,
+    /// Whether octets came before the banner, or behind a synchronising command before its reply.
+    pub early: bool,
+}
+
+/// What has to be known of the reply that is owed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Owed {
+    /// Nothing, or replies that the client need not wait for.
+    Free,
+    /// A reply that the client must wait for.
+    Awaited,
+    /// As before, and what follows a refusal may be content.
+    BeforeContent,
+    /// As before, and what follows is content in any case.
+    BeforeChunk,
+}
+
+/// Reads the commands of a client.
+#[derive(Debug)]
+pub struct ServerWire {
+    lines: LineBuffer,
+    owed: Owed,
+    early: bool,
+}
+
+impl Default for ServerWire {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ServerWire {
+    /// Make a wire whose banner has not been sent.
+    pub const fn new() -> Self {
+        Self { lines: LineBuffer::new(COMMAND_LINE_GROWN_MAX), owed: Owed::Awaited, early: false }
+    }
+
+    /// Add octets that have arrived.
+    pub fn push(&mut self, input: &[u8]) {
+        self.early |= self.owed != Owed::Free && !input.is_empty();
+        self.lines.push(input);
+    }
+
+    /// Take the complete commands, up to the first synchronising one. All earlier ones have been answered.
+    pub fn next_batch(&mut self) -> Option<Batch> {
+        let mut items = Vec::new();
+        let mut octets = 0;
+        while items.len() < BATCH_COMMANDS_MAX && octets < BATCH_OCTETS_MAX {
+            let item = match self.lines.next_line() {
+                None => break,
+                Some(Ok(line)) => {
+                    octets += line.len() + 2;
+                    parse_command(line)
+                }
+                Some(Err(malformed)) => Err(malformed),
+            };
+            self.owed = owed_after(&item);
+            items.push(item);
+            if self.owed != Owed::Free {
+                self.early |= !self.lines.is_empty();
+                break;
+            }
+        }
+        if items.is_empty() {
+            return None;
+        }
+        Some(Batch { items, early: std::mem::take(&mut self.early) })
+    }
+
+    /// Take note that the banner, or the replies to the whole last batch, are being sent.
+    ///
+    /// Returns whether what follows can still be read: it cannot when a content that was not asked for may be in it.
+    #[must_use]
+    pub fn replied(&mut self) -> bool {
+        match std::mem::replace(&mut self.owed, Owed::Free) {
+            Owed::Free | Owed::Awaited => true,
+            Owed::BeforeContent => self.lines.is_empty(),
+            // The chunk of a BDAT comes without being asked for (RFC 3030 2), and we do not know how long it is.
+            Owed::BeforeChunk => false,
+        }
+    }
+
+    /// Whether the last command was one whose reply the client must wait for.
+    pub fn is_awaited(&self) -> bool {
+        self.owed != Owed::Free
+    }
+
+    /// Whether the beginning of a command waits for its end.
+    pub fn is_within_line(&self) -> bool {
+        !self.lines.is_empty()
+    }
+
+    /// Take note that content is asked for: [`ServerWire::rest`] is its beginning.
+    pub fn begin_content(&mut self) {
+        self.owed = Owed::Free;
+        self.early = false;
+    }
+
+    /// Return what has not been read.
+    pub fn rest(&self) -> &[u8] {
+        self.lines.rest()
+    }
+
+    /// Drop the first `octets` of [`ServerWire::rest`], which were content.
+    pub fn consume(&mut self, octets: usize) {
+        self.lines.consume(octets);
+    }
+}
+
+fn owed_after(item: &Result<Command, Malformed>) -> Owed {
+    let verb = match item {
+        Ok(Command::Ehlo { .. }) => Some(Verb::Ehlo),
+        Ok(Command::Helo { .. }) => Some(Verb::Helo),
+        Ok(Command::Data) => Some(Verb::Data),
+        Ok(Command::Bdat) => Some(Verb::Bdat),
+        Ok(Command::Auth) => Some(Verb::Auth),
+        Ok(Command::StartTls) => Some(Verb::StartTls),
+        Ok(Command::Xclient) => Some(Verb::Xclient),
+        Ok(Command::Quit) => Some(Verb::Quit),
+        Ok(_) => None,
+        Err(malformed) => malformed.verb,
+    };
+    match verb {
+        Some(Verb::Data) => Owed::BeforeContent,
+        Some(Verb::Bdat) => Owed::BeforeChunk,
+        Some(Verb::Ehlo | Verb::Helo | Verb::Auth | Verb::StartTls | Verb::Xclient | Verb::Quit) => {
+            Owed::Awaited
+        }
+        _ => Owed::Free,
+    }
+}
+
+/// Why content that is being read will not be kept.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum IntakeFault {
+    /// It has a bare CR or a bare LF.
+    BadLineEnding,
+    /// It is larger than allowed.
+    TooLarge,
+}
+
+/// Reads the content that follows a 354 reply, with its header section, against a limit.
+#[derive(Debug)]
+pub struct Intake {
+    reader: ContentReader,
+    scanner: HeaderScanner,
+    wants_header: bool,
+    limit_bytes: u64,
+}
+
+impl Intake {
+    /// Begin with the first octet; the header section is looked at up to `header_bytes`.
+    pub fn new(limit_bytes: u64, header_bytes: usize) -> Self {
+        Self {
+            reader: ContentReader::new(),
+            scanner: HeaderScanner::new(header_bytes),
+            wants_header: true,
+            limit_bytes,
+        }
+    }
+
+    /// Read on; nothing is read after the end.
+    pub fn push(&mut self, input: &[u8]) -> ContentStep {
+        let step = self.reader.push(input);
+        if self.wants_header {
+            let content = input.get(..step.content).unwrap_or_default();
+            self.wants_header = self.scanner.push(step.prefix) && self.scanner.push(content);
+        }
+        step
+    }
+
+    /// Tell why the content will be refused, as far as is known. Line endings come first: it is they that make the
+    /// rest untrustworthy.
+    pub fn fault(&self) -> Option<IntakeFault> {
+        if self.flags().intersects(ContentFlags::BARE_CR | ContentFlags::BARE_LF) {
+            Some(IntakeFault::BadLineEnding)
+        } else if self.reader.size() > self.limit_bytes {
+            Some(IntakeFault::TooLarge)
+        } else {
+            None
+        }
+    }
+
+    /// Return what is unusual about the content so far.
+    pub fn flags(&self) -> ContentFlags {
+        self.reader.flags()
+    }
+
+    /// Return the size of the message so far (RFC 1870).
+    pub fn size(&self) -> u64 {
+        self.reader.size()
+    }
+
+    /// Return how many octets of content were read, dots still stuffed.
+    pub fn wire_size(&self) -> u64 {
+        self.reader.wire_size()
+    }
+
+    /// Return what the header section says.
+    pub fn finish(self) -> HeaderFacts {
+        self.scanner.finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+    use super::*;
+    use crate::pieces::pieces;
+    use proptest::prelude::*;
+
+    fn greeted() -> ServerWire {
+        let mut wire = ServerWire::new();
+        assert!(wire.replied());
+        wire
+    }
+
+    #[test]
+    fn a_batch_ends_at_a_synchronising_command_and_tells_what_came_behind() {
+        for (input, commands, early) in [
+            (&b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n"[..], 3, false),
+            (b"MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\nx", 3, true),
+            (b"EHLO a.example\r\nMAIL FROM:<>\r\n", 1, true),
+            (b"NOOP\r\nRSET\r\nVRFY x\r\nNO", 3, false),
+            (b"QUIT\r\n\r\n", 1, true),
+            (b"STARTTLS\r\nEHLO a\r\n", 1, true),
+            (b"DATA now\r\nRSET\r\n", 1, true),
+        ] {
+            let mut wire = greeted();
+            wire.push(input);
+            let batch = wire.next_batch().unwrap();
+            assert_eq!((batch.items.len(), batch.early), (commands, early), "{}", input.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn octets_before_the_banner_are_early() {
+        let mut wire = ServerWire::new();
+        wire.push(b"EHLO a.example\r\n");
+        assert!(wire.replied());
+        assert!(wire.next_batch().unwrap().early);
+        assert!(wire.replied());
+        wire.push(b"NOOP\r\n");
+        assert!(!wire.next_batch().unwrap().early);
+    }
+
+    #[test]
+    fn what_follows_a_refused_data_early_cannot_be_read() {
+        for (before, behind, can_go_on) in [
+            ("DATA\r\n", "x", false),
+            ("DATA\r\n", "", true),
+            ("RSET\r\n", "x", true),
+            ("BDAT 3\r\n", "", false),
+        ] {
+            let mut wire = greeted();
+            wire.push(before.as_bytes());
+            assert_eq!(wire.next_batch().unwrap().items.len(), 1);
+            wire.push(behind.as_bytes());
+            assert_eq!(wire.replied(), can_go_on, "{before:?} {behind:?}");
+        }
+    }
+
+    #[test]
+    fn a_batch_has_at_most_64_commands_or_16_kib() {
+        let mut wire = greeted();
+        wire.push(&b"NOOP\r\n".repeat(65));
+        assert_eq!(wire.next_batch().unwrap().items.len(), 64);
+        assert_eq!(wire.next_batch().unwrap().items.len(), 1);
+        let mut wire = greeted();
+        wire.push(&[b"NOOP ".as_slice(), &[b'x'; 1017], b"\r\n"].concat().repeat(20));
+        assert_eq!(wire.next_batch().unwrap().items.len(), 16);
+    }
+
+    #[test]
+    fn faults_of_content_are_told_by_rank() {
+        let mut intake = Intake::new(4, 1000);
+        assert!(!intake.push(b"..x\r\n").end);
+        assert_eq!((intake.size(), intake.wire_size(), intake.fault()), (4, 5, None));
+        assert!(!intake.push(b"y").end);
+        assert_eq!(intake.fault(), Some(IntakeFault::TooLarge));
+        assert!(!intake.push(b"\n").end);
+        assert_eq!(intake.fault(), Some(IntakeFault::BadLineEnding));
+        let step = intake.push(b"\r\n.\r\nQUIT\r\n");
+        assert!(step.end && step.consumed == 5);
+    }
+
+    proptest! {
+        #[test]
+        fn any_pieces_give_the_same_commands(
+            parts in prop::collection::vec(prop::sample::select(vec![
+                "\r\n", "NOOP\r\n", "DATA\r\n", "EHLO a\r\n", "MAIL FROM:<>\r\n", "x\n", "BDAT 3\r\n", "\r",
+            ]), 0..40),
+            sizes in prop::collection::vec(1_usize..30, 1..6),
+        ) {
+            let input = parts.concat().into_bytes();
+            let read = |pieces: Vec<&[u8]>| {
+                let mut wire = greeted();
+                let mut items = Vec::new();
+                for piece in pieces {
+                    wire.push(piece);
+                    while let Some(batch) = wire.next_batch() {
+                        items.extend(batch.items);
+                        let _ = wire.replied();
+                    }
+                }
+                items
+            };
+            prop_assert_eq!(read(pieces(&input, &sizes)), read(vec![&input]));
+        }
+    }
+}
