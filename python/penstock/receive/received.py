@@ -1,0 +1,77 @@
+"""The trace header that a message gets on its way in (RFC 5321 4.4, RFC 3848)."""
+
+from __future__ import annotations
+
+from time import gmtime
+from typing import Final
+
+__all__ = ["ReceivedField"]
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+
+def date_time(now_s: int) -> str:
+    """Return a time as header fields have it, in UTC (RFC 5322 3.3).
+
+    >>> date_time(1_763_951_400)
+    'Mon, 24 Nov 2025 02:30:00 +0000'
+    """
+    t = gmtime(now_s)
+    return (
+        f"{_DAYS[t.tm_wday]}, {t.tm_mday:02d} {_MONTHS[t.tm_mon - 1]} {t.tm_year} "
+        f"{t.tm_hour:02d}:{t.tm_min:02d}:{t.tm_sec:02d} +0000"
+    )
+
+
+def address_literal(ip: str) -> str:
+    """Return an IP address as SMTP writes it (RFC 5321 4.1.3)."""
+    return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+
+
+class ReceivedField:
+    """Makes Received fields; remembers the current second's date.
+
+    Every line but the first begins with a tab, so none begins with a dot and the field needs no stuffing.
+    What the peer called itself is one word by the grammar of EHLO, of at most 255 octets; no line comes
+    near 998.
+    """
+
+    __slots__ = ("_date", "_second")
+
+    def __init__(self) -> None:
+        """Begin with no date."""
+        self._second = -1
+        self._date = ""
+
+    def make(
+        self,
+        *,
+        greeting: str,
+        peer: str,
+        fqdn: str,
+        protocol: str,
+        queue_id: str,
+        recipient: str,
+        now_ms: int,
+    ) -> bytes:
+        """Return the field with its CRLF.
+
+        Args:
+            greeting: What the peer called itself.
+            peer: Its address literal.
+            fqdn: What we call ourselves.
+            protocol: ESMTP or SMTP.
+            queue_id: The message's.
+            recipient: Its only recipient; empty if there are several, who must not learn of each other.
+            now_ms: When it was received, Unix milliseconds.
+        """
+        second = now_ms // 1000
+        if second != self._second:
+            self._second = second
+            self._date = date_time(second)
+        whom = f" for <{recipient}>" if recipient else ""
+        return (
+            f"Received: from {greeting} ({peer})\r\n\tby {fqdn} with {protocol} id {queue_id}{whom};\r\n"
+            f"\t{self._date}\r\n"
+        ).encode("ascii", "replace")

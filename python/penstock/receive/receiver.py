@@ -1,0 +1,346 @@
+"""Server events to actions: the way of a message from a connection to its 250.
+
+One `Receiver` has all incoming connections. For each event it finds the connection's session, lets it
+decide, and adds what is not the session's business: the connector of the peer, the draft, the route, the
+commit.
+
+Order: the mailbox hands out closures before other events of the same poll, so an event can come after its
+connection's end; it is dropped, with the draft it carries. A message whose commit has begun is kept whatever
+becomes of its connection.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeAlias
+
+from penstock.errors import DraftRefused
+
+from penstock.receive.admission import Admission
+from penstock.receive.connectors import ReceiveConnectors
+from penstock.receive.fresh import Entry, FreshMessage, Recipient
+from penstock.receive.received import ReceivedField, address_literal
+from penstock.receive.relay import AcceptedDomains, RelayPolicy
+from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.storage import Storage
+from penstock.smtp import replies
+from penstock.smtp.server_session import ServerSession
+from penstock.smtp.tables import ServerState
+from penstock.smtp.terms import ServerTerms
+
+__all__ = ["Core", "Receiver", "Route", "Router"]
+
+Event: TypeAlias = tuple[Any, ...]
+Action: TypeAlias = tuple[Any, ...]
+HopKey: TypeAlias = tuple[str, str, str]
+"""Connector, kind, destination."""
+
+LOOK_EVERY_MS: Final = 1_000
+"""How often recipients' files are looked at, and storage that was full is tried again."""
+HOPS_REMEMBERED_MAX: Final = 10_000
+PRIORITY_NORMAL: Final = 1
+
+
+class Core(Protocol):
+    """What is needed of `_core.Engine`."""
+
+    def draft(self, size_hint: int) -> tuple[int, int]: ...  # noqa: D102
+    def drop_draft(self, draft: int) -> None: ...  # noqa: D102
+    def commit(  # noqa: D102
+        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: Any, cause: list[tuple[Any, ...]]
+    ) -> int: ...
+    def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
+    def server_limits(self, limits: dict[str, int]) -> int: ...  # noqa: D102
+
+
+class Route(Protocol):
+    """Where a recipient's mail goes."""
+
+    @property
+    def hop(self) -> HopKey:
+        """The next hop."""
+
+
+class Router(Protocol):
+    """What is needed of `route.Router`."""
+
+    def route(self, address: str, domain: str, /) -> Route:
+        """Return the next hop of a recipient; there always is one, if only Unreachable."""
+
+
+class _Connector:
+    """A receive connector, ready for its sessions."""
+
+    __slots__ = ("fqdn", "limits", "policy", "settings", "terms")
+
+    def __init__(
+        self,
+        settings: ReceiveConnectorSettings,
+        server: ReceiveSettings,
+        domains: AcceptedDomains,
+        storage: Storage,
+        limits: int,
+    ) -> None:
+        self.settings = settings
+        self.limits = limits
+        self.fqdn = settings.fqdn or server.fqdn
+        home = server.default_domain or server.fqdn
+        self.terms = ServerTerms(
+            fqdn=self.fqdn,
+            max_message_bytes=settings.max_message_bytes,
+            max_header_bytes=settings.max_header_bytes,
+            max_recipients=settings.max_recipients_per_message,
+            max_protocol_errors=settings.max_protocol_errors,
+            max_hops=settings.max_hop_count,
+            tarpit_ms=settings.tarpit_ms,
+            postmaster=(f"postmaster@{home}", home),
+        )
+        self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
+
+
+class _Connection:
+    """An incoming connection that was let in."""
+
+    __slots__ = ("connector", "peer_ip", "peer_literal", "queue_id", "session", "session_id")
+
+    def __init__(self, conn: int, connector: _Connector, peer_ip: str, session_id: str) -> None:
+        self.connector = connector
+        self.peer_ip = peer_ip
+        self.peer_literal = address_literal(peer_ip)
+        self.session = ServerSession(conn, connector.terms, connector.policy)
+        self.session_id = session_id
+        self.queue_id = 0
+
+
+class Receiver:
+    """All incoming connections, and the messages whose commit is under way."""
+
+    def __init__(
+        self,
+        core: Core,
+        settings: ReceiveSettings,
+        router: Router,
+        on_accepted: Callable[[FreshMessage], None],
+        format_queue_id: Callable[[int], str],
+    ) -> None:
+        """Prepare the connectors.
+
+        Args:
+            core: Drafts, commits, hops, limits.
+            settings: What to receive, from whom.
+            router: Gives each recipient its next hop.
+            on_accepted: Takes each message when it has become durable.
+            format_queue_id: Writes a queue id as operators see it.
+
+        Raises:
+            OSError: A file of recipients cannot be read.
+            ValueError: A range of addresses cannot be read, or would make an open relay.
+        """
+        self._core = core
+        self._settings = settings
+        self._router = router
+        self._on_accepted = on_accepted
+        self._format_queue_id = format_queue_id
+        self._domains = AcceptedDomains(settings.accepted_domains)
+        self._storage = Storage()
+        self._ranges = ReceiveConnectors(settings.connectors)
+        self._connectors = {
+            connector.name: _Connector(
+                connector,
+                settings,
+                self._domains,
+                self._storage,
+                core.server_limits(
+                    {
+                        "idle_ms": connector.connection_inactivity_timeout_ms,
+                        "total_ms": connector.connection_timeout_ms,
+                        # One more than allowed, so that a section that is too large is seen to be.
+                        "header_bytes": connector.max_header_bytes + 1,
+                    }
+                ),
+            )
+            for connector in settings.connectors
+        }
+        self._admission = Admission(settings.max_inbound_connection)
+        self._connections: dict[int, _Connection] = {}
+        # Connections that were refused and have not closed, and such as closed before they were seen to open.
+        self._refused: set[int] = set()
+        self._closed_unseen: set[int] = set()
+        self._committing: dict[int, FreshMessage] = {}
+        self._hops: dict[HopKey, int] = {}
+        self._received = ReceivedField()
+        self._next_look_ms = 0
+        self._sessions = 0
+        self._is_draining = False
+
+    @property
+    def connections(self) -> int:
+        """How many connections are in."""
+        return self._admission.connections
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no mail transaction is running and no commit is under way."""
+        return not self._committing and all(
+            connection.session.state in _BETWEEN_TRANSACTIONS for connection in self._connections.values()
+        )
+
+    def problems(self) -> list[str]:
+        """Return what an operator should know: files of recipients that cannot be read."""
+        return self._domains.problems()
+
+    def drain(self) -> None:
+        """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
+        self._is_draining = True
+
+    def opened(self, event: Event, actions: list[Action], now_ms: int) -> None:
+        """Let a connection in, or refuse it."""
+        _, conn, turn, listener, peer_ip, *_ = event
+        if conn in self._closed_unseen:
+            self._closed_unseen.remove(conn)
+            return
+        settings = self._ranges.find(listener, peer_ip)
+        if settings is None:
+            refusal: bytes | None = replies.NO_CONNECTOR
+        elif self._is_draining:
+            refusal = replies.SHUTTING_DOWN
+        else:
+            refusal = self._admission.admit(settings, peer_ip)
+            if refusal is None:
+                connector = self._connectors[settings.name]
+                connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                self._connections[conn] = connection
+                actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
+                return
+        self._refused.add(conn)
+        actions.append(("reply", conn, turn, refusal, 0, 0, True))
+
+    def commands(self, event: Event, actions: list[Action], now_ms: int) -> None:
+        """Answer commands; open a draft for a DATA that is in order."""
+        _, conn, turn, items, early, _ = event
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        if now_ms >= self._next_look_ms:
+            self._next_look_ms = now_ms + LOOK_EVERY_MS
+            self._domains.refresh()
+            self._storage.try_again()
+        session = connection.session
+        if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
+            session.shut_down(turn, len(items), actions)
+        elif session.commands(turn, items, early, actions):
+            try:
+                draft, connection.queue_id = self._core.draft(session.size_declared)
+            except DraftRefused as refused:
+                session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
+            else:
+                session.take(turn, draft, actions)
+
+    def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
+        """Commit content that is in order; its completion answers the peer."""
+        _, conn, turn, draft, status, flags, size, received, message_id, subject, _, header_bytes = event
+        connection = self._connections.get(conn)
+        if connection is None or not connection.session.content(
+            turn, status, received, header_bytes, actions
+        ):
+            self._core.drop_draft(draft)
+            return
+        session = connection.session
+        connector = connection.connector
+        queue_id = self._format_queue_id(connection.queue_id)
+        recipients: list[Recipient] = [
+            (index, address, 0, None) for index, address in enumerate(session.recipients)
+        ]
+        prepend = self._received.make(
+            greeting=session.greeting,
+            peer=connection.peer_literal,
+            fqdn=connector.fqdn,
+            protocol="ESMTP" if session.is_extended else "SMTP",
+            queue_id=queue_id,
+            recipient=recipients[0][1] if len(recipients) == 1 else "",
+            now_ms=now_ms,
+        )
+        size += len(prepend)
+        params = (None, None, session.is_eight_bit)
+        entries = self._entries(session.recipients, recipients, now_ms)
+        envelope = (
+            now_ms,
+            session.sender,
+            params,
+            (connector.settings.name, connection.peer_ip, session.greeting, connection.session_id),
+            size,
+            flags,
+            message_id,
+            subject,
+            [recipient[1:] for recipient in recipients],
+            [
+                (hop, [r[0] for r in theirs], priority, due, expiry)
+                for hop, theirs, priority, due, expiry in entries
+            ],
+        )
+        ticket = self._core.commit(draft, envelope, prepend, "wire", [])
+        self._committing[ticket] = FreshMessage(
+            connection.queue_id, session.sender, now_ms, size, flags, "wire", message_id, params, entries
+        )
+        queued = replies.queued(message_id, queue_id, connector.fqdn)
+        session.accepted(turn, ticket, queued, replies.INSUFFICIENT_STORAGE, actions)
+
+    def closed(self, event: Event) -> None:
+        """Forget a connection; a half-received draft is gone already."""
+        conn = event[1]
+        connection = self._connections.pop(conn, None)
+        if connection is not None:
+            self._admission.release(connection.connector.settings, connection.peer_ip)
+        elif conn in self._refused:
+            self._refused.remove(conn)
+        else:
+            self._closed_unseen.add(conn)
+
+    def committed(self, event: Event) -> bool:
+        """Hand on a message that has become durable; return whether the ticket was one of ours."""
+        _, ticket, _, lsn = event
+        fresh = self._committing.pop(ticket, None)
+        if fresh is None:
+            return False
+        fresh.lsn = lsn
+        self._on_accepted(fresh)
+        return True
+
+    def commit_failed(self, event: Event) -> bool:
+        """Note that the spool could not store a message; return whether the ticket was one of ours."""
+        _, ticket, _, reason = event
+        self._storage.refused(reason)
+        return self._committing.pop(ticket, None) is not None
+
+    def poisoned(self) -> None:
+        """Refuse all mail from now on: the spool has failed."""
+        self._storage.refused("poisoned")
+
+    def _entries(self, domains: dict[str, str], recipients: list[Recipient], now_ms: int) -> list[Entry]:
+        """Group recipients by next hop, in the order of the first of each."""
+        by_hop: dict[int, list[Recipient]] = {}
+        for recipient in recipients:
+            address = recipient[1]
+            key = self._router.route(address, domains[address]).hop
+            hop = self._hops.get(key)
+            if hop is None:
+                if len(self._hops) >= HOPS_REMEMBERED_MAX:
+                    self._hops.clear()
+                hop = self._hops[key] = self._core.hop(*key)
+            theirs = by_hop.get(hop)
+            if theirs is None:
+                by_hop[hop] = [recipient]
+            else:
+                theirs.append(recipient)
+        expires_ms = now_ms + self._settings.message_expiration_ms
+        return [(hop, theirs, PRIORITY_NORMAL, now_ms, expires_ms) for hop, theirs in by_hop.items()]
+
+    def _session_id(self, now_ms: int) -> str:
+        """Return 16 hexadecimal digits that no other session has: the time and a counter."""
+        self._sessions = (self._sessions + 1) & 0xFFFF
+        return f"{now_ms << 16 | self._sessions:016X}"
+
+
+_BETWEEN_TRANSACTIONS: Final = frozenset(
+    (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
+)

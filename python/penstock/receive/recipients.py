@@ -1,0 +1,84 @@
+"""The addresses that exist in an authoritative domain, from a file.
+
+One address a line, `@domain` for every address of a domain; `#` at the start of a line or after white space
+begins a comment. Case means nothing. The file is read again when it has changed; while it cannot be read the
+addresses known before stay in force.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Final, TypeAlias
+
+__all__ = ["RecipientsFile", "plain_address"]
+
+_Signature: TypeAlias = tuple[int, int, int]
+
+_QUOTED_PAIR: Final = re.compile(r"\\(.)")
+_COMMENT: Final = re.compile(r"(?:^|\s)#.*")
+
+
+def plain_address(address: str) -> str:
+    """Return an address in the form in which addresses are compared: lower case, no needless quotes.
+
+    >>> plain_address('"J. Doe"@Contoso.Example')
+    'j. doe@contoso.example'
+    """
+    address = address.lower()
+    if not address.startswith('"'):
+        return address
+    local, _, domain = address.rpartition("@")
+    return _QUOTED_PAIR.sub(r"\1", local[1:-1]) + "@" + domain
+
+
+class RecipientsFile:
+    """A set of addresses that follows its file.
+
+    Attributes:
+        path: The file.
+        problem: Why the file could not be read the last time, or empty.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Read the file.
+
+        Raises:
+            OSError: It cannot be read.
+        """
+        self.path = Path(path)
+        self.problem = ""
+        self._addresses: frozenset[str] = frozenset()
+        self._domains: frozenset[str] = frozenset()
+        self._signature = self._load()
+
+    def __contains__(self, address: str) -> bool:
+        """Whether an address exists."""
+        if address.lower() in self._addresses:
+            return True
+        address = plain_address(address)
+        return address in self._addresses or address.rpartition("@")[2] in self._domains
+
+    def refresh(self) -> None:
+        """Read the file again if it has changed. **Blocking**: a look at the file, and its size if read."""
+        try:
+            if _signature(os.stat(self.path)) != self._signature:
+                self._signature = self._load()
+            self.problem = ""
+        except OSError as error:
+            self.problem = str(error)
+
+    def _load(self) -> _Signature:
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            # Taken before reading: what is written meanwhile is seen at the next look.
+            signature = _signature(os.fstat(file.fileno()))
+            entries = {_COMMENT.sub("", line).strip().lower() for line in file}
+        entries.discard("")
+        self._domains = frozenset(entry[1:] for entry in entries if entry.startswith("@"))
+        self._addresses = frozenset(plain_address(entry) for entry in entries if not entry.startswith("@"))
+        return signature
+
+
+def _signature(status: os.stat_result) -> _Signature:
+    return status.st_mtime_ns, status.st_size, status.st_ino

@@ -1,0 +1,106 @@
+"""Who may send to whom. Never an open relay.
+
+A peer reaches the accepted domains. It reaches other domains only through a connector of usage relay, and
+such a connector has only peers in the ranges that its operator has listed (`connectors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from penstock.receive.recipients import RecipientsFile, plain_address
+from penstock.receive.settings import AcceptedDomainSettings
+from penstock.receive.storage import Storage
+from penstock.smtp import replies
+
+__all__ = ["AcceptedDomains", "RelayPolicy"]
+
+ROUTING_CHARACTERS: Final = frozenset("%!@")
+"""What asks a server behind us to send the message on: `user%other@ours`, `other!user@ours`."""
+
+
+class _AcceptedDomain(NamedTuple):
+    is_authoritative: bool
+    recipients: RecipientsFile | None
+
+
+class AcceptedDomains:
+    """The accepted domains with their recipients."""
+
+    def __init__(self, domains: Iterable[AcceptedDomainSettings]) -> None:
+        """Read the recipients' files.
+
+        Raises:
+            OSError: One of them cannot be read.
+        """
+        self._files: dict[str, RecipientsFile] = {}
+        self._exact: dict[str, _AcceptedDomain] = {}
+        self._parents: dict[str, _AcceptedDomain] = {}
+        for domain in domains:
+            recipients = None
+            if domain.recipients is not None:
+                recipients = self._files.get(domain.recipients)
+                if recipients is None:
+                    recipients = self._files[domain.recipients] = RecipientsFile(domain.recipients)
+            accepted = _AcceptedDomain(domain.type == "authoritative", recipients)
+            self._exact[domain.name] = accepted
+            if domain.match_sub_domains:
+                self._parents[domain.name] = accepted
+
+    def find(self, domain: str) -> _AcceptedDomain | None:
+        """Return the accepted domain that a domain (in lower case) belongs to, the closest one, if any."""
+        found = self._exact.get(domain)
+        if found is not None or not self._parents:
+            return found
+        _, dot, parent = domain.partition(".")
+        while dot:
+            found = self._parents.get(parent)
+            if found is not None:
+                return found
+            _, dot, parent = parent.partition(".")
+        return None
+
+    def refresh(self) -> None:
+        """Look whether recipients' files have changed. **Blocking**: on those files."""
+        for file in self._files.values():
+            file.refresh()
+
+    def problems(self) -> list[str]:
+        """Return what keeps recipients' files from being read, if anything."""
+        return [file.problem for file in self._files.values() if file.problem]
+
+
+class RelayPolicy:
+    """What the peers of one connector may do; the `Policy` of their sessions."""
+
+    __slots__ = ("_domains", "_may_relay", "_storage")
+
+    def __init__(self, domains: AcceptedDomains, storage: Storage, *, may_relay: bool) -> None:
+        """Join what decides."""
+        self._domains = domains
+        self._storage = storage
+        self._may_relay = may_relay
+
+    def sender(self, _address: str, _domain: str, /) -> bytes | None:
+        """Any sender may begin, unless there is no room for what would follow."""
+        return self._storage.refusal
+
+    def recipient(self, address: str, domain: str, /) -> bytes | None:
+        """Judge a recipient by its domain, then by its address."""
+        accepted = self._domains.find(domain)
+        if accepted is None:
+            return None if self._may_relay else replies.UNABLE_TO_RELAY
+        if accepted.recipients is not None:
+            if address in accepted.recipients or _local_part(address).lower() == "postmaster":
+                return None
+            return replies.RECIPIENT_UNKNOWN
+        if not accepted.is_authoritative and not self._may_relay:
+            local_part = _local_part(address)
+            if not ROUTING_CHARACTERS.isdisjoint(local_part):
+                return replies.ROUTED_ADDRESS
+        return None
+
+
+def _local_part(address: str) -> str:
+    return plain_address(address).rpartition("@")[0]

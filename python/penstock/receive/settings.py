@@ -1,0 +1,86 @@
+"""What the receiving side has to be told; plain values, filled from the configuration by the engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+__all__ = ["AcceptedDomainSettings", "DomainType", "ReceiveConnectorSettings", "ReceiveSettings"]
+
+DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptedDomainSettings:
+    """A domain we take mail for.
+
+    Attributes:
+        name: The domain, in lower case.
+        type: Whether we know its recipients (authoritative) or pass its mail on.
+        match_sub_domains: Whether its sub-domains are meant, too.
+        recipients: File of the addresses that exist; None to take any.
+    """
+
+    name: str
+    type: DomainType
+    match_sub_domains: bool = False
+    recipients: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveConnectorSettings:
+    """A receive connector.
+
+    Attributes:
+        name: Its name.
+        usage: What it is for; `relay` alone lets its peers send to domains that are not ours.
+        listeners: Numbers of the listeners it answers on.
+        remote_ip_ranges: Who meets it: addresses, `first-last`, or networks in CIDR form.
+        fqdn: What it calls itself; None for the server's name.
+        max_message_bytes: Announced as SIZE.
+        max_header_bytes: Octets of a header section.
+        max_recipients_per_message: More get 452.
+        max_protocol_errors: The next wrong command ends the session.
+        max_hop_count: Received fields that a message may have.
+        tarpit_ms: Delay of each 5yz reply; 0 for none.
+        max_inbound_connection_per_source: Connections of one address at a time.
+        connection_timeout_ms: How long a connection may last.
+        connection_inactivity_timeout_ms: How long it may be silent.
+    """
+
+    name: str
+    usage: str
+    listeners: tuple[int, ...]
+    remote_ip_ranges: tuple[str, ...]
+    fqdn: str | None = None
+    max_message_bytes: int = 36 * 1024 * 1024
+    max_header_bytes: int = 256 * 1024
+    max_recipients_per_message: int = 200
+    max_protocol_errors: int = 5
+    max_hop_count: int = 30
+    tarpit_ms: int = 5_000
+    max_inbound_connection_per_source: int = 20
+    connection_timeout_ms: int = 600_000
+    connection_inactivity_timeout_ms: int = 300_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveSettings:
+    """The receiving side as a whole.
+
+    Attributes:
+        fqdn: The server's name.
+        default_domain: The accepted domain that mail to the bare `<Postmaster>` goes to; empty for the
+            server's name.
+        accepted_domains: Domains we take mail for.
+        connectors: Receive connectors.
+        max_inbound_connection: Connections in all at a time.
+        message_expiration_ms: How long delivery of a new message is tried.
+    """
+
+    fqdn: str
+    default_domain: str
+    accepted_domains: tuple[AcceptedDomainSettings, ...]
+    connectors: tuple[ReceiveConnectorSettings, ...]
+    max_inbound_connection: int = 5_000
+    message_expiration_ms: int = 4 * 86_400_000
