@@ -123,7 +123,7 @@ INSUFFICIENT_STORAGE: Final = b"452 4.3.1 Insufficient system resources; try aga
 LOCAL_FAILURE: Final = b"451 4.3.0 Temporary server error; try again later\r\n"
 SHUTTING_DOWN: Final = b"421 4.3.2 Service not active; try again later\r\n"
 
-MESSAGE_ID_ECHOED_MAX: Final = 250
+MESSAGE_ID_ECHOED_MAX: Final = 150
 """Octets of a Message-ID that still fit into one reply line with all the rest."""
 
 

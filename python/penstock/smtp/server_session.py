@@ -130,9 +130,11 @@ class ServerSession:
                     answer = answer[: -len(reply)] + replies.TOO_MANY_ERRORS
             if self.state is ServerState.CLOSED:
                 break
-        # A refused DATA whose content is already here: what follows is content, not commands.
-        is_over = self.state is ServerState.CLOSED or not items or (early and items[-1][0] == "DATA")
+        if not items or (early and items[-1][0] == "DATA"):
+            # A refused DATA whose content is already here: what follows is content, not commands.
+            self.state = ServerState.CLOSED
         delay_ms = self._delay_ms(refusals) if refusals else 0
+        is_over = self.state is ServerState.CLOSED
         actions.append(("reply", self.conn, turn, answer, len(items), delay_ms, is_over))
         return False
 
@@ -149,6 +151,8 @@ class ServerSession:
     def refuse_data(self, turn: int, reply: bytes, early: bool, actions: list[Action]) -> None:
         """Refuse DATA; the connection is closed when the content came with it."""
         self._end_transaction()
+        if early:
+            self.state = ServerState.CLOSED
         actions.append(("reply", self.conn, turn, reply, 1, 0, early))
 
     def content(

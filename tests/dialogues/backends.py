@@ -1,0 +1,327 @@
+"""Three ways to hold a dialogue: with the sessions alone, over a transport in memory, through a socket."""
+
+from __future__ import annotations
+
+import importlib
+import itertools
+import select
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+from penstock.errors import DraftRefused
+from penstock.receive.fresh import FreshMessage
+from penstock.receive.receiver import Receiver
+from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from tests.dialogues.script import Script
+
+NOW_MS = 1_763_951_400_000
+LISTENER = 1
+REPLY_WITHIN_S = 10.0
+RECIPIENTS = "you@contoso.example  # the only one\nme@contoso.example\n@lists.contoso.example\n"
+
+
+class SmartHost:
+    """A router that knows one way."""
+
+    hop = ("m365", "smart_host", "mx.contoso.example")
+
+    def route(self, address: str, domain: str, /) -> SmartHost:
+        """Return the way."""
+        assert address.endswith(domain)
+        return self
+
+
+def settings(script: Script, folder: Path) -> ReceiveSettings:
+    """Return what the dialogues are held under."""
+    file = folder / "recipients"
+    file.write_text(RECIPIENTS, encoding="utf-8")
+    changed: dict[str, Any] = {"tarpit_ms": 0, "listeners": (LISTENER,), **script.settings}
+    return ReceiveSettings(
+        fqdn="relay1.contoso.example",
+        default_domain="contoso.example",
+        accepted_domains=(
+            AcceptedDomainSettings(
+                name="contoso.example", type="authoritative", match_sub_domains=True, recipients=str(file)
+            ),
+            AcceptedDomainSettings(name="fabrikam.example", type="internal_relay"),
+        ),
+        connectors=(
+            ReceiveConnectorSettings(
+                name="lan", usage="relay", remote_ip_ranges=("127.0.1.0/24",), **changed
+            ),
+            ReceiveConnectorSettings(
+                name="internet", usage="internet", remote_ip_ranges=("127.0.2.0/24",), **changed
+            ),
+        ),
+    )
+
+
+class Backend(Protocol):
+    """A client's view of the server."""
+
+    accepted: list[FreshMessage]
+
+    def send(self, data: bytes) -> None:
+        """Send octets."""
+
+    def line(self) -> bytes:
+        """Return the server's next line, with its CRLF."""
+
+    def is_closed(self) -> bool:
+        """Return whether the server has closed the connection, and nothing is left to read."""
+
+    def close(self) -> None:
+        """End it all."""
+
+
+class FakeCore:
+    """A spool that is durable at once."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.refusals: list[str] = []
+        self.committed: list[tuple[int, tuple[Any, ...], bytes]] = []
+        self._numbers = itertools.count(1)
+
+    def draft(self, size_hint: int) -> tuple[int, int]:
+        """Open a draft, unless told otherwise."""
+        if self.refusals:
+            raise DraftRefused(self.refusals.pop(0))
+        number = next(self._numbers)
+        return number, number
+
+    def drop_draft(self, draft: int) -> None:
+        """Forget a draft."""
+
+    def commit(
+        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+    ) -> int:
+        """Keep a message."""
+        self.committed.append((draft, envelope, prepend))
+        return draft
+
+    def hop(self, connector: str, kind: str, destination: str) -> int:
+        """Return the only hop."""
+        return 1
+
+    def server_limits(self, limits: dict[str, int]) -> int:
+        """Take limits for granted."""
+        return 0
+
+
+def item(line: str) -> tuple[Any, ...]:
+    """Return a well-formed command as it crosses the boundary; the grammar proper is Rust's."""
+    verb, _, rest = line.partition(" ")
+    verb = verb.upper()
+    if verb in ("MAIL", "RCPT"):
+        path, _, parameters = rest[rest.index("<") + 1 :].partition(">")
+        params = tuple(
+            (key.upper(), value if equals else None)
+            for key, equals, value in (word.partition("=") for word in parameters.split())
+        )
+        return verb, path, path.rpartition("@")[2].lower() if "@" in path else "", params
+    if verb in ("EHLO", "HELO", "VRFY", "EXPN", "HELP"):
+        return verb, rest
+    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "BDAT", "XCLIENT")
+    return (verb,) if verb in known else ("unknown", verb)
+
+
+class SessionBackend:
+    """The receiving side without its Rust half."""
+
+    def __init__(self, script: Script, folder: Path) -> None:
+        """Connect."""
+        self.accepted: list[FreshMessage] = []
+        self.core = FakeCore()
+        self.receiver = Receiver(
+            self.core, settings(script, folder), SmartHost(), self.accepted.append, "q{:012d}".format
+        )
+        self._output = b""
+        self._is_closed = False
+        self._turn = 0
+        self._draft: int | None = None
+        self._content: list[str] = []
+        self._handle(self.receiver.opened, "opened", LISTENER, script.peer, 1025, "127.0.0.1", 25)
+
+    def _handle(self, method: Callable[[Any, list[Any], int], None], kind: str, *rest: Any) -> None:
+        self._turn += 1
+        actions: list[tuple[Any, ...]] = []
+        method((kind, 1, self._turn, *rest), actions, NOW_MS)
+        for action in actions:
+            assert action[1:3] == (1, self._turn)
+            if action[0] == "reply":
+                self._output += action[3]
+                self._is_closed = self._is_closed or action[6]
+            elif action[0] == "begin":
+                self._output += action[4]
+            elif action[0] == "take":
+                self._draft = action[3]
+                self._output += action[5]
+            else:
+                assert action[0] == "await_durable"
+                self._output += action[4]
+                self.receiver.committed(("committed", action[3], 0, 1))
+
+    def send(self, data: bytes) -> None:
+        """Send lines."""
+        lines = data.decode().split("\r\n")
+        assert lines.pop() == "", "the sessions alone take whole lines"
+        while lines and not self._is_closed:
+            if self._draft is None:
+                self._send_commands(lines)
+            else:
+                self._send_content(lines)
+
+    def _send_commands(self, lines: list[str]) -> None:
+        items = [item(lines.pop(0))]
+        while lines and items[-1][0] not in ("EHLO", "DATA", "BDAT", "QUIT"):
+            items.append(item(lines.pop(0)))
+        self._handle(self.receiver.commands, "commands", items, bool(lines), False)
+
+    def _send_content(self, lines: list[str]) -> None:
+        while lines and lines[0] != ".":
+            self._content.append(lines.pop(0).removeprefix("."))
+        if not lines:
+            return
+        lines.pop(0)
+        size = sum(len(line) + 2 for line in self._content)
+        header = self._content[: self._content.index("")] if "" in self._content else self._content
+        received = sum(line.lower().startswith("received:") for line in header)
+        message_id = next((line[12:] for line in header if line.lower().startswith("message-id: ")), "")
+        draft, self._draft, self._content = self._draft, None, []
+        status = "too_large" if size > self.receiver_limit() else "complete"
+        header_size = sum(len(line) + 2 for line in header)
+        self._handle(
+            self.receiver.content,
+            *("content", draft, status, 0, size, received, message_id, "", "", header_size),
+        )
+
+    def receiver_limit(self) -> int:
+        """Return the limit that the last `take` would have named; all connectors have the same."""
+        return self.receiver._settings.connectors[0].max_message_bytes
+
+    def line(self) -> bytes:
+        """Return the next line."""
+        line, end, self._output = self._output.partition(b"\r\n")
+        assert end, f"the server said no more than {line!r}"
+        return line + end
+
+    def is_closed(self) -> bool:
+        """Return whether the last reply closed the connection."""
+        return self._is_closed and not self._output
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+class _Engine:
+    """A spool and a wire in a folder, with a receiver that is fed their events."""
+
+    def __init__(self, script: Script, folder: Path, *, inline: bool) -> None:
+        self._module = importlib.import_module("penstock._core")
+        self.accepted: list[FreshMessage] = []
+        self.core = self._module.Engine(spool=str(folder / "spool"), inline=inline)
+        self.receiver = Receiver(
+            self.core,
+            settings(script, folder),
+            SmartHost(),
+            self.accepted.append,
+            self._module.format_queue_id,
+        )
+
+    def handle_events(self, now_ms: int) -> bool:
+        """Handle what has happened; return whether anything has."""
+        events = self.core.poll(256)
+        actions: list[Any] = []
+        for event in events:
+            kind = event[0]
+            if kind in ("opened", "commands", "content"):
+                getattr(self.receiver, kind)(event, actions, now_ms)
+            elif kind in ("closed", "committed", "commit_failed"):
+                getattr(self.receiver, kind)(event)
+        self.core.apply(actions)
+        return bool(events)
+
+    def close(self) -> None:
+        """Close the engine."""
+        self.core.close()
+
+
+class MemoryBackend(_Engine):
+    """The whole receiving side, stepped, over a connection in memory."""
+
+    def __init__(self, script: Script, folder: Path) -> None:
+        """Connect."""
+        super().__init__(script, folder, inline=True)
+        self._peer = self.core.memory_connect(LISTENER, script.peer)
+        self._output = b""
+        self._run()
+
+    def _run(self) -> None:
+        for _ in range(100):
+            self.core.step(NOW_MS)
+            if not self.handle_events(NOW_MS):
+                self._output += self._peer.recv()
+                return
+        raise AssertionError("the engine does not come to rest")
+
+    def send(self, data: bytes) -> None:
+        """Send octets and let the engine come to rest."""
+        self._peer.send(data)
+        self._run()
+
+    def line(self) -> bytes:
+        """Return the next line."""
+        line, end, self._output = self._output.partition(b"\r\n")
+        assert end, f"the server said no more than {line!r}"
+        return line + end
+
+    def is_closed(self) -> bool:
+        """Return whether the engine has closed the connection."""
+        return not self._output and self._peer.is_closed()
+
+
+class SocketBackend(_Engine):
+    """The whole receiving side with its threads, through a socket."""
+
+    def __init__(self, script: Script, folder: Path) -> None:
+        """Connect."""
+        super().__init__(script, folder, inline=False)
+        host, port = self.core.listen(LISTENER, "127.0.0.1", 0)
+        self._socket = socket.create_connection((host, port), source_address=(script.peer, 0))
+        self._input = b""
+
+    def send(self, data: bytes) -> None:
+        """Send octets."""
+        self._socket.sendall(data)
+
+    def _receive(self) -> bytes:
+        """Run the engine until the server says something; return it, or nothing at the end."""
+        until = time.monotonic() + REPLY_WITHIN_S
+        while (left := until - time.monotonic()) > 0:
+            readable, _, _ = select.select([self._socket, self.core.fileno()], [], [], left)
+            if self._socket in readable:
+                return self._socket.recv(65536)
+            self.handle_events(time.time_ns() // 1_000_000)
+        raise AssertionError("the server says nothing")
+
+    def line(self) -> bytes:
+        """Return the next line."""
+        while b"\r\n" not in self._input:
+            chunk = self._receive()
+            assert chunk, f"the server closed after {self._input!r}"
+            self._input += chunk
+        line, end, self._input = self._input.partition(b"\r\n")
+        return line + end
+
+    def is_closed(self) -> bool:
+        """Wait for the end of the connection."""
+        return not self._input and self._receive() == b""
+
+    def close(self) -> None:
+        """Close both ends."""
+        self._socket.close()
+        super().close()

@@ -1,0 +1,349 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from penstock.errors import DraftRefused
+from penstock.receive.fresh import FreshMessage
+from penstock.receive.receiver import Receiver
+from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from penstock.smtp import replies
+
+NOW_MS = 1_763_951_400_000
+HELLO = [("EHLO", "client.example")]
+MAIL = ("MAIL", "me@contoso.example", "contoso.example", (("SIZE", "50"), ("BODY", "8BITMIME")))
+
+
+def rcpt(address: str) -> tuple[Any, ...]:
+    return ("RCPT", address, address.rpartition("@")[2], ())
+
+
+ENVELOPE = [MAIL, rcpt("you@contoso.example"), ("DATA",)]
+
+
+class Core:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.limits: list[dict[str, int]] = []
+        self.hops: list[tuple[str, str, str]] = []
+        self.dropped: list[int] = []
+        self.hints: list[int] = []
+        self.commits: list[tuple[Any, ...]] = []
+        self.refusal = ""
+        self._drafts = itertools.count(500)
+
+    def draft(self, size_hint: int) -> tuple[int, int]:
+        if self.refusal:
+            raise DraftRefused(self.refusal)
+        self.hints.append(size_hint)
+        draft = next(self._drafts)
+        return draft, draft + 1000
+
+    def drop_draft(self, draft: int) -> None:
+        self.dropped.append(draft)
+
+    def commit(
+        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+    ) -> int:
+        self.commits.append((draft, envelope, prepend, form, cause))
+        return len(self.commits)
+
+    def hop(self, connector: str, kind: str, destination: str) -> int:
+        self.hops.append((connector, kind, destination))
+        return len(self.hops)
+
+    def server_limits(self, limits: dict[str, int]) -> int:
+        self.limits.append(limits)
+        return len(self.limits) - 1
+
+
+class Route:
+    def __init__(self, *hop: str) -> None:
+        self.hop = hop[0], hop[1], hop[2]
+
+
+class Router:
+    """Own mail into a folder, all other to a smart host."""
+
+    def route(self, address: str, domain: str, /) -> Route:
+        if domain == "contoso.example":
+            return Route("", "maildir", "contoso.example")
+        return Route("m365", "smart_host", "mx.example")
+
+
+class Rig:
+    """A receiver and a client that tells it events."""
+
+    def __init__(self, folder: Path, **changed: Any) -> None:
+        self.core = Core()
+        self.accepted: list[FreshMessage] = []
+        self.recipients = folder / "recipients"
+        self.recipients.write_text("you@contoso.example\n", encoding="utf-8")
+        connectors = (
+            ReceiveConnectorSettings(
+                name="lan",
+                usage="relay",
+                listeners=(1,),
+                remote_ip_ranges=("10.0.0.0/8",),
+                max_inbound_connection_per_source=2,
+            ),
+            ReceiveConnectorSettings(
+                name="mx",
+                usage="internet",
+                listeners=(1,),
+                remote_ip_ranges=("192.0.2.0/24",),
+                fqdn="mx.contoso.example",
+            ),
+        )
+        settings = ReceiveSettings(
+            fqdn="relay1.contoso.example",
+            default_domain="contoso.example",
+            accepted_domains=(
+                AcceptedDomainSettings(
+                    name="contoso.example", type="authoritative", recipients=str(self.recipients)
+                ),
+            ),
+            connectors=connectors,
+            message_expiration_ms=1000,
+            **changed,
+        )
+        self.receiver = Receiver(
+            self.core, settings, Router(), self.accepted.append, lambda number: f"q{number}"
+        )
+        self.now_ms = NOW_MS
+        self.turns = itertools.count(1)
+
+    def tell(self, kind: str, conn: int, *rest: Any) -> list[tuple[Any, ...]]:
+        actions: list[tuple[Any, ...]] = []
+        turn = next(self.turns)
+        getattr(self.receiver, kind)((kind, conn, turn, *rest), actions, self.now_ms)
+        assert all(action[1:3] == (conn, turn) for action in actions)
+        return [(action[0], *action[3:]) for action in actions]
+
+    def open(self, conn: int, peer: str = "10.0.0.1") -> list[tuple[Any, ...]]:
+        return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25)
+
+    def say(self, conn: int, items: list[tuple[Any, ...]], early: bool = False) -> list[tuple[Any, ...]]:
+        return self.tell("commands", conn, items, early, False)
+
+    def content(self, conn: int, draft: int = 500, status: str = "complete") -> list[tuple[Any, ...]]:
+        return self.tell("content", conn, draft, status, 8, 40, 0, "<1@client.example>", "hi", "me", 30)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    yield Rig(tmp_path)
+
+
+def test_limits_of_each_connector_are_registered(rig: Rig) -> None:
+    assert rig.core.limits[0] == {"idle_ms": 300_000, "total_ms": 600_000, "header_bytes": 262_145}
+    assert rig.open(1) == [("begin", 0, b"220 relay1.contoso.example ESMTP Penstock\r\n", 0)]
+    assert rig.open(2, "192.0.2.1") == [("begin", 1, b"220 mx.contoso.example ESMTP Penstock\r\n", 0)]
+
+
+def test_message_from_data_to_hand_over(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    assert rig.say(1, ENVELOPE)[-1] == ("take", 500, 36 * 1024 * 1024, replies.START_CONTENT)
+    assert rig.core.hints == [50]
+    assert not rig.receiver.is_idle
+    assert rig.content(1) == [
+        (
+            "await_durable",
+            1,
+            b"250 2.6.0 <1@client.example> [InternalId=q1500, Hostname=relay1.contoso.example] "
+            b"Queued mail for delivery\r\n",
+            replies.INSUFFICIENT_STORAGE,
+        )
+    ]
+    ((draft, envelope, prepend, form, cause),) = rig.core.commits
+    assert (draft, form, cause) == (500, "wire", [])
+    assert prepend.startswith(
+        b"Received: from client.example ([10.0.0.1])\r\n\tby relay1.contoso.example with ESMTP id q1500 for <you@"
+    )
+    size = 40 + len(prepend)
+    (*head, session) = envelope[3]
+    assert head == ["lan", "10.0.0.1", "client.example"]
+    assert len(session) == 16
+    assert envelope[:3] + envelope[4:] == (
+        NOW_MS,
+        "me@contoso.example",
+        (None, None, True),
+        size,
+        8,
+        "<1@client.example>",
+        "hi",
+        [("you@contoso.example", 0, None)],
+        [(1, [0], 1, NOW_MS, NOW_MS + 1000)],
+    )
+    assert rig.core.hops == [("", "maildir", "contoso.example")]
+    assert not rig.accepted
+    assert not rig.receiver.is_idle
+    assert rig.receiver.committed(("committed", 1, 1500, 77))
+    assert rig.receiver.is_idle
+    (fresh,) = rig.accepted
+    assert (fresh.queue_id, fresh.lsn, fresh.sender, fresh.received_ms, fresh.size) == (
+        1500,
+        77,
+        "me@contoso.example",
+        NOW_MS,
+        size,
+    )
+    assert (fresh.flags, fresh.form, fresh.message_id, fresh.params) == (
+        8,
+        "wire",
+        "<1@client.example>",
+        (None, None, True),
+    )
+    assert fresh.entries == [(1, [(0, "you@contoso.example", 0, None)], 1, NOW_MS, NOW_MS + 1000)]
+
+
+def test_recipients_are_grouped_by_next_hop(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, [("HELO", "client.example")])
+    addresses = ["a@one.example", "you@contoso.example", "b@two.example", "Postmaster"]
+    items = [rcpt(address) if "@" in address else ("RCPT", address, "", ()) for address in addresses]
+    rig.say(1, [MAIL, *items, ("DATA",)])
+    rig.content(1)
+    envelope, prepend = rig.core.commits[0][1:3]
+    assert envelope[8] == [(a, 0, None) for a in (*addresses[:3], "postmaster@contoso.example")]
+    assert [(hop, indexes) for hop, indexes, *_ in envelope[9]] == [(1, [0, 2]), (2, [1, 3])]
+    assert b" for " not in prepend
+    assert b" with SMTP id " in prepend
+    rig.say(1, ENVELOPE)
+    rig.content(1, 501)
+    assert len(rig.core.hops) == 2, "a hop is asked for once"
+
+
+def test_ticket_of_somebody_else_is_left_alone(rig: Rig) -> None:
+    assert not rig.receiver.committed(("committed", 99, 1, 1))
+    assert not rig.receiver.commit_failed(("commit_failed", 99, 1, "full"))
+
+
+def test_message_is_kept_when_its_connection_ends_before_the_commit_does(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.say(1, ENVELOPE)
+    rig.content(1)
+    rig.receiver.closed(("closed", 1, "reset", None))
+    assert rig.receiver.connections == 0
+    assert rig.receiver.committed(("committed", 1, 1500, 5))
+    assert len(rig.accepted) == 1
+
+
+def test_events_of_a_connection_that_has_ended_are_dropped(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.say(1, ENVELOPE)
+    rig.receiver.closed(("closed", 1, "reset", None))
+    assert rig.content(1) == []
+    assert rig.core.dropped == [500]
+    assert not rig.core.commits
+    assert rig.say(1, [("NOOP",)]) == []
+
+
+def test_end_may_be_seen_before_the_beginning(rig: Rig) -> None:
+    rig.receiver.closed(("closed", 1, "peer", None))
+    assert rig.open(1) == []
+    assert rig.receiver.connections == 0
+    assert not rig.receiver._closed_unseen
+
+
+def test_refused_connections_leave_nothing_behind(rig: Rig) -> None:
+    assert rig.open(1, "203.0.113.1") == [("reply", replies.NO_CONNECTOR, 0, 0, True)]
+    rig.receiver.closed(("closed", 1, "local", None))
+    assert not rig.receiver._refused
+    assert not rig.receiver._closed_unseen
+    rig.open(2)
+    rig.open(3)
+    assert rig.open(4) == [("reply", replies.TOO_MANY_CONNECTIONS_FROM_SOURCE, 0, 0, True)]
+    rig.receiver.closed(("closed", 2, "peer", None))
+    assert rig.open(5)[0][0] == "begin"
+
+
+def test_connections_in_all_are_limited(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, max_inbound_connection=1)
+    rig.open(1)
+    assert rig.open(2, "10.0.0.9") == [("reply", replies.TOO_MANY_CONNECTIONS, 0, 0, True)]
+
+
+def test_refused_content_is_dropped(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.say(1, ENVELOPE)
+    assert rig.content(1, status="too_large") == [("reply", replies.CONTENT_TOO_LARGE, 1, 0, False)]
+    assert rig.core.dropped == [500]
+
+
+@pytest.mark.parametrize(
+    ("reason", "reply", "then"),
+    [
+        ("budget", replies.INSUFFICIENT_STORAGE, replies.SENDER_OK),
+        ("behind", replies.INSUFFICIENT_STORAGE, replies.SENDER_OK),
+        ("disk_full", replies.INSUFFICIENT_STORAGE, replies.INSUFFICIENT_STORAGE),
+        ("poisoned", replies.LOCAL_FAILURE, replies.LOCAL_FAILURE),
+    ],
+)
+def test_refused_draft(rig: Rig, reason: str, reply: bytes, then: bytes) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.core.refusal = reason
+    assert rig.say(1, ENVELOPE)[-1] == ("reply", reply, 1, 0, False)
+    assert rig.say(1, [MAIL]) == [("reply", then, 1, 0, False)]
+
+
+def test_full_disk_is_tried_again_after_a_second(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.receiver.commit_failed(("commit_failed", 1, 1, "full"))
+    assert rig.say(1, [MAIL])[0][1] == replies.INSUFFICIENT_STORAGE
+    rig.now_ms += 1000
+    assert rig.say(1, [MAIL])[0][1] == replies.SENDER_OK
+
+
+def test_failed_spool_refuses_at_mail(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.receiver.poisoned()
+    rig.now_ms += 100_000
+    assert rig.say(1, [MAIL])[0][1] == replies.LOCAL_FAILURE
+
+
+def test_changed_recipients_are_seen_within_a_second(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, [*HELLO])
+    rig.say(1, [MAIL])
+    rig.recipients.write_text("new@contoso.example\n# changed\n", encoding="utf-8")
+    rig.now_ms += 1000
+    assert rig.say(1, [rcpt("new@contoso.example")])[0][1] == replies.RECIPIENT_OK
+    rig.recipients.unlink()
+    rig.now_ms += 1000
+    assert rig.say(1, [rcpt("new@contoso.example")])[0][1] == replies.RECIPIENT_OK
+    assert len(rig.receiver.problems()) == 1
+
+
+def test_drain_lets_transactions_finish_and_none_begin(rig: Rig) -> None:
+    rig.open(1)
+    rig.open(2)
+    rig.say(1, HELLO)
+    rig.say(2, HELLO)
+    rig.say(1, [MAIL])
+    rig.receiver.drain()
+    assert not rig.receiver.is_idle
+    assert rig.open(3) == [("reply", replies.SHUTTING_DOWN, 0, 0, True)]
+    assert rig.say(2, ENVELOPE) == [("reply", replies.SHUTTING_DOWN, 3, 0, True)]
+    assert rig.say(1, ENVELOPE[1:])[-1][0] == "take"
+    assert rig.content(1)[0][0] == "await_durable"
+    rig.receiver.committed(("committed", 1, 1500, 5))
+    assert rig.receiver.is_idle
+    assert rig.say(1, [("NOOP",)]) == [("reply", replies.SHUTTING_DOWN, 1, 0, True)]
+
+
+def test_sessions_have_names_of_their_own(rig: Rig) -> None:
+    names = {rig.receiver._session_id(NOW_MS) for _ in range(1000)}
+    assert len(names) == 1000

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from penstock.receive.relay import AcceptedDomains, RelayPolicy
+from penstock.receive.settings import AcceptedDomainSettings
+from penstock.receive.storage import Storage
+from penstock.smtp import replies
+
+OK = None
+NO_RELAY = replies.UNABLE_TO_RELAY
+UNKNOWN = replies.RECIPIENT_UNKNOWN
+ROUTED = replies.ROUTED_ADDRESS
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> AcceptedDomains:
+    path = tmp_path / "recipients"
+    path.write_text("you@own.example\nyou@sub.own.example\n", encoding="utf-8")
+    return AcceptedDomains(
+        (
+            AcceptedDomainSettings(
+                name="own.example", type="authoritative", match_sub_domains=True, recipients=str(path)
+            ),
+            AcceptedDomainSettings(name="relay.own.example", type="internal_relay", match_sub_domains=True),
+            AcceptedDomainSettings(name="far.example", type="external_relay"),
+            AcceptedDomainSettings(name="any.example", type="authoritative"),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "anonymous", "trusted"),
+    [
+        ("you@own.example", OK, OK),
+        ("YOU@own.example", OK, OK),
+        ("you@sub.own.example", OK, OK),
+        ("nobody@own.example", UNKNOWN, UNKNOWN),
+        ("nobody@sub.own.example", UNKNOWN, UNKNOWN),
+        ("postmaster@own.example", OK, OK),
+        ("POSTmaster@sub.own.example", OK, OK),
+        ('"postmaster"@own.example', OK, OK),
+        ("nobody@relay.own.example", OK, OK),
+        ("nobody@deep.relay.own.example", OK, OK),
+        ("nobody@far.example", OK, OK),
+        ("nobody@sub.far.example", NO_RELAY, OK),
+        ("nobody@any.example", OK, OK),
+        ("nobody@elsewhere.example", NO_RELAY, OK),
+        ("nobody@example", NO_RELAY, OK),
+        ("nobody@notown.example", NO_RELAY, OK),
+        ("nobody@own.example.elsewhere", NO_RELAY, OK),
+        ("nobody@[192.0.2.1]", NO_RELAY, OK),
+        ("postmaster@elsewhere.example", NO_RELAY, OK),
+        ("a%elsewhere.example@far.example", ROUTED, OK),
+        ("elsewhere.example!a@far.example", ROUTED, OK),
+        ('"a@elsewhere.example"@far.example', ROUTED, OK),
+        ("a%b@any.example", OK, OK),
+        ("a%elsewhere.example@own.example", UNKNOWN, UNKNOWN),
+    ],
+)
+def test_recipients(
+    domains: AcceptedDomains, address: str, anonymous: bytes | None, trusted: bytes | None
+) -> None:
+    domain = address.rpartition("@")[2]
+    assert RelayPolicy(domains, Storage(), may_relay=False).recipient(address, domain) == anonymous
+    assert RelayPolicy(domains, Storage(), may_relay=True).recipient(address, domain) == trusted
+
+
+def test_senders_wait_while_the_disk_is_full(domains: AcceptedDomains) -> None:
+    storage = Storage()
+    policy = RelayPolicy(domains, storage, may_relay=False)
+    assert policy.sender("me@own.example", "own.example") is None
+    assert storage.refused("budget") == storage.refused("behind") == replies.INSUFFICIENT_STORAGE
+    assert policy.sender("", "") is None
+    assert storage.refused("disk_full") == replies.INSUFFICIENT_STORAGE
+    assert policy.sender("", "") == replies.INSUFFICIENT_STORAGE
+    storage.try_again()
+    assert policy.sender("", "") is None
+
+
+def test_failed_spool_stays_failed(domains: AcceptedDomains) -> None:
+    storage = Storage()
+    policy = RelayPolicy(domains, storage, may_relay=False)
+    assert storage.refused("poisoned") == replies.LOCAL_FAILURE
+    storage.try_again()
+    assert storage.refused("disk_full") == replies.LOCAL_FAILURE
+    assert policy.sender("", "") == replies.LOCAL_FAILURE

@@ -1,0 +1,321 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from penstock.smtp import replies
+from penstock.smtp.server_session import TARPIT_MAX_MS, ServerSession
+from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.terms import ServerTerms
+
+CONN = 7
+LAST_LINE = re.compile(rb"^[2-5]\d\d .*\r\n", re.MULTILINE)
+
+EHLO = ("EHLO", "client.example")
+MAIL = ("MAIL", "me@contoso.example", "contoso.example", ())
+RCPT = ("RCPT", "you@contoso.example", "contoso.example", ())
+REFUSED = ("RCPT", "nobody@contoso.example", "contoso.example", ())
+DATA = ("DATA",)
+
+
+class Policy:
+    """Knows one address that is refused, and can refuse every sender."""
+
+    def __init__(self) -> None:
+        self.sender_refusal: bytes | None = None
+
+    def sender(self, _address: str, _domain: str, /) -> bytes | None:
+        return self.sender_refusal
+
+    def recipient(self, address: str, _domain: str, /) -> bytes | None:
+        return replies.RECIPIENT_UNKNOWN if address == "nobody@contoso.example" else None
+
+
+def terms(**changed: Any) -> ServerTerms:
+    usual: dict[str, Any] = {
+        "fqdn": "relay1.contoso.example",
+        "max_message_bytes": 1000,
+        "max_header_bytes": 500,
+        "max_recipients": 3,
+        "max_protocol_errors": 5,
+        "max_hops": 10,
+        "tarpit_ms": 0,
+        "postmaster": ("postmaster@contoso.example", "contoso.example"),
+    }
+    return ServerTerms(**(usual | changed))
+
+
+def session(**changed: Any) -> ServerSession:
+    return ServerSession(CONN, terms(**changed), Policy())
+
+
+def ask(server: ServerSession, *items: tuple[Any, ...], early: bool = False) -> list[tuple[Any, ...]]:
+    actions: list[tuple[Any, ...]] = []
+    if server.commands(1, list(items), early, actions):
+        server.take(1, 99, actions)
+    return actions
+
+
+def test_envelope_in_one_event_gives_one_reply_and_a_take() -> None:
+    server = session()
+    ask(server, EHLO)
+    assert ask(server, MAIL, RCPT, DATA) == [
+        ("reply", CONN, 1, b"250 2.1.0 Sender OK\r\n250 2.1.5 Recipient OK\r\n", 2, 0, False),
+        ("take", CONN, 1, 99, 1000, b"354 Start mail input; end with <CRLF>.<CRLF>\r\n"),
+    ]
+
+
+def test_data_alone_gives_a_take_alone() -> None:
+    server = session()
+    ask(server, EHLO, MAIL, RCPT)
+    assert [action[0] for action in ask(server, DATA)] == ["take"]
+    assert server.state is ServerState.CONTENT
+
+
+def test_same_address_counts_once() -> None:
+    server = session(max_recipients=2)
+    ask(server, EHLO, MAIL, RCPT, RCPT)
+    assert list(server.recipients) == ["you@contoso.example"]
+
+
+def test_bare_postmaster_goes_to_the_default_domain_whatever_the_policy() -> None:
+    server = session()
+    ask(server, EHLO, MAIL, ("RCPT", "Postmaster", "", ()))
+    assert server.recipients == {"postmaster@contoso.example": "contoso.example"}
+
+
+def test_recipients_of_a_message_are_not_those_of_the_next() -> None:
+    server = session()
+    ask(server, EHLO, MAIL, RCPT, DATA)
+    first = server.recipients
+    assert server.content(2, "complete", 0, 0, [])
+    server.accepted(2, 1, b"250\r\n", b"452\r\n", [])
+    ask(server, MAIL)
+    assert first == {"you@contoso.example": "contoso.example"}
+    assert server.recipients == {}
+
+
+@pytest.mark.parametrize("verb", ["EHLO", "HELO", "RSET"])
+def test_transaction_is_forgotten(verb: str) -> None:
+    server = session()
+    ask(server, EHLO, MAIL, RCPT)
+    ask(server, (verb, "client.example") if verb != "RSET" else (verb,))
+    assert server.recipients == {}
+    assert server.state is ServerState.GREETED
+
+
+def test_parameters_of_one_mail_are_not_those_of_the_next() -> None:
+    server = session()
+    ask(server, EHLO, ("MAIL", "", "", (("SIZE", "500"), ("BODY", "8bitmime"))), ("RSET",))
+    ask(server, MAIL)
+    assert (server.size_declared, server.is_eight_bit) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "received", "header_bytes", "reply", "closes"),
+    [
+        ("too_large", 0, 0, replies.CONTENT_TOO_LARGE, False),
+        ("bad_line_ending", 0, 0, replies.CONTENT_BAD_LINE_ENDING, True),
+        ("starved", 0, 0, replies.INSUFFICIENT_STORAGE, False),
+        ("complete", 11, 0, replies.CONTENT_TOO_MANY_HOPS, False),
+        ("complete", 0, 501, replies.CONTENT_HEADER_TOO_LARGE, False),
+    ],
+)
+def test_content_is_refused(
+    status: str, received: int, header_bytes: int, reply: bytes, closes: bool
+) -> None:
+    server = session()
+    ask(server, EHLO, MAIL, RCPT, DATA)
+    actions: list[tuple[Any, ...]] = []
+    assert not server.content(2, status, received, header_bytes, actions)
+    assert actions == [("reply", CONN, 2, reply, 1, 0, closes)]
+    assert server.state is (ServerState.CLOSED if closes else ServerState.GREETED)
+
+
+def test_limits_themselves_are_allowed() -> None:
+    server = session()
+    ask(server, EHLO, ("MAIL", "", "", (("SIZE", "1000"),)), RCPT, DATA)
+    assert server.content(2, "complete", 10, 500, [])
+
+
+def test_refused_data_closes_when_its_content_is_here_already() -> None:
+    server = session()
+    ask(server, EHLO)
+    assert ask(server, MAIL, REFUSED, DATA, early=True)[0][6] is True
+    other = session()
+    ask(other, EHLO)
+    assert ask(other, MAIL, REFUSED, DATA)[0][6] is False
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_data_refused_by_the_owner(early: bool) -> None:
+    server = session()
+    ask(server, EHLO, MAIL, RCPT)
+    actions: list[tuple[Any, ...]] = []
+    assert server.commands(1, [DATA], early, actions)
+    server.refuse_data(1, replies.INSUFFICIENT_STORAGE, early, actions)
+    assert actions == [("reply", CONN, 1, replies.INSUFFICIENT_STORAGE, 1, 0, early)]
+    assert server.state is (ServerState.CLOSED if early else ServerState.GREETED)
+
+
+def test_accepted_data_may_have_its_content_behind_it() -> None:
+    server = session()
+    ask(server, EHLO)
+    assert [action[0] for action in ask(server, MAIL, RCPT, DATA, early=True)] == ["reply", "take"]
+
+
+def test_each_refusal_is_delayed_and_all_together_within_bounds() -> None:
+    server = session(tarpit_ms=5000, max_protocol_errors=100)
+    ask(server, EHLO)
+    assert ask(server, MAIL)[0][5] == 0
+    assert ask(server, REFUSED)[0][5] == 5000
+    assert ask(server, RCPT, REFUSED, REFUSED)[0][5] == 10_000
+    assert ask(server, *[REFUSED] * 64)[0][5] == TARPIT_MAX_MS
+
+
+def test_temporary_refusals_are_not_delayed() -> None:
+    server = session(tarpit_ms=5000, max_recipients=0)
+    ask(server, EHLO, MAIL)
+    assert ask(server, RCPT) == [("reply", CONN, 1, replies.TOO_MANY_RECIPIENTS, 1, 0, False)]
+
+
+def test_refused_recipients_are_no_protocol_errors() -> None:
+    server = session(max_protocol_errors=0)
+    ask(server, EHLO, MAIL)
+    assert ask(server, *[REFUSED] * 50)[0][6] is False
+
+
+def test_error_beyond_the_limit_ends_the_session_and_leaves_the_rest_unread() -> None:
+    server = session(max_protocol_errors=1)
+    ask(server, EHLO)
+    unknown = ("unknown", "GET")
+    assert ask(server, ("NOOP",), unknown, unknown, ("NOOP",)) == [
+        ("reply", CONN, 1, replies.NOOP_OK + replies.UNRECOGNIZED + replies.TOO_MANY_ERRORS, 4, 0, True)
+    ]
+    assert server.state is ServerState.CLOSED
+
+
+def test_eof_without_commands_closes() -> None:
+    server = session()
+    assert ask(server) == [("reply", CONN, 1, b"", 0, 0, True)]
+
+
+ADDRESSES = st.sampled_from(
+    [
+        ("you@contoso.example", "contoso.example"),
+        ("nobody@contoso.example", "contoso.example"),
+        ("Postmaster", ""),
+    ]
+)
+PARAMS = st.lists(
+    st.tuples(
+        st.sampled_from(["SIZE", "BODY", "RET", "X"]),
+        st.sampled_from([None, "0", "999", "1001", "7BIT", "8BITMIME", "BINARYMIME", "x" * 30]),
+    ),
+    max_size=2,
+).map(tuple)
+ITEMS = st.one_of(
+    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "BDAT", "XCLIENT"]).map(
+        lambda verb: (verb,)
+    ),
+    st.tuples(st.sampled_from(["EHLO", "HELO", "VRFY", "EXPN", "HELP", "unknown"]), st.text(max_size=5)),
+    st.tuples(st.sampled_from(["MAIL", "RCPT"]), ADDRESSES, st.one_of(st.just(()), PARAMS)).map(
+        lambda t: (t[0], *t[1], t[2])
+    ),
+    st.tuples(
+        st.just("malformed"),
+        st.sampled_from([*replies.MALFORMED, "new"]),
+        st.just(0),
+        st.sampled_from(["", "MAIL", "RCPT", "DATA"]),
+    ),
+)
+ENDS_EVENT = ("EHLO", "DATA", "BDAT", "AUTH", "STARTTLS", "XCLIENT", "QUIT")
+
+
+class Sessions(RuleBasedStateMachine):
+    """Any commands in any order: one answer each, in order, and only the states of the table."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.policy = Policy()
+        self.server = ServerSession(CONN, terms(), self.policy)
+        self.turn = 0
+        self.closed = False
+
+    @invariant()
+    def closing_and_state_agree(self) -> None:
+        assert self.closed is (self.server.state is ServerState.CLOSED)
+        assert (self.server.state is ServerState.CONTENT) <= bool(self.server.recipients)
+        assert len(self.server.recipients) <= 3
+        assert self.server.errors <= 6
+
+    @precondition(lambda self: not self.closed and self.server.state is not ServerState.CONTENT)
+    @rule(
+        items=st.lists(ITEMS, min_size=1, max_size=8),
+        early=st.booleans(),
+        refused=st.booleans(),
+        draft=st.booleans(),
+    )
+    def commands(self, items: list[tuple[Any, ...]], early: bool, refused: bool, draft: bool) -> None:
+        for index, item in enumerate(items):
+            if item[0] in ENDS_EVENT:
+                items = items[: index + 1]
+                break
+        self.policy.sender_refusal = replies.INSUFFICIENT_STORAGE if refused else None
+        before = self.server.state
+        self.turn += 1
+        actions: list[tuple[Any, ...]] = []
+        wants_draft = self.server.commands(self.turn, list(items), early, actions)
+        if wants_draft:
+            assert items[-1] == DATA
+            if draft:
+                self.server.take(self.turn, 5, actions)
+            else:
+                self.server.refuse_data(self.turn, replies.LOCAL_FAILURE, early, actions)
+        self.check(actions, len(items))
+        if len(items) == 1 and not self.closed:
+            allowed = SERVER[before].get(items[0][0], (before, before))
+            assert self.server.state in allowed
+
+    @precondition(lambda self: self.server.state is ServerState.CONTENT)
+    @rule(
+        status=st.sampled_from(["complete", "complete", "too_large", "bad_line_ending", "starved"]),
+        received=st.integers(0, 12),
+    )
+    def content(self, status: str, received: int) -> None:
+        self.turn += 1
+        actions: list[tuple[Any, ...]] = []
+        if self.server.content(self.turn, status, received, 0, actions):
+            assert not actions
+            self.server.accepted(self.turn, 3, b"250 2.6.0 x\r\n", b"452 4.3.1 x\r\n", actions)
+            assert [action[0] for action in actions] == ["await_durable"]
+        else:
+            self.check(actions, 1)
+
+    @precondition(lambda self: self.closed)
+    @rule()
+    def connect_again(self) -> None:
+        self.server = ServerSession(CONN, terms(), self.policy)
+        self.closed = False
+
+    def check(self, actions: list[tuple[Any, ...]], count: int) -> None:
+        answered = 0
+        for action in actions:
+            assert action[1:3] == (CONN, self.turn)
+            assert not self.closed, "nothing is said after the last reply"
+            if action[0] == "take":
+                answered += 1
+                continue
+            _, _, _, data, answers, _, closes = action
+            answered += answers
+            lines = len(LAST_LINE.findall(data))
+            assert lines <= answers if closes else lines == answers
+            self.closed = closes
+        assert answered == count
+
+
+TestSessions = Sessions.TestCase
