@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,8 @@ class Rig:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    yield Rig(tmp_path)
+def rig(tmp_path: Path) -> Rig:
+    return Rig(tmp_path)
 
 
 def test_limits_of_each_connector_are_registered(rig: Rig) -> None:
@@ -164,7 +163,8 @@ def test_message_from_data_to_hand_over(rig: Rig) -> None:
     ((draft, envelope, prepend, form, cause),) = rig.core.commits
     assert (draft, form, cause) == (500, "wire", [])
     assert prepend.startswith(
-        b"Received: from client.example ([10.0.0.1])\r\n\tby relay1.contoso.example with ESMTP id q1500 for <you@"
+        b"Received: from client.example ([10.0.0.1])\r\n"
+        b"\tby relay1.contoso.example with ESMTP id q1500 for <you@contoso.example>;\r\n"
     )
     size = 40 + len(prepend)
     (*head, session) = envelope[3]
