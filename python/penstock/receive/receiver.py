@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.errors import DraftRefused
-
 from penstock.receive.admission import Admission
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.fresh import Entry, FreshMessage, Recipient
