@@ -344,6 +344,25 @@ def test_drain_lets_transactions_finish_and_none_begin(rig: Rig) -> None:
     assert rig.say(1, [("NOOP",)]) == [("reply", replies.SHUTTING_DOWN, 1, 0, True)]
 
 
+def test_idle_peers_are_dismissed_in_the_turn_they_last_had(rig: Rig) -> None:
+    rig.open(1)
+    rig.open(2)
+    rig.open(3, "10.0.0.9")
+    rig.say(1, HELLO)
+    rig.say(2, HELLO)
+    rig.say(2, [MAIL])
+    rig.say(3, HELLO)
+    rig.say(3, ENVELOPE)
+    rig.content(3)
+    rig.receiver.drain()
+    actions: list[Any] = []
+    rig.receiver.dismiss_idle(actions)
+    farewells = {action[1]: action[2:] for action in actions}
+    assert farewells.keys() == {1, 3}
+    assert all(rest[1:] == (replies.SHUTTING_DOWN, 0, 0, True) for rest in farewells.values())
+    assert farewells[3][0] == next(rig.turns) - 1
+
+
 def test_sessions_have_names_of_their_own(rig: Rig) -> None:
     names = {rig.receiver._session_id(NOW_MS) for _ in range(1000)}
     assert len(names) == 1000

@@ -100,7 +100,7 @@ class _Connector:
 class _Connection:
     """An incoming connection that was let in."""
 
-    __slots__ = ("connector", "peer_ip", "peer_literal", "queue_id", "session", "session_id")
+    __slots__ = ("connector", "peer_ip", "peer_literal", "queue_id", "session", "session_id", "turn")
 
     def __init__(self, conn: int, connector: _Connector, peer_ip: str, session_id: str) -> None:
         self.connector = connector
@@ -109,6 +109,7 @@ class _Connection:
         self.session = ServerSession(conn, connector.terms, connector.policy)
         self.session_id = session_id
         self.queue_id = 0
+        self.turn = 0
 
 
 class Receiver:
@@ -192,6 +193,16 @@ class Receiver:
         """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
         self._is_draining = True
 
+    def dismiss_idle(self, actions: list[Action]) -> None:
+        """Tell the peers that are between transactions 421 now, without waiting for them to speak.
+
+        Whoever has spoken meanwhile has another turn; this farewell passes it by, and it is told so in answer
+        to what it said.
+        """
+        for connection in self._connections.values():
+            if connection.session.state in _BETWEEN_TRANSACTIONS:
+                connection.session.shut_down(connection.turn, 0, actions)
+
     def opened(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Let a connection in, or refuse it."""
         _, conn, turn, listener, peer_ip, *_ = event
@@ -208,6 +219,7 @@ class Receiver:
             if refusal is None:
                 connector = self._connectors[settings.name]
                 connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                connection.turn = turn
                 self._connections[conn] = connection
                 actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
                 return
@@ -224,6 +236,7 @@ class Receiver:
             self._next_look_ms = now_ms + LOOK_EVERY_MS
             self._domains.refresh()
             self._storage.try_again()
+        connection.turn = turn
         session = connection.session
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items), actions)
@@ -244,6 +257,7 @@ class Receiver:
         ):
             self._core.drop_draft(draft)
             return
+        connection.turn = turn
         session = connection.session
         connector = connection.connector
         queue_id = self._format_queue_id(connection.queue_id)
