@@ -366,3 +366,32 @@ def test_idle_peers_are_dismissed_in_the_turn_they_last_had(rig: Rig) -> None:
 def test_sessions_have_names_of_their_own(rig: Rig) -> None:
     names = {rig.receiver._session_id(NOW_MS) for _ in range(1000)}
     assert len(names) == 1000
+
+
+def test_what_is_refused_is_counted_by_connector_and_cause(rig: Rig) -> None:
+    rig.open(1)
+    rig.open(2)
+    rig.open(3)
+    rig.open(4, "203.0.113.9")
+    rig.say(1, [*HELLO, ("malformed", "path", 3, "MAIL"), ("unknown", "XYZZY"), ("RCPT", "x", "y", ())])
+    rig.say(1, ENVELOPE)
+    rig.content(1, status="too_large")
+    rig.say(1, ENVELOPE)
+    rig.content(1)
+    rig.receiver.commit_failed(("commit_failed", 1, 1500, "full"))
+    rig.receiver.closed(("closed", 2, "peer", None))
+    values = {(name, *labels): value for name, labels, value in rig.receiver.samples()}
+    assert values == {
+        ("receive_connections_total", "_none"): 0,
+        ("receive_sessions", "_none"): 0,
+        ("receive_refused_total", "_none", "no_connector"): 1,
+        ("receive_connections_total", "lan"): 3,
+        ("receive_sessions", "lan"): 1,
+        ("receive_refused_total", "lan", "per_source"): 1,
+        ("receive_replies_total", "lan", "other", "5"): 2,
+        ("receive_replies_total", "lan", "RCPT", "5"): 1,
+        ("messages_refused_total", "lan", "size"): 1,
+        ("messages_refused_total", "lan", "spool"): 1,
+        ("receive_connections_total", "mx"): 0,
+        ("receive_sessions", "mx"): 0,
+    }

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Any
 
 import pytest
@@ -50,7 +51,7 @@ def terms(**changed: Any) -> ServerTerms:
 
 
 def session(**changed: Any) -> ServerSession:
-    return ServerSession(CONN, terms(**changed), Policy())
+    return ServerSession(CONN, terms(**changed), Policy(), Counter())
 
 
 def ask(server: ServerSession, *items: tuple[Any, ...], early: bool = False) -> list[tuple[Any, ...]]:
@@ -242,7 +243,7 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.policy = Policy()
-        self.server = ServerSession(CONN, terms(), self.policy)
+        self.server = ServerSession(CONN, terms(), self.policy, Counter())
         self.turn = 0
         self.closed = False
 
@@ -299,7 +300,7 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: self.closed)
     @rule()
     def connect_again(self) -> None:
-        self.server = ServerSession(CONN, terms(), self.policy)
+        self.server = ServerSession(CONN, terms(), self.policy, Counter())
         self.closed = False
 
     def check(self, actions: list[tuple[Any, ...]], count: int) -> None:

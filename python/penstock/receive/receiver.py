@@ -11,12 +11,13 @@ becomes of its connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
 from penstock.receive.connectors import ReceiveConnectors
+from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.fresh import Entry, FreshMessage, Recipient
 from penstock.receive.received import ReceivedField, address_literal
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
@@ -70,7 +71,7 @@ class Router(Protocol):
 class _Connector:
     """A receive connector, ready for its sessions."""
 
-    __slots__ = ("fqdn", "limits", "policy", "settings", "terms")
+    __slots__ = ("counts", "fqdn", "limits", "policy", "settings", "terms")
 
     def __init__(
         self,
@@ -82,6 +83,7 @@ class _Connector:
     ) -> None:
         self.settings = settings
         self.limits = limits
+        self.counts = ConnectorCounts(settings.name)
         self.fqdn = settings.fqdn or server.fqdn
         home = server.default_domain or server.fqdn
         self.terms = ServerTerms(
@@ -106,7 +108,7 @@ class _Connection:
         self.connector = connector
         self.peer_ip = peer_ip
         self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(conn, connector.terms, connector.policy)
+        self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
         self.session_id = session_id
         self.queue_id = 0
         self.turn = 0
@@ -161,12 +163,13 @@ class Receiver:
             )
             for connector in settings.connectors
         }
+        self._uncovered = ConnectorCounts(NO_CONNECTOR)
         self._admission = Admission(settings.max_inbound_connection)
         self._connections: dict[int, _Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()
         self._closed_unseen: set[int] = set()
-        self._committing: dict[int, FreshMessage] = {}
+        self._committing: dict[int, tuple[FreshMessage, _Connector]] = {}
         self._hops: dict[HopKey, int] = {}
         self._received = ReceivedField()
         self._next_look_ms = 0
@@ -188,6 +191,10 @@ class Receiver:
     def problems(self) -> list[str]:
         """Return what an operator should know: files of recipients that cannot be read."""
         return self._domains.problems()
+
+    def samples(self) -> Iterator[Sample]:
+        """Yield what was counted, for metrics."""
+        yield from samples([self._uncovered, *(connector.counts for connector in self._connectors.values())])
 
     def drain(self) -> None:
         """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
@@ -211,18 +218,25 @@ class Receiver:
             return
         settings = self._ranges.find(listener, peer_ip)
         if settings is None:
-            refusal: bytes | None = replies.NO_CONNECTOR
-        elif self._is_draining:
-            refusal = replies.SHUTTING_DOWN
+            counts = self._uncovered
+            cause, refusal = "no_connector", replies.NO_CONNECTOR
         else:
-            refusal = self._admission.admit(settings, peer_ip)
-            if refusal is None:
-                connector = self._connectors[settings.name]
-                connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
-                connection.turn = turn
-                self._connections[conn] = connection
-                actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
-                return
+            connector = self._connectors[settings.name]
+            counts = connector.counts
+            counts.connections += 1
+            if self._is_draining:
+                cause, refusal = "draining", replies.SHUTTING_DOWN
+            else:
+                refused = self._admission.admit(settings, peer_ip)
+                if refused is None:
+                    connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                    connection.turn = turn
+                    counts.sessions += 1
+                    self._connections[conn] = connection
+                    actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
+                    return
+                cause, refusal = _CAUSES[refused], refused
+        counts.refused[cause] += 1
         self._refused.add(conn)
         actions.append(("reply", conn, turn, refusal, 0, 0, True))
 
@@ -244,6 +258,7 @@ class Receiver:
             try:
                 draft, connection.queue_id = self._core.draft(session.size_declared)
             except DraftRefused as refused:
+                connection.connector.counts.messages["spool"] += 1
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
             else:
                 session.take(turn, draft, actions)
@@ -256,6 +271,8 @@ class Receiver:
             turn, status, received, header_bytes, actions
         ):
             self._core.drop_draft(draft)
+            if connection is not None:
+                connection.connector.counts.messages[_MESSAGE_CAUSES.get(status, "content")] += 1
             return
         connection.turn = turn
         session = connection.session
@@ -292,9 +309,10 @@ class Receiver:
             ],
         )
         ticket = self._core.commit(draft, envelope, prepend, "wire", [])
-        self._committing[ticket] = FreshMessage(
+        fresh = FreshMessage(
             connection.queue_id, session.sender, now_ms, size, flags, "wire", message_id, params, entries
         )
+        self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
         session.accepted(turn, ticket, queued, replies.INSUFFICIENT_STORAGE, actions)
 
@@ -303,6 +321,7 @@ class Receiver:
         conn = event[1]
         connection = self._connections.pop(conn, None)
         if connection is not None:
+            connection.connector.counts.sessions -= 1
             self._admission.release(connection.connector.settings, connection.peer_ip)
         elif conn in self._refused:
             self._refused.remove(conn)
@@ -312,9 +331,10 @@ class Receiver:
     def committed(self, event: Event) -> bool:
         """Hand on a message that has become durable; return whether the ticket was one of ours."""
         _, ticket, _, lsn = event
-        fresh = self._committing.pop(ticket, None)
-        if fresh is None:
+        committing = self._committing.pop(ticket, None)
+        if committing is None:
             return False
+        fresh, _ = committing
         fresh.lsn = lsn
         self._on_accepted(fresh)
         return True
@@ -323,7 +343,11 @@ class Receiver:
         """Note that the spool could not store a message; return whether the ticket was one of ours."""
         _, ticket, _, reason = event
         self._storage.refused(reason)
-        return self._committing.pop(ticket, None) is not None
+        committing = self._committing.pop(ticket, None)
+        if committing is None:
+            return False
+        committing[1].counts.messages["spool"] += 1
+        return True
 
     def poisoned(self) -> None:
         """Refuse all mail from now on: the spool has failed."""
@@ -354,6 +378,12 @@ class Receiver:
         return f"{now_ms << 16 | self._sessions:016X}"
 
 
+_CAUSES: Final = {
+    replies.TOO_MANY_CONNECTIONS: "total",
+    replies.TOO_MANY_CONNECTIONS_FROM_SOURCE: "per_source",
+}
+_MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
+"""What refused a content, by its status; anything else is about the content itself."""
 _BETWEEN_TRANSACTIONS: Final = frozenset(
     (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
 )

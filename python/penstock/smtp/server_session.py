@@ -62,6 +62,7 @@ class ServerSession:
         is_eight_bit: Whether MAIL had BODY=8BITMIME.
         size_declared: The SIZE that MAIL had, or 0.
         recipients: Address to domain, in the order accepted; the same address counts once.
+        refusals: Where refused commands are counted.
     """
 
     __slots__ = (
@@ -72,17 +73,29 @@ class ServerSession:
         "is_extended",
         "policy",
         "recipients",
+        "refusals",
         "sender",
         "size_declared",
         "state",
         "terms",
     )
 
-    def __init__(self, conn: int, terms: ServerTerms, policy: Policy) -> None:
-        """Begin a session, before its banner."""
+    def __init__(
+        self, conn: int, terms: ServerTerms, policy: Policy, refusals: dict[tuple[str, int], int]
+    ) -> None:
+        """Begin a session, before its banner.
+
+        Args:
+            conn: The connection.
+            terms: What is offered and asked.
+            policy: Who may send what to whom.
+            refusals: Counts refused commands by the item's name and the reply's first octet; knows a count
+                for every key.
+        """
         self.conn = conn
         self.terms = terms
         self.policy = policy
+        self.refusals = refusals
         self.state = ServerState.START
         self.greeting = ""
         self.is_extended = False
@@ -124,6 +137,7 @@ class ServerSession:
                 self.state = accepted or self.state
             else:
                 refusals += reply[0] == _CLASS_5
+                self.refusals[item[0], reply[0]] += 1
                 self.state = refused or self.state
                 if self.errors > self.terms.max_protocol_errors:
                     self.state = ServerState.CLOSED
