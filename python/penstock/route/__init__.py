@@ -1,0 +1,1 @@
+"""Where mail goes: accepted domains, address spaces, next hops. Pure."""
