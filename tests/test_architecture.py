@@ -116,7 +116,7 @@ def test_the_stub_and_the_extension_name_the_same_things() -> None:
     assert sorted(declared) == sorted(core.__all__)
 
 
-@pytest.mark.parametrize("path", modules(*PURE), ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize("path", list(modules(*PURE)), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_pure_modules_import_only_what_is_pure(path: Path) -> None:
     own = path.relative_to(PACKAGE).parts[0]
     for name, _ in imports(path):
