@@ -18,7 +18,8 @@ from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
-from penstock.receive.fresh import Entry, FreshMessage, Recipient
+from penstock.receive.entries import Entries, Router, records
+from penstock.receive.fresh import FreshMessage, Recipient
 from penstock.receive.received import ReceivedField, address_literal
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
@@ -28,17 +29,13 @@ from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
 
-__all__ = ["Core", "Receiver", "Route", "Router"]
+__all__ = ["Core", "Receiver"]
 
 Event: TypeAlias = tuple[Any, ...]
 Action: TypeAlias = tuple[Any, ...]
-HopKey: TypeAlias = tuple[str, str, str]
-"""Connector, kind, destination."""
 
 LOOK_EVERY_MS: Final = 1_000
 """How often recipients' files are looked at, and storage that was full is tried again."""
-HOPS_REMEMBERED_MAX: Final = 10_000
-PRIORITY_NORMAL: Final = 1
 
 
 class Core(Protocol):
@@ -51,21 +48,6 @@ class Core(Protocol):
     ) -> int: ...
     def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
     def server_limits(self, limits: dict[str, int]) -> int: ...  # noqa: D102
-
-
-class Route(Protocol):
-    """Where a recipient's mail goes."""
-
-    @property
-    def hop(self) -> HopKey:
-        """The next hop."""
-
-
-class Router(Protocol):
-    """What is needed of `route.Router`."""
-
-    def route(self, address: str, domain: str, /) -> Route:
-        """Return the next hop of a recipient; there always is one, if only Unreachable."""
 
 
 class _Connector:
@@ -140,7 +122,7 @@ class Receiver:
         """
         self._core = core
         self._settings = settings
-        self._router = router
+        self._entries = Entries(core, router, settings.message_expiration_ms)
         self._on_accepted = on_accepted
         self._format_queue_id = format_queue_id
         self._domains = AcceptedDomains(settings.accepted_domains)
@@ -170,7 +152,6 @@ class Receiver:
         self._refused: set[int] = set()
         self._closed_unseen: set[int] = set()
         self._committing: dict[int, tuple[FreshMessage, _Connector]] = {}
-        self._hops: dict[HopKey, int] = {}
         self._received = ReceivedField()
         self._next_look_ms = 0
         self._sessions = 0
@@ -292,7 +273,7 @@ class Receiver:
         )
         size += len(prepend)
         params = (None, None, session.is_eight_bit)
-        entries = self._entries(session.recipients, recipients, now_ms)
+        entries = self._entries.of(session.recipients, recipients, now_ms)
         envelope = (
             now_ms,
             session.sender,
@@ -303,10 +284,7 @@ class Receiver:
             message_id,
             subject,
             [recipient[1:] for recipient in recipients],
-            [
-                (hop, [r[0] for r in theirs], priority, due, expiry)
-                for hop, theirs, priority, due, expiry in entries
-            ],
+            records(entries),
         )
         ticket = self._core.commit(draft, envelope, prepend, "wire", [])
         fresh = FreshMessage(
@@ -352,25 +330,6 @@ class Receiver:
     def poisoned(self) -> None:
         """Refuse all mail from now on: the spool has failed."""
         self._storage.refused("poisoned")
-
-    def _entries(self, domains: dict[str, str], recipients: list[Recipient], now_ms: int) -> list[Entry]:
-        """Group recipients by next hop, in the order of the first of each."""
-        by_hop: dict[int, list[Recipient]] = {}
-        for recipient in recipients:
-            address = recipient[1]
-            key = self._router.route(address, domains[address]).hop
-            hop = self._hops.get(key)
-            if hop is None:
-                if len(self._hops) >= HOPS_REMEMBERED_MAX:
-                    self._hops.clear()
-                hop = self._hops[key] = self._core.hop(*key)
-            theirs = by_hop.get(hop)
-            if theirs is None:
-                by_hop[hop] = [recipient]
-            else:
-                theirs.append(recipient)
-        expires_ms = now_ms + self._settings.message_expiration_ms
-        return [(hop, theirs, PRIORITY_NORMAL, now_ms, expires_ms) for hop, theirs in by_hop.items()]
 
     def _session_id(self, now_ms: int) -> str:
         """Return 16 hexadecimal digits that no other session has: the time and a counter."""
