@@ -3,7 +3,7 @@
 //! RFC 5321 4.1.2 deviation: an underscore is taken for a letter in a domain, because hosts are named so and send mail
 //! under their own name.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 use super::command::MalformedKind;
 use super::cursor::Cursor;
