@@ -1,0 +1,231 @@
+//! The memory that drafts share.
+//!
+//! Whoever finds no room waits, and is given room in the order of waiting: an amount is set aside for it before it is
+//! woken, so that nobody who comes later can take it. So that half-finished drafts can always finish, one of those that
+//! wait, the oldest, may go beyond the limit until it is done; what is held in all is thus bounded by the limit and one
+//! message. A draft that is slow, but has room, holds nobody up.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use penstock_core::flow::WakeHandle;
+
+struct Waiter {
+    draft: u64,
+    bytes: u64,
+    waker: WakeHandle,
+}
+
+#[derive(Default)]
+struct State {
+    used: u64,
+    /// In the order of waiting.
+    waiting: VecDeque<Waiter>,
+    /// What was set aside for drafts that have been woken.
+    aside: HashMap<u64, u64>,
+    /// The draft that may go beyond the limit.
+    privileged: Option<u64>,
+}
+
+impl State {
+    /// Set room aside for those who wait, as far as it goes; returns whom to wake.
+    fn share_out(&mut self, limit: u64) -> Vec<WakeHandle> {
+        let mut woken = Vec::new();
+        while let Some(first) = self.waiting.front() {
+            if self.used + first.bytes > limit {
+                break;
+            }
+            let Some(Waiter { draft, bytes, waker }) = self.waiting.pop_front() else { break };
+            self.used += bytes;
+            self.aside.insert(draft, bytes);
+            woken.push(waker);
+        }
+        if self.privileged.is_none()
+            && let Some(oldest) = self.waiting.iter().map(|waiter| waiter.draft).min()
+        {
+            self.privileged = Some(oldest);
+            woken.extend(self.forget(oldest));
+        }
+        woken
+    }
+
+    /// Take a draft out of those who wait.
+    fn forget(&mut self, draft: u64) -> Option<WakeHandle> {
+        let at = self.waiting.iter().position(|waiter| waiter.draft == draft)?;
+        self.waiting.remove(at).map(|waiter| waiter.waker)
+    }
+}
+
+/// Octets that drafts may hold.
+pub(crate) struct Budget {
+    limit: u64,
+    state: Mutex<State>,
+}
+
+impl Budget {
+    pub(crate) fn new(limit: u64) -> Self {
+        Self { limit, state: Mutex::default() }
+    }
+
+    /// Begin a draft with some octets; `None` if there is no room, or others wait for it.
+    pub(crate) fn open(self: &Arc<Self>, draft: u64, bytes: u64) -> Option<Share> {
+        let mut state = self.state.lock();
+        let has_room = state.used == 0 || state.used + bytes <= self.limit;
+        if !has_room || !state.waiting.is_empty() {
+            return None;
+        }
+        state.used += bytes;
+        Some(Share { budget: Arc::clone(self), draft, bytes })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn used(&self) -> u64 {
+        self.state.lock().used
+    }
+}
+
+/// A draft's part of the budget, given back when dropped.
+pub(crate) struct Share {
+    budget: Arc<Budget>,
+    draft: u64,
+    bytes: u64,
+}
+
+impl Share {
+    /// Octets that the draft may hold.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// Ask for more; if there is none, the waker fires when there is.
+    pub(crate) fn grow(&mut self, bytes: u64, waker: &WakeHandle) -> bool {
+        let mut state = self.budget.state.lock();
+        let aside = state.aside.remove(&self.draft).unwrap_or(0);
+        self.bytes += aside;
+        let Some(more) = bytes.checked_sub(aside).filter(|&more| more > 0) else { return true };
+        let is_privileged = state.privileged == Some(self.draft);
+        let has_room = state.waiting.is_empty() && state.used + more <= self.budget.limit;
+        if !is_privileged && !has_room {
+            if state.privileged.is_some() {
+                state.forget(self.draft);
+                state.waiting.push_back(Waiter { draft: self.draft, bytes: more, waker: waker.clone() });
+                return false;
+            }
+            state.privileged = Some(self.draft);
+        }
+        state.used += more;
+        self.bytes += more;
+        true
+    }
+
+    /// Say that nothing more will be asked for; what is held stays held.
+    pub(crate) fn seal(&mut self) {
+        self.end(0);
+    }
+
+    fn end(&mut self, given_back: u64) {
+        let woken = {
+            let mut state = self.budget.state.lock();
+            let aside = state.aside.remove(&self.draft).unwrap_or(0);
+            state.used -= aside + given_back;
+            state.forget(self.draft);
+            if state.privileged == Some(self.draft) {
+                state.privileged = None;
+            }
+            state.share_out(self.budget.limit)
+        };
+        self.bytes -= given_back;
+        woken.iter().for_each(WakeHandle::wake);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.end(self.bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use penstock_core::flow::Wake;
+
+    #[derive(Default)]
+    struct Woken(Mutex<Vec<u64>>);
+
+    impl Wake for Woken {
+        fn wake(&self, token: u64) {
+            self.0.lock().push(token);
+        }
+    }
+
+    struct Bench {
+        budget: Arc<Budget>,
+        woken: Arc<Woken>,
+    }
+
+    impl Bench {
+        fn new(limit: u64) -> Self {
+            Self { budget: Arc::new(Budget::new(limit)), woken: Arc::default() }
+        }
+
+        fn grow(&self, share: &mut Share, bytes: u64) -> bool {
+            let waker = WakeHandle { wake: Arc::clone(&self.woken) as Arc<dyn Wake>, token: share.draft };
+            share.grow(bytes, &waker)
+        }
+
+        fn woken(&self) -> Vec<u64> {
+            std::mem::take(&mut self.woken.0.lock())
+        }
+    }
+
+    #[test]
+    fn one_draft_may_always_finish_and_the_others_wait_in_order() {
+        let bench = Bench::new(100);
+        let mut shares: Vec<Share> = (1..=4).map(|draft| bench.budget.open(draft, 25).unwrap()).collect();
+        assert!(bench.budget.open(5, 1).is_none());
+        let [one, two, three, four] = shares.get_disjoint_mut([0, 1, 2, 3]).unwrap();
+        assert!(bench.grow(two, 10), "the first to wait is privileged");
+        assert!(!bench.grow(four, 10) && !bench.grow(one, 30) && !bench.grow(three, 10));
+        assert!(bench.grow(two, 10));
+        assert_eq!(bench.budget.used(), 120);
+        shares.remove(1);
+        // 75 are held: four gets its ten; the oldest of the rest is privileged in turn; three goes on waiting.
+        assert_eq!(bench.woken(), [4, 1]);
+        let [one, three, four] = shares.get_disjoint_mut([0, 1, 2]).unwrap();
+        assert!(bench.grow(four, 10) && bench.grow(one, 30) && !bench.grow(three, 10));
+        shares.remove(0);
+        assert_eq!(bench.woken(), [3]);
+        shares.clear();
+        assert_eq!(bench.budget.used(), 0);
+    }
+
+    #[test]
+    fn what_was_set_aside_is_given_back_by_a_draft_that_ends() {
+        let bench = Bench::new(100);
+        let (first, mut second) = (bench.budget.open(1, 60).unwrap(), bench.budget.open(2, 40).unwrap());
+        let mut third = None;
+        assert!(bench.grow(&mut second, 1));
+        assert!(bench.budget.open(3, 1).is_none());
+        drop(first);
+        third.replace(bench.budget.open(3, 10).unwrap());
+        assert!(bench.grow(third.as_mut().unwrap(), 40));
+        drop(second);
+        drop(third);
+        assert_eq!(bench.budget.used(), 0);
+        assert!(bench.budget.open(9, 1_000).is_some(), "the only draft is always let in");
+    }
+
+    #[test]
+    fn a_sealed_draft_holds_its_octets_but_nobody_up() {
+        let bench = Bench::new(10);
+        let mut first = bench.budget.open(1, 5).unwrap();
+        let mut second = bench.budget.open(2, 5).unwrap();
+        assert!(bench.grow(&mut first, 50) && !bench.grow(&mut second, 50));
+        first.seal();
+        assert_eq!((bench.woken(), bench.budget.used()), (vec![2], 60));
+        assert!(bench.grow(&mut second, 50));
+    }
+}

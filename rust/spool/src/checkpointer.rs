@@ -1,0 +1,137 @@
+//! Brings the index up to date, answers questions from it, and gives up segments that nobody needs.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::core::Core;
+use crate::events::SpoolEvent;
+use crate::index::Index;
+use crate::pending::Batch;
+use crate::requests::Asked;
+use crate::rows::{Answer, Request};
+
+/// How soon a checkpoint that failed is tried again.
+const RETRY_MS: u64 = 1_000;
+/// How often readers of the index that have died are looked for: a snapshot of theirs keeps pages from being reused.
+const REAP_MS: u64 = 10_000;
+
+/// The side of the index.
+pub(crate) struct Checkpointer {
+    /// What is being applied; kept until it is.
+    batch: Batch,
+    asked: Vec<Asked>,
+    /// When the last checkpoint was, or the last look that found nothing to do.
+    last_ms: u64,
+    /// When a checkpoint that failed is tried again.
+    retry_ms: Option<u64>,
+    /// When readers of the index that have died were looked for.
+    reaped_ms: u64,
+}
+
+impl Checkpointer {
+    /// One for an index that is up to date.
+    pub(crate) fn new(now_ms: u64) -> Self {
+        Self {
+            batch: Batch::default(),
+            asked: Vec::new(),
+            last_ms: now_ms,
+            retry_ms: None,
+            reaped_ms: now_ms,
+        }
+    }
+
+    /// Do what is due; with `force`, bring the index up to date now. **Blocking** on disk.
+    pub(crate) fn step(&mut self, core: &Core, force: bool) {
+        core.requests.take(&mut self.asked);
+        if core.is_poisoned() {
+            let text = "the log has failed";
+            self.answer(core, Vec::new(), u64::MAX, |_| Answer::Failed { text: text.into() });
+            return;
+        }
+        let (now_ms, durable) = (core.now_ms(), core.durable());
+        let is_wanted = |asked: &Asked| asked.lsn <= durable && asked.request != Request::Sync;
+        let is_due = core.lags(1) || now_ms >= self.last_ms + core.config.checkpoint_ms;
+        let may_try = self.retry_ms.is_none_or(|at| now_ms >= at);
+        if !(force || self.asked.iter().any(is_wanted) || is_due && may_try) {
+            self.answer(core, Vec::new(), durable, |_| Answer::Done { lsn: durable });
+            return;
+        }
+        self.last_ms = now_ms;
+        if now_ms >= self.reaped_ms + REAP_MS {
+            self.reaped_ms = now_ms;
+            // What stays is looked for again.
+            let _ = core.index.with(Index::clear_stale_readers);
+        }
+        match self.apply(core, durable) {
+            Ok(events) => {
+                self.retry_ms = None;
+                self.answer(core, events, durable, |request| match request {
+                    Request::Sync | Request::Checkpoint => Answer::Done { lsn: durable },
+                    request => core
+                        .index
+                        .answer(request)
+                        .unwrap_or_else(|error| Answer::Failed { text: error.to_string() }),
+                });
+            }
+            Err(text) => {
+                core.counters.checkpoints_failed.fetch_add(1, Relaxed);
+                self.retry_ms = Some(now_ms + RETRY_MS);
+                self.answer(core, Vec::new(), durable, |request| match request {
+                    Request::Sync => Answer::Done { lsn: durable },
+                    _ => Answer::Failed { text: text.clone() },
+                });
+            }
+        }
+    }
+
+    /// When something is due next without anybody asking.
+    pub(crate) fn next_ms(&self, core: &Core) -> Option<u64> {
+        let is_behind = core.lag_records.load(Relaxed) > 0 && !core.is_poisoned();
+        let at = self.last_ms + core.config.checkpoint_ms;
+        is_behind.then(|| self.retry_ms.map_or(at, |retry| retry.max(at)))
+    }
+
+    /// Apply what is durable.
+    fn apply(&mut self, core: &Core, durable: u64) -> Result<Vec<SpoolEvent>, String> {
+        core.pending.lock().take(durable, &mut self.batch);
+        let Some(to) = self.batch.to else { return Ok(Vec::new()) };
+        core.index.apply(&self.batch.redo, to).map_err(|error| error.to_string())?;
+        let (records, bytes) = {
+            let mut pending = core.pending.lock();
+            pending.applied(&mut self.batch);
+            pending.extent()
+        };
+        core.note_lag(records, bytes);
+        core.counters.checkpoints.fetch_add(1, Relaxed);
+        // What is not known to be dead stays.
+        if let Ok(live) = core.index.segments() {
+            core.counters.live_bytes.store(live.iter().map(|one| one.live_bytes).sum(), Relaxed);
+            let live: Vec<u64> = live.iter().map(|one| one.segment).collect();
+            core.segments.give_up(to.segment, &live);
+            core.segments.close_idle();
+            core.want_space();
+        }
+        if let Ok(bytes) = core.index.with(|index| Ok(index.size_bytes())) {
+            core.counters.index_bytes.store(bytes, Relaxed);
+        }
+        Ok(vec![SpoolEvent::Checkpoint { watermark: to.lsn }])
+    }
+
+    /// Answer all that ask for a state up to `durable`.
+    fn answer(
+        &mut self,
+        core: &Core,
+        mut events: Vec<SpoolEvent>,
+        durable: u64,
+        mut answer: impl FnMut(&Request) -> Answer,
+    ) {
+        let ready: Vec<Asked> = self.asked.extract_if(.., |asked| asked.lsn <= durable).collect();
+        events.extend(ready.iter().map(|Asked { number, request, .. }| SpoolEvent::Answer {
+            request: *number,
+            answer: answer(request),
+        }));
+        if !events.is_empty() {
+            core.sink.push(events);
+        }
+        core.requests.answered(ready.len());
+    }
+}

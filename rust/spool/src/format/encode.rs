@@ -1,0 +1,139 @@
+//! From values to the fields of a record's body.
+
+use std::sync::Arc;
+
+use penstock_core::flow::Form;
+use penstock_core::queue_id::QueueId;
+
+use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Outcome, RecipientRecord};
+
+use super::fields::FieldWriter;
+use super::tags::{
+    accepted as a, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled, started,
+};
+
+/// Write that a message was taken; `hops` are the names of its entries' hops, in their order.
+pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted, hops: &[Arc<HopName>]) {
+    FieldWriter::new(out).nested(part::ACCEPTED, |fields| {
+        fields.given_number(a::QUEUE_ID, queue_id.0);
+        fields.given_number(a::EXTENT, a::INLINE);
+        fields.given_number(
+            a::FORM,
+            match message.form {
+                Form::Wire => a::FORM_WIRE,
+                Form::Plain => a::FORM_PLAIN,
+            },
+        );
+        fields.number(a::FLAGS, message.flags.0.into());
+        fields.number(a::SIZE, message.size);
+        fields.number(a::RECEIVED, message.received_ms);
+        fields.text(a::SENDER, &message.sender);
+        if let Some(ret) = message.params.ret {
+            fields.given_number(a::RET, ret.into());
+        }
+        if let Some(envid) = &message.params.envid {
+            fields.octets(a::ENVID, envid.as_bytes());
+        }
+        fields.number(a::EIGHT_BIT, message.params.eight_bit.into());
+        for (tag, text) in [
+            (a::CONNECTOR, &message.connector),
+            (a::PEER, &message.peer),
+            (a::HELO, &message.helo),
+            (a::SESSION, &message.session),
+            (a::MESSAGE_ID, &message.message_id),
+            (a::SUBJECT, &message.subject),
+        ] {
+            fields.text(tag, text);
+        }
+        for one in &message.recipients {
+            fields.nested(a::RECIPIENT, |fields| write_recipient(fields, one));
+        }
+        for (one, name) in message.entries.iter().zip(hops) {
+            fields.nested(a::ENTRY, |fields| write_entry(fields, one, name));
+        }
+    });
+}
+
+/// Write a fact; `hops` are the names of the hops that it gives entries or a state to.
+pub(crate) fn fact(out: &mut Vec<u8>, fact: &Fact, hops: &[Arc<HopName>]) {
+    let mut body = FieldWriter::new(out);
+    match fact {
+        Fact::Routed { queue_id, from, to } => body.nested(part::ROUTED, |fields| {
+            fields.given_number(routed::QUEUE_ID, queue_id.0);
+            fields.octets(routed::FROM, &from.0.to_le_bytes());
+            for (one, name) in to.iter().zip(hops) {
+                fields.nested(routed::TO, |fields| {
+                    fields.nested(entry::HOP, |fields| write_hop(fields, one.hop, name));
+                    fields.list(entry::RECIPIENTS, &one.recipients);
+                    fields.number(entry::DUE, one.due_ms);
+                });
+            }
+        }),
+        Fact::Hop { hop, state, last_error, next_retry_ms, failures } => body.nested(part::HOP, |fields| {
+            if let Some(name) = hops.first() {
+                fields.nested(hop_state::HOP, |fields| write_hop(fields, *hop, name));
+            }
+            fields.number(hop_state::STATE, (*state).into());
+            fields.text(hop_state::LAST_ERROR, last_error);
+            fields.number(hop_state::NEXT_RETRY, *next_retry_ms);
+            fields.number(hop_state::FAILURES, (*failures).into());
+        }),
+        Fact::Settled { queue_id, hop, attempt, disposition, outcomes, peer, session } => {
+            body.nested(part::SETTLED, |fields| {
+                fields.given_number(settled::QUEUE_ID, queue_id.0);
+                fields.octets(settled::HOP, &hop.0.to_le_bytes());
+                fields.number(settled::ATTEMPT, (*attempt).into());
+                if let Disposition::Due { due_ms } = disposition {
+                    fields.given_number(settled::DUE, *due_ms);
+                }
+                for one in outcomes {
+                    fields.nested(settled::OUTCOME, |fields| write_outcome(fields, one));
+                }
+                fields.text(settled::PEER, peer);
+                fields.text(settled::SESSION, session);
+            });
+        }
+    }
+}
+
+/// Write that the last octets of an entry's content are about to be sent.
+pub(crate) fn started(out: &mut Vec<u8>, queue_id: QueueId, hop: HopId, attempt: u32, peer: &str) {
+    FieldWriter::new(out).nested(part::STARTED, |fields| {
+        fields.given_number(started::QUEUE_ID, queue_id.0);
+        fields.octets(started::HOP, &hop.0.to_le_bytes());
+        fields.number(started::ATTEMPT, attempt.into());
+        fields.text(started::PEER, peer);
+    });
+}
+
+fn write_recipient(fields: &mut FieldWriter<'_>, one: &RecipientRecord) {
+    fields.text(recipient::ADDRESS, &one.address);
+    if let Some(orcpt) = &one.orcpt {
+        fields.octets(recipient::ORCPT, orcpt.as_bytes());
+    }
+    fields.number(recipient::NOTIFY, one.notify.into());
+}
+
+fn write_entry(fields: &mut FieldWriter<'_>, one: &EntryRecord, name: &HopName) {
+    fields.nested(entry::HOP, |fields| write_hop(fields, one.hop, name));
+    fields.list(entry::RECIPIENTS, &one.recipients);
+    fields.number(entry::PRIORITY, one.priority.into());
+    fields.number(entry::DUE, one.due_ms);
+    fields.number(entry::EXPIRES, one.expires_ms);
+}
+
+fn write_hop(fields: &mut FieldWriter<'_>, id: HopId, name: &HopName) {
+    fields.octets(h::ID, &id.0.to_le_bytes());
+    fields.given_number(h::KIND, name.kind as u64);
+    fields.text(h::CONNECTOR, &name.connector);
+    fields.text(h::DESTINATION, &name.destination);
+}
+
+fn write_outcome(fields: &mut FieldWriter<'_>, one: &Outcome) {
+    fields.number(o::RECIPIENT, one.recipient.into());
+    fields.given_number(o::STATE, one.state as u64);
+    fields.number(o::STAGE, one.stage.into());
+    fields.number(o::CODE, one.code.into());
+    fields.text(o::ENHANCED, &one.enhanced);
+    fields.text(o::TEXT, &one.text);
+}

@@ -1,0 +1,122 @@
+//! The numbers of fields, as `FORMAT.md` lists them. A number is never given a second meaning.
+
+use super::fields::CRITICAL;
+
+/// What a record says: the fields of its body.
+pub(super) mod part {
+    use super::CRITICAL;
+
+    pub(crate) const ACCEPTED: u16 = 1 | CRITICAL;
+    pub(crate) const ROUTED: u16 = 2 | CRITICAL;
+    pub(crate) const HOP: u16 = 3 | CRITICAL;
+    pub(crate) const STARTED: u16 = 4 | CRITICAL;
+    pub(crate) const SETTLED: u16 = 5 | CRITICAL;
+}
+
+pub(super) mod accepted {
+    use super::CRITICAL;
+
+    pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
+    /// Where the content is: [`INLINE`].
+    pub(crate) const EXTENT: u16 = 2 | CRITICAL;
+    pub(crate) const FORM: u16 = 3 | CRITICAL;
+    pub(crate) const FLAGS: u16 = 4 | CRITICAL;
+    pub(crate) const SIZE: u16 = 5;
+    pub(crate) const RECEIVED: u16 = 6;
+    pub(crate) const SENDER: u16 = 7 | CRITICAL;
+    pub(crate) const RET: u16 = 8;
+    pub(crate) const ENVID: u16 = 9;
+    pub(crate) const EIGHT_BIT: u16 = 10;
+    pub(crate) const CONNECTOR: u16 = 11;
+    pub(crate) const PEER: u16 = 12;
+    pub(crate) const HELO: u16 = 13;
+    pub(crate) const SESSION: u16 = 14;
+    pub(crate) const MESSAGE_ID: u16 = 15;
+    pub(crate) const SUBJECT: u16 = 16;
+    pub(crate) const RECIPIENT: u16 = 0x11 | CRITICAL;
+    pub(crate) const ENTRY: u16 = 0x12 | CRITICAL;
+
+    /// The content is in the same record, behind the body.
+    pub(crate) const INLINE: u64 = 1;
+    pub(crate) const FORM_WIRE: u64 = 1;
+    pub(crate) const FORM_PLAIN: u64 = 2;
+}
+
+pub(super) mod recipient {
+    use super::CRITICAL;
+
+    pub(crate) const ADDRESS: u16 = 1 | CRITICAL;
+    pub(crate) const ORCPT: u16 = 2;
+    pub(crate) const NOTIFY: u16 = 3;
+}
+
+/// A next hop with its name; the same in every part that has one.
+pub(super) mod hop {
+    use super::CRITICAL;
+
+    pub(crate) const ID: u16 = 1 | CRITICAL;
+    pub(crate) const KIND: u16 = 2 | CRITICAL;
+    pub(crate) const CONNECTOR: u16 = 3 | CRITICAL;
+    pub(crate) const DESTINATION: u16 = 4 | CRITICAL;
+}
+
+pub(super) mod entry {
+    use super::CRITICAL;
+
+    pub(crate) const HOP: u16 = 1 | CRITICAL;
+    pub(crate) const RECIPIENTS: u16 = 2 | CRITICAL;
+    pub(crate) const PRIORITY: u16 = 3;
+    pub(crate) const DUE: u16 = 4;
+    pub(crate) const EXPIRES: u16 = 5;
+}
+
+pub(super) mod routed {
+    use super::CRITICAL;
+
+    pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
+    pub(crate) const FROM: u16 = 2 | CRITICAL;
+    pub(crate) const TO: u16 = 3 | CRITICAL;
+}
+
+pub(super) mod hop_state {
+    use super::CRITICAL;
+
+    pub(crate) const HOP: u16 = 1 | CRITICAL;
+    pub(crate) const STATE: u16 = 2 | CRITICAL;
+    pub(crate) const LAST_ERROR: u16 = 3;
+    pub(crate) const NEXT_RETRY: u16 = 4;
+    pub(crate) const FAILURES: u16 = 5;
+}
+
+pub(super) mod started {
+    use super::CRITICAL;
+
+    pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
+    pub(crate) const HOP: u16 = 2 | CRITICAL;
+    pub(crate) const ATTEMPT: u16 = 3 | CRITICAL;
+    pub(crate) const PEER: u16 = 4;
+}
+
+pub(super) mod settled {
+    use super::CRITICAL;
+
+    pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
+    pub(crate) const HOP: u16 = 2 | CRITICAL;
+    pub(crate) const ATTEMPT: u16 = 3 | CRITICAL;
+    /// When it is tried again; not there if the entry is finished.
+    pub(crate) const DUE: u16 = 4 | CRITICAL;
+    pub(crate) const OUTCOME: u16 = 5 | CRITICAL;
+    pub(crate) const PEER: u16 = 6;
+    pub(crate) const SESSION: u16 = 7;
+}
+
+pub(super) mod outcome {
+    use super::CRITICAL;
+
+    pub(crate) const RECIPIENT: u16 = 1 | CRITICAL;
+    pub(crate) const STATE: u16 = 2 | CRITICAL;
+    pub(crate) const STAGE: u16 = 3;
+    pub(crate) const CODE: u16 = 4;
+    pub(crate) const ENHANCED: u16 = 5;
+    pub(crate) const TEXT: u16 = 6;
+}

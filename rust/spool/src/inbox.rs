@@ -1,0 +1,188 @@
+//! Where records wait for the writer, and how its threads are woken.
+//!
+//! Log sequence numbers are given here, under the lock, so that their order is the order of the log. Who is woken
+//! follows from what is asked for. Outcomes and starts are to be written at once: the writer is woken. A commit is to
+//! be synced: the syncer is woken, and writes what waits on its way; while a sync is under way nobody is woken for a
+//! commit, because the syncer looks again when it is done. A lone commit thus costs one change of threads, and while
+//! the disk is busy a group costs none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::{Condvar, Mutex};
+use penstock_core::queue_id::QueueId;
+
+use crate::draft::Sealed;
+use crate::facts::{Accepted, Fact, HopId, HopName, Lsn};
+use crate::gate::GateKey;
+
+/// A fact with the names that its record needs.
+pub(crate) struct Named {
+    pub(crate) fact: Fact,
+    pub(crate) hops: Vec<Arc<HopName>>,
+}
+
+/// A message on its way into the log.
+pub(crate) struct Commit {
+    pub(crate) content: Sealed,
+    pub(crate) accepted: Arc<Accepted>,
+    pub(crate) hops: Vec<Arc<HopName>>,
+    pub(crate) prepend: Bytes,
+    pub(crate) cause: Vec<Named>,
+}
+
+/// What a record is made of.
+pub(crate) enum Saying {
+    Commit(Box<Commit>),
+    Facts(Vec<Named>),
+    Started { queue_id: QueueId, hop: HopId, attempt: u32, peer: String, gate: GateKey },
+}
+
+/// A record to be written.
+pub(crate) struct Item {
+    pub(crate) lsn: Lsn,
+    pub(crate) saying: Saying,
+}
+
+impl Item {
+    pub(crate) fn is_commit(&self) -> bool {
+        matches!(self.saying, Saying::Commit(_))
+    }
+}
+
+#[derive(Default)]
+#[allow(clippy::struct_excessive_bools, reason = "independent facts, each told by somebody else")]
+struct State {
+    items: Vec<Item>,
+    last_lsn: Lsn,
+    /// Something waits that is to be written at once.
+    is_prompt: bool,
+    /// Something waits, or was written, that is to be synced at once.
+    is_urgent: bool,
+    is_syncing: bool,
+    is_stopping: bool,
+    /// Nothing is taken any more.
+    is_shut: bool,
+}
+
+/// The place where records wait.
+pub(crate) struct Inbox {
+    state: Mutex<State>,
+    writer: Condvar,
+    syncer: Condvar,
+}
+
+impl Inbox {
+    /// Give numbers above `last_lsn`.
+    pub(crate) fn new(last_lsn: Lsn) -> Self {
+        let state = State { last_lsn, ..State::default() };
+        Self { state: Mutex::new(state), writer: Condvar::new(), syncer: Condvar::new() }
+    }
+
+    /// Hand a record to the writer; gives it back when nothing is taken any more. The number is used up either way.
+    pub(crate) fn push(&self, saying: Saying) -> Result<Lsn, Item> {
+        let mut state = self.state.lock();
+        state.last_lsn += 1;
+        let lsn = state.last_lsn;
+        let item = Item { lsn, saying };
+        if state.is_shut {
+            return Err(item);
+        }
+        if item.is_commit() {
+            state.is_urgent = true;
+            state.items.push(item);
+            if !state.is_syncing {
+                self.syncer.notify_one();
+            }
+        } else {
+            state.is_prompt = true;
+            state.items.push(item);
+            self.writer.notify_one();
+        }
+        Ok(lsn)
+    }
+
+    /// The last number given.
+    pub(crate) fn last_lsn(&self) -> Lsn {
+        self.state.lock().last_lsn
+    }
+
+    /// Take all that waits; tells the last number given.
+    pub(crate) fn take(&self, into: &mut impl Extend<Item>) -> Lsn {
+        let mut state = self.state.lock();
+        state.is_prompt = false;
+        into.extend(state.items.drain(..));
+        state.last_lsn
+    }
+
+    /// Take nothing any more.
+    pub(crate) fn shut(&self) -> Vec<Item> {
+        let mut state = self.state.lock();
+        state.is_shut = true;
+        std::mem::take(&mut state.items)
+    }
+
+    /// Have what was written synced at once.
+    pub(crate) fn want_sync(&self) {
+        let mut state = self.state.lock();
+        state.is_urgent = true;
+        if !state.is_syncing {
+            self.syncer.notify_one();
+        }
+    }
+
+    /// Say that a sync begins: what is asked for from now on is for the next.
+    pub(crate) fn sync_begins(&self) {
+        let mut state = self.state.lock();
+        state.is_urgent = false;
+        state.is_syncing = true;
+    }
+
+    /// Say that a sync has ended.
+    pub(crate) fn sync_ends(&self) {
+        self.state.lock().is_syncing = false;
+    }
+
+    /// Whether something waits to be written at once.
+    pub(crate) fn is_prompt(&self) -> bool {
+        self.state.lock().is_prompt
+    }
+
+    /// Whether something waits to be synced at once.
+    pub(crate) fn is_urgent(&self) -> bool {
+        self.state.lock().is_urgent
+    }
+
+    /// Have the threads end.
+    pub(crate) fn stop(&self) {
+        self.state.lock().is_stopping = true;
+        self.writer.notify_all();
+        self.syncer.notify_all();
+    }
+
+    /// Wait until something is to be written at once, or the time is up; false when the threads are to end.
+    pub(crate) fn wait_to_write(&self, patience: Option<Duration>) -> bool {
+        let mut state = self.state.lock();
+        while !state.is_prompt && !state.is_stopping {
+            match patience {
+                None => self.writer.wait(&mut state),
+                Some(patience) => {
+                    if self.writer.wait_for(&mut state, patience).timed_out() {
+                        break;
+                    }
+                }
+            }
+        }
+        !state.is_stopping
+    }
+
+    /// Wait until something is to be synced at once; false when the threads are to end.
+    pub(crate) fn wait_to_sync(&self) -> bool {
+        let mut state = self.state.lock();
+        while !state.is_urgent && !state.is_stopping {
+            self.syncer.wait(&mut state);
+        }
+        !state.is_stopping
+    }
+}

@@ -1,0 +1,364 @@
+//! What a checkpoint changes, worked out in memory before a table is written.
+//!
+//! Each message that the records speak of is looked up once, with all its entries; the records then change the copy.
+//! What is accepted and finished between two checkpoints therefore ends as a copy without entries that was never in a
+//! table, and costs the index nothing.
+//!
+//! # Replay
+//!
+//! A record that is already in the index is passed over by its number. One that was appended again has a new number,
+//! and a batch may have it twice: as it was found, and appended anew by a recovery that was cut off. So every record is
+//! also known by what it says:
+//!
+//! * `Accepted` of a message that is known, or that came and went in this batch, only tells where its content is now.
+//! * `Started` and `Settled` count for an entry once per attempt, in ascending order; attempt 0 has no number, says how
+//!   things are and may be said again.
+//! * A `Settled` none of whose recipients the entry has, and whose attempt it has not begun, is about an earlier entry
+//!   for the same hop.
+//! * `Routed` moves only recipients that the entry still has, and a recipient that is done is in no entry.
+//!
+//! What a batch has finished leaves no trace, so a recovery gives all that it has found to one batch.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use heed::RoTxn;
+use penstock_core::queue_id::QueueId;
+use sha2::{Digest, Sha256};
+
+use crate::facts::{Accepted, Disposition, Fact, HopId, HopName, Outcome, RoutedTo};
+use crate::redo::{Location, Redo};
+
+use super::error::IndexError;
+use super::keys;
+use super::set::RecipientSet;
+use super::tables::Tables;
+use super::values::{EntryValue, Head};
+
+/// Whose mail it is, for fairness: the first 64 bits of SHA-256 over the sender in lower case.
+fn lane_of(sender: &str) -> u64 {
+    let hash = Sha256::digest(sender.to_ascii_lowercase());
+    hash.iter().take(8).fold(0, |lane, &octet| lane << 8 | u64::from(octet))
+}
+
+/// Where a message was when the batch began.
+pub(super) enum Origin<'a> {
+    /// Nowhere: it is finished, or was never seen.
+    Absent,
+    /// In the index.
+    Stored(Head),
+    /// Nowhere, and this batch has accepted it.
+    Accepted(&'a Accepted),
+}
+
+/// A message as the records leave it.
+pub(super) struct Message<'a> {
+    pub(super) origin: Origin<'a>,
+    /// Where its content is now; means nothing while it is absent.
+    pub(super) location: Location,
+    /// By hop.
+    pub(super) entries: Vec<Slot<'a>>,
+    /// What became of its recipients, in the order in which it happened.
+    pub(super) outcomes: Vec<&'a Outcome>,
+}
+
+/// An entry as it was and as it is.
+pub(super) struct Slot<'a> {
+    pub(super) hop: HopId,
+    pub(super) before: Option<Before>,
+    pub(super) now: Option<EntryValue>,
+    /// Whether the row of `entry` has to be written if there is still one.
+    pub(super) changed: bool,
+    /// With whom an attempt was begun in this batch.
+    pub(super) peer: Option<&'a str>,
+}
+
+/// What of an entry other tables have.
+#[derive(Copy, Clone)]
+pub(super) struct Before {
+    pub(super) priority: u8,
+    pub(super) due_ms: u64,
+    pub(super) expires_ms: u64,
+    pub(super) in_doubt: bool,
+}
+
+impl Before {
+    pub(super) fn of(entry: &EntryValue) -> Self {
+        Self {
+            priority: entry.priority,
+            due_ms: entry.due_ms,
+            expires_ms: entry.expires_ms,
+            in_doubt: entry.in_doubt(),
+        }
+    }
+}
+
+/// A hop's state as it was told last.
+pub(super) struct HopState<'a> {
+    pub(super) state: u8,
+    pub(super) last_error: &'a str,
+    pub(super) next_retry_ms: u64,
+    pub(super) failures: u32,
+}
+
+/// What a batch comes to.
+#[derive(Default)]
+pub(super) struct Work<'a> {
+    pub(super) messages: HashMap<QueueId, Message<'a>>,
+    pub(super) states: HashMap<HopId, HopState<'a>>,
+    /// Names of hops that may not be in the index yet.
+    pub(super) names: HashMap<HopId, &'a HopName>,
+    /// The greatest queue id seen, by the index or the batch.
+    pub(super) greatest: Option<QueueId>,
+}
+
+/// The records of one checkpoint, against the state before it.
+pub(super) struct Batch<'t, 'a> {
+    tables: &'t Tables,
+    txn: &'t RoTxn<'t>,
+    /// The greatest queue id that the index has seen: what is above it need not be looked up.
+    seen: Option<QueueId>,
+    work: Work<'a>,
+}
+
+impl<'t, 'a> Batch<'t, 'a> {
+    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, seen: Option<QueueId>) -> Self {
+        Self { tables, txn, seen, work: Work { greatest: seen, ..Work::default() } }
+    }
+
+    /// Take the next record.
+    pub(super) fn take(&mut self, redo: &'a Redo) -> Result<(), IndexError> {
+        match redo {
+            Redo::Accepted { queue_id, accepted, location, hops, .. } => {
+                self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
+                self.work.greatest = self.work.greatest.max(Some(*queue_id));
+                self.message(*queue_id)?.accept(accepted, *location);
+            }
+            Redo::Started { queue_id, hop, attempt, peer, .. } => {
+                if let Some(slot) = self.message(*queue_id)?.slot(*hop) {
+                    slot.start(*attempt, peer);
+                }
+            }
+            Redo::Fact { fact, hops, .. } => self.take_fact(fact, hops)?,
+        }
+        Ok(())
+    }
+
+    /// Tell what has become of everything that the records speak of.
+    pub(super) fn finish(self) -> Work<'a> {
+        self.work
+    }
+
+    fn take_fact(&mut self, fact: &'a Fact, hops: &'a [Arc<HopName>]) -> Result<(), IndexError> {
+        match fact {
+            Fact::Routed { queue_id, from, to } => {
+                self.name(to.iter().map(|to| to.hop), hops);
+                self.message(*queue_id)?.route(*from, to);
+            }
+            Fact::Hop { hop, state, last_error, next_retry_ms, failures } => {
+                self.name([*hop], hops);
+                let (next_retry_ms, failures) = (*next_retry_ms, *failures);
+                self.work
+                    .states
+                    .insert(*hop, HopState { state: *state, last_error, next_retry_ms, failures });
+            }
+            Fact::Settled { queue_id, hop, attempt, disposition, outcomes, .. } => {
+                self.message(*queue_id)?.settle(*hop, *attempt, *disposition, outcomes);
+            }
+        }
+        Ok(())
+    }
+
+    fn name(&mut self, hops: impl IntoIterator<Item = HopId>, names: &'a [Arc<HopName>]) {
+        for (hop, name) in hops.into_iter().zip(names) {
+            self.work.names.entry(hop).or_insert(name);
+        }
+    }
+
+    fn message(&mut self, queue_id: QueueId) -> Result<&mut Message<'a>, IndexError> {
+        Ok(match self.work.messages.entry(queue_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(vacant) if Some(queue_id) > self.seen => vacant.insert(Message::absent()),
+            Entry::Vacant(vacant) => vacant.insert(Message::load(self.tables, self.txn, queue_id)?),
+        })
+    }
+}
+
+impl<'a> Message<'a> {
+    fn absent() -> Self {
+        let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0 };
+        Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new() }
+    }
+
+    fn load(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Self, IndexError> {
+        let key = keys::message(queue_id);
+        let Some(value) = tables.message.get(txn, &key)? else { return Ok(Self::absent()) };
+        let head = tables.message.sound(&key, Head::decode(value))?;
+        let mut entries = Vec::new();
+        for row in tables.entry.prefix(txn, &key)? {
+            let (key, value) = row?;
+            let (_, hop) = tables.entry.sound(key, keys::read_entry(key))?;
+            let entry = tables.entry.sound(key, EntryValue::decode(value))?;
+            let before = Some(Before::of(&entry));
+            entries.push(Slot { hop, before, now: Some(entry), changed: false, peer: None });
+        }
+        let location = head.stored.location;
+        Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new() })
+    }
+
+    /// Whether anything is left to do for it.
+    pub(super) fn is_alive(&self) -> bool {
+        self.entries.iter().any(|slot| slot.now.is_some())
+    }
+
+    /// When it was taken.
+    pub(super) fn received_ms(&self) -> u64 {
+        match &self.origin {
+            Origin::Absent => 0,
+            Origin::Stored(head) => head.received_ms,
+            Origin::Accepted(accepted) => accepted.received_ms,
+        }
+    }
+
+    /// Its octets.
+    pub(super) fn size(&self) -> u64 {
+        match &self.origin {
+            Origin::Absent => 0,
+            Origin::Stored(head) => head.size,
+            Origin::Accepted(accepted) => accepted.size,
+        }
+    }
+
+    fn slot(&mut self, hop: HopId) -> Option<&mut Slot<'a>> {
+        let at = self.entries.binary_search_by_key(&hop, |slot| slot.hop).ok()?;
+        self.entries.get_mut(at)
+    }
+
+    fn accept(&mut self, accepted: &'a Accepted, location: Location) {
+        self.location = location;
+        if !matches!(self.origin, Origin::Absent) {
+            return;
+        }
+        self.origin = Origin::Accepted(accepted);
+        let known = RecipientSet::from_indices(0..accepted.recipients.len() as u32);
+        let lane = lane_of(&accepted.sender);
+        let mut records: Vec<_> = accepted.entries.iter().collect();
+        records.sort_by_key(|record| record.hop);
+        for record in records {
+            let recipients = RecipientSet::from_indices(record.recipients.iter().copied());
+            self.join(
+                record.hop,
+                EntryValue {
+                    priority: record.priority,
+                    due_ms: record.due_ms,
+                    expires_ms: record.expires_ms,
+                    attempts: 0,
+                    settled: 0,
+                    lane,
+                    recipients: recipients.intersection(&known),
+                },
+            );
+        }
+    }
+
+    /// Let recipients into the message's entry for a hop, which may have to be made.
+    fn join(&mut self, hop: HopId, entry: EntryValue) {
+        if entry.recipients.is_empty() {
+            return;
+        }
+        match self.entries.binary_search_by_key(&hop, |slot| slot.hop) {
+            Ok(at) => self.entries.get_mut(at).into_iter().for_each(|slot| slot.join(&entry)),
+            Err(at) => self
+                .entries
+                .insert(at, Slot { hop, before: None, now: Some(entry), changed: true, peer: None }),
+        }
+    }
+
+    fn route(&mut self, from: HopId, to: &[RoutedTo]) {
+        for target in to {
+            let Some(slot) = self.slot(from) else { return };
+            let Some(source) = &mut slot.now else { return };
+            let named = RecipientSet::from_indices(target.recipients.iter().copied());
+            let going = source.recipients.intersection(&named);
+            if going.is_empty() {
+                continue;
+            }
+            slot.changed = true;
+            if target.hop == from {
+                source.due_ms = source.due_ms.min(target.due_ms);
+                continue;
+            }
+            let staying = source.recipients.difference(&going);
+            let entry = EntryValue {
+                due_ms: target.due_ms,
+                attempts: 0,
+                settled: 0,
+                recipients: going,
+                ..source.clone()
+            };
+            slot.keep(staying);
+            self.join(target.hop, entry);
+        }
+    }
+
+    fn settle(&mut self, hop: HopId, attempt: u32, disposition: Disposition, outcomes: &'a [Outcome]) {
+        let received_ms = self.received_ms();
+        let Some(slot) = self.slot(hop) else { return };
+        let Some(entry) = &mut slot.now else { return };
+        if attempt != 0 && attempt <= entry.settled {
+            return;
+        }
+        let ours = |outcome: &&Outcome| entry.recipients.contains(outcome.recipient);
+        let begun = entry.in_doubt() && attempt == entry.attempts;
+        if !outcomes.is_empty() && !begun && !outcomes.iter().any(|outcome| ours(&outcome)) {
+            return;
+        }
+        let known: Vec<&Outcome> = outcomes.iter().filter(ours).collect();
+        let done = known.iter().filter(|outcome| outcome.state.is_final()).map(|outcome| outcome.recipient);
+        let staying = entry.recipients.difference(&RecipientSet::from_indices(done));
+        entry.attempts = entry.attempts.max(attempt);
+        entry.settled = entry.settled.max(attempt);
+        entry.due_ms = match disposition {
+            Disposition::Due { due_ms } => due_ms,
+            // Recipients that joined while the attempt went on wait since their message was taken.
+            Disposition::Finished => entry.due_ms.min(received_ms),
+        };
+        slot.changed = true;
+        slot.keep(staying);
+        self.outcomes.extend(known);
+    }
+}
+
+impl<'a> Slot<'a> {
+    fn start(&mut self, attempt: u32, peer: &'a str) {
+        let Some(entry) = &mut self.now else { return };
+        if attempt > entry.settled && attempt >= entry.attempts {
+            entry.attempts = attempt;
+            self.peer = Some(peer);
+            self.changed = true;
+        }
+    }
+
+    fn join(&mut self, entry: &EntryValue) {
+        self.changed = true;
+        match &mut self.now {
+            Some(present) => {
+                present.due_ms = present.due_ms.min(entry.due_ms);
+                present.expires_ms = present.expires_ms.max(entry.expires_ms);
+                present.recipients = present.recipients.union(&entry.recipients);
+            }
+            gone @ None => *gone = Some(entry.clone()),
+        }
+    }
+
+    /// Keep these recipients; without any the entry is gone, and with it what was begun.
+    fn keep(&mut self, recipients: RecipientSet) {
+        if recipients.is_empty() {
+            self.now = None;
+            self.peer = None;
+        } else if let Some(entry) = &mut self.now {
+            entry.recipients = recipients;
+        }
+    }
+}

@@ -1,0 +1,400 @@
+//! The values: a version in the first octet, then what the table says, without padding. `FORMAT.md` has every octet.
+
+use penstock_core::flow::{ContentFlags, Form};
+
+use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Outcome, OutcomeState, RecipientRecord};
+use crate::redo::{Location, Stored};
+
+use super::codec::{Malformed, Reader, put_number, put_text};
+use super::set::RecipientSet;
+
+/// The version that this program writes, of every value.
+pub(super) const VERSION: u8 = 1;
+/// Value of a row that says all in its key.
+pub(super) const PRESENT: [u8; 1] = [VERSION];
+
+/// Octets of a reply's text that are kept per recipient, and of a hop's last error: one reply line of RFC 5321 4.5.3.1.5.
+pub(super) const TEXT_MAX: usize = 512;
+/// Octets of an enhanced status code that are kept: three numbers of at most three digits, and two dots.
+pub(super) const ENHANCED_MAX: usize = 11;
+/// Recipients in a row of `recipient`.
+pub(super) const BLOCK: u32 = 64;
+
+const EIGHT_BIT: u8 = 1;
+const HAS_RET: u8 = 2;
+const HAS_ENVID: u8 = 4;
+const HAS_ORCPT: u8 = 1;
+const HAS_OUTCOME: u8 = 2;
+
+/// The beginning of `text`, at most `max` octets of it.
+pub(super) fn bounded(text: &str, max: usize) -> &str {
+    text.get(..text.floor_char_boundary(max)).unwrap_or_default()
+}
+
+fn flag(is_set: bool, bit: u8) -> u8 {
+    if is_set { bit } else { 0 }
+}
+
+/// What of a message is needed to count it and to find its content.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct Head {
+    pub(super) received_ms: u64,
+    pub(super) size: u64,
+    pub(super) stored: Stored,
+    pub(super) recipients: u32,
+}
+
+/// A row of `message`. It changes only when the content moves.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(super) struct MessageValue<'a> {
+    pub(super) head: Head,
+    pub(super) eight_bit: bool,
+    pub(super) ret: Option<u8>,
+    pub(super) envid: Option<&'a str>,
+    pub(super) sender: &'a str,
+    pub(super) connector: &'a str,
+    pub(super) peer: &'a str,
+    pub(super) helo: &'a str,
+    pub(super) session: &'a str,
+    pub(super) message_id: &'a str,
+    pub(super) subject: &'a str,
+}
+
+impl<'a> MessageValue<'a> {
+    pub(super) fn of(accepted: &'a Accepted, location: Location) -> Self {
+        Self {
+            head: Head {
+                received_ms: accepted.received_ms,
+                size: accepted.size,
+                stored: Stored { location, form: accepted.form, flags: accepted.flags },
+                recipients: accepted.recipients.len() as u32,
+            },
+            eight_bit: accepted.params.eight_bit,
+            ret: accepted.params.ret,
+            envid: accepted.params.envid.as_deref(),
+            sender: &accepted.sender,
+            connector: &accepted.connector,
+            peer: &accepted.peer,
+            helo: &accepted.helo,
+            session: &accepted.session,
+            message_id: &accepted.message_id,
+            subject: &accepted.subject,
+        }
+    }
+
+    pub(super) fn params(&self) -> EnvelopeParams {
+        EnvelopeParams { ret: self.ret, envid: self.envid.map(Into::into), eight_bit: self.eight_bit }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        let Stored { location, form, flags } = self.head.stored;
+        out.push(VERSION);
+        for number in [
+            self.head.received_ms,
+            self.head.size,
+            location.segment,
+            location.offset,
+            location.length,
+            location.record_bytes,
+        ] {
+            put_number(out, number);
+        }
+        out.push(match form {
+            Form::Wire => 1,
+            Form::Plain => 2,
+        });
+        out.push(flags.0);
+        put_number(out, self.head.recipients.into());
+        out.push(
+            flag(self.eight_bit, EIGHT_BIT)
+                | flag(self.ret.is_some(), HAS_RET)
+                | flag(self.envid.is_some(), HAS_ENVID),
+        );
+        out.extend(self.ret);
+        if let Some(envid) = self.envid {
+            put_text(out, envid);
+        }
+        for text in
+            [self.sender, self.connector, self.peer, self.helo, self.session, self.message_id, self.subject]
+        {
+            put_text(out, text);
+        }
+    }
+
+    pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::versioned(value, VERSION)?;
+        let head = head(&mut reader)?;
+        let present = reader.octet()?;
+        if present & !(EIGHT_BIT | HAS_RET | HAS_ENVID) != 0 {
+            return Err(Malformed("parameters are not known"));
+        }
+        let message = Self {
+            head,
+            eight_bit: present & EIGHT_BIT != 0,
+            ret: (present & HAS_RET != 0).then(|| reader.octet()).transpose()?,
+            envid: (present & HAS_ENVID != 0).then(|| reader.text()).transpose()?,
+            sender: reader.text()?,
+            connector: reader.text()?,
+            peer: reader.text()?,
+            helo: reader.text()?,
+            session: reader.text()?,
+            message_id: reader.text()?,
+            subject: reader.text()?,
+        };
+        reader.finish().map(|()| message)
+    }
+}
+
+impl Head {
+    /// Read the beginning of a message's row.
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
+        head(&mut Reader::versioned(value, VERSION)?)
+    }
+}
+
+fn head(reader: &mut Reader<'_>) -> Result<Head, Malformed> {
+    let received_ms = reader.number()?;
+    let size = reader.number()?;
+    let location = Location {
+        segment: reader.number()?,
+        offset: reader.number()?,
+        length: reader.number()?,
+        record_bytes: reader.number()?,
+    };
+    let form = match reader.octet()? {
+        1 => Form::Wire,
+        2 => Form::Plain,
+        _ => return Err(Malformed("the form of the content is not known")),
+    };
+    let flags = ContentFlags(reader.octet()?);
+    Ok(Head { received_ms, size, stored: Stored { location, form, flags }, recipients: reader.number32()? })
+}
+
+/// What became of a recipient last.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct LastOutcome<'a> {
+    pub(super) state: OutcomeState,
+    pub(super) code: u16,
+    pub(super) enhanced: &'a str,
+    pub(super) text: &'a str,
+}
+
+impl<'a> LastOutcome<'a> {
+    pub(super) fn of(outcome: &'a Outcome) -> Self {
+        Self {
+            state: outcome.state,
+            code: outcome.code,
+            enhanced: bounded(&outcome.enhanced, ENHANCED_MAX),
+            text: bounded(&outcome.text, TEXT_MAX),
+        }
+    }
+}
+
+/// A recipient in a row of `recipient`.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(super) struct RecipientValue<'a> {
+    pub(super) address: &'a str,
+    pub(super) orcpt: Option<&'a str>,
+    pub(super) notify: u8,
+    pub(super) last: Option<LastOutcome<'a>>,
+}
+
+impl<'a> RecipientValue<'a> {
+    pub(super) fn of(recipient: &'a RecipientRecord) -> Self {
+        Self {
+            address: &recipient.address,
+            orcpt: recipient.orcpt.as_deref(),
+            notify: recipient.notify,
+            last: None,
+        }
+    }
+}
+
+/// Write a block of recipients.
+pub(super) fn encode_block(block: &[RecipientValue<'_>], out: &mut Vec<u8>) {
+    out.push(VERSION);
+    put_number(out, block.len() as u64);
+    for recipient in block {
+        out.push(flag(recipient.orcpt.is_some(), HAS_ORCPT) | flag(recipient.last.is_some(), HAS_OUTCOME));
+        out.push(recipient.notify);
+        put_text(out, recipient.address);
+        if let Some(orcpt) = recipient.orcpt {
+            put_text(out, orcpt);
+        }
+        if let Some(last) = recipient.last {
+            out.push(last.state as u8);
+            put_number(out, last.code.into());
+            put_text(out, last.enhanced);
+            put_text(out, last.text);
+        }
+    }
+}
+
+pub(super) fn decode_block(value: &[u8]) -> Result<Vec<RecipientValue<'_>>, Malformed> {
+    let mut reader = Reader::versioned(value, VERSION)?;
+    let count = reader.number()?;
+    if count == 0 || count > BLOCK.into() {
+        return Err(Malformed("a block has no recipients or too many"));
+    }
+    let mut block = Vec::with_capacity(count as usize);
+    for _ in 0..count {
+        let present = reader.octet()?;
+        if present & !(HAS_ORCPT | HAS_OUTCOME) != 0 {
+            return Err(Malformed("parts of a recipient are not known"));
+        }
+        block.push(RecipientValue {
+            notify: reader.octet()?,
+            address: reader.text()?,
+            orcpt: (present & HAS_ORCPT != 0).then(|| reader.text()).transpose()?,
+            last: (present & HAS_OUTCOME != 0).then(|| last_outcome(&mut reader)).transpose()?,
+        });
+    }
+    reader.finish().map(|()| block)
+}
+
+fn last_outcome<'a>(reader: &mut Reader<'a>) -> Result<LastOutcome<'a>, Malformed> {
+    Ok(LastOutcome {
+        state: OutcomeState::from_number(reader.octet()?).ok_or(Malformed("an outcome is not known"))?,
+        code: reader.number16()?,
+        enhanced: reader.text()?,
+        text: reader.text()?,
+    })
+}
+
+/// A row of `entry`.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(super) struct EntryValue {
+    pub(super) priority: u8,
+    pub(super) due_ms: u64,
+    pub(super) expires_ms: u64,
+    /// The last attempt that was begun.
+    pub(super) attempts: u32,
+    /// The last attempt whose end is known. It is the last that was begun, or the entry is in doubt.
+    pub(super) settled: u32,
+    pub(super) lane: u64,
+    /// Those that are left; never empty.
+    pub(super) recipients: RecipientSet,
+}
+
+impl EntryValue {
+    /// Whether an attempt was begun whose end is not known; only then is there a row in `started`.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.attempts > self.settled
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, self.priority]);
+        put_number(out, self.due_ms);
+        put_number(out, self.expires_ms);
+        put_number(out, self.attempts.into());
+        put_number(out, self.settled.into());
+        out.extend_from_slice(&self.lane.to_be_bytes());
+        self.recipients.encode(out);
+    }
+
+    pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::versioned(value, VERSION)?;
+        let entry = Self {
+            priority: reader.octet()?,
+            due_ms: reader.number()?,
+            expires_ms: reader.number()?,
+            attempts: reader.number32()?,
+            settled: reader.number32()?,
+            lane: u64::from_be_bytes(reader.array()?),
+            recipients: RecipientSet::decode(&mut reader)?,
+        };
+        if entry.recipients.is_empty() {
+            return Err(Malformed("an entry has no recipients"));
+        }
+        reader.finish().map(|()| entry)
+    }
+}
+
+/// A row of `hop`.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(super) struct HopValue<'a> {
+    pub(super) kind: HopKind,
+    pub(super) connector: &'a str,
+    pub(super) destination: &'a str,
+    pub(super) count: u64,
+    pub(super) bytes: u64,
+    pub(super) state: u8,
+    pub(super) last_error: &'a str,
+    pub(super) next_retry_ms: u64,
+    pub(super) failures: u32,
+}
+
+impl<'a> HopValue<'a> {
+    /// A hop without entries in its usual state.
+    pub(super) fn named(name: &'a HopName) -> Self {
+        Self {
+            kind: name.kind,
+            connector: &name.connector,
+            destination: &name.destination,
+            count: 0,
+            bytes: 0,
+            state: 0,
+            last_error: "",
+            next_retry_ms: 0,
+            failures: 0,
+        }
+    }
+
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&[VERSION, self.kind as u8, self.state]);
+        put_text(out, self.connector);
+        put_text(out, self.destination);
+        put_number(out, self.count);
+        put_number(out, self.bytes);
+        put_text(out, self.last_error);
+        put_number(out, self.next_retry_ms);
+        put_number(out, self.failures.into());
+    }
+
+    pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::versioned(value, VERSION)?;
+        let hop = Self {
+            kind: HopKind::from_number(reader.octet()?).ok_or(Malformed("the kind of a hop is not known"))?,
+            state: reader.octet()?,
+            connector: reader.text()?,
+            destination: reader.text()?,
+            count: reader.number()?,
+            bytes: reader.number()?,
+            last_error: reader.text()?,
+            next_retry_ms: reader.number()?,
+            failures: reader.number32()?,
+        };
+        reader.finish().map(|()| hop)
+    }
+}
+
+/// Write a row that is a few numbers: of `arrival` (when the message was taken), `segment` (live octets, live messages)
+/// and most of `meta`.
+pub(super) fn encode_numbers(numbers: &[u64], out: &mut Vec<u8>) {
+    out.push(VERSION);
+    for &number in numbers {
+        put_number(out, number);
+    }
+}
+
+pub(super) fn decode_numbers<const N: usize>(value: &[u8]) -> Result<[u64; N], Malformed> {
+    let mut reader = Reader::versioned(value, VERSION)?;
+    let mut numbers = [0; N];
+    for number in &mut numbers {
+        *number = reader.number()?;
+    }
+    reader.finish().map(|()| numbers)
+}
+
+/// Write a row of `started`.
+pub(super) fn encode_started(attempt: u32, peer: &str, out: &mut Vec<u8>) {
+    out.push(VERSION);
+    put_number(out, attempt.into());
+    put_text(out, peer);
+}
+
+pub(super) fn decode_started(value: &[u8]) -> Result<(u32, &str), Malformed> {
+    let mut reader = Reader::versioned(value, VERSION)?;
+    let started = (reader.number32()?, reader.text()?);
+    reader.finish().map(|()| started)
+}

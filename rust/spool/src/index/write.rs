@@ -1,0 +1,362 @@
+//! Puts what a batch comes to into the tables, table by table and each in the order of its keys.
+//!
+//! The counters of hops and segments change in the same transaction as what they count.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use heed::RwTxn;
+use penstock_core::queue_id::QueueId;
+
+use crate::facts::{HopId, HopName, Outcome};
+use crate::redo::Location;
+
+use super::batch::{Before, HopState, Message, Origin, Slot, Work};
+use super::error::IndexError;
+use super::keys::{self, Ready, TIMER_EXPIRY, Timer};
+use super::tables::{Table, Tables};
+use super::values::{
+    self, BLOCK, HopValue, LastOutcome, MessageValue, PRESENT, RecipientValue, TEXT_MAX, bounded,
+};
+
+/// How a pair of counters changes: of a hop its entries and their octets, of a segment its messages and theirs.
+#[derive(Copy, Clone, Default, Eq, PartialEq)]
+struct Change {
+    count: i64,
+    bytes: i64,
+}
+
+impl Change {
+    fn add(&mut self, bytes: u64) {
+        self.count += 1;
+        self.bytes += bytes.cast_signed();
+    }
+
+    fn remove(&mut self, bytes: u64) {
+        self.count -= 1;
+        self.bytes -= bytes.cast_signed();
+    }
+
+    /// Change these counters; `None` if one would have counted something that was not there.
+    fn apply(self, count: u64, bytes: u64) -> Option<(u64, u64)> {
+        Some((count.checked_add_signed(self.count)?, bytes.checked_add_signed(self.bytes)?))
+    }
+}
+
+/// Write all of `work`.
+pub(super) fn write(tables: &Tables, txn: &mut RwTxn<'_>, work: Work<'_>) -> Result<(), IndexError> {
+    let Work { messages, states, names, greatest: _ } = work;
+    let mut messages: Vec<_> = messages
+        .into_iter()
+        .filter(|(_, message)| match message.origin {
+            Origin::Absent => false,
+            Origin::Stored(_) => true,
+            Origin::Accepted(_) => message.is_alive(),
+        })
+        .collect();
+    messages.sort_unstable_by_key(|&(queue_id, _)| queue_id);
+    let mut writer = Writer { tables, txn, buffer: Vec::new() };
+    writer.messages(&messages)?;
+    writer.recipients(&messages)?;
+    writer.entries(&messages)?;
+    writer.started(&messages)?;
+    writer.places(&messages)?;
+    writer.hops(&messages, &states, &names)?;
+    writer.segments(&messages)
+}
+
+type Messages<'a> = [(QueueId, Message<'a>)];
+
+struct Writer<'w, 'e> {
+    tables: &'w Tables,
+    txn: &'w mut RwTxn<'e>,
+    /// Where every value is encoded.
+    buffer: Vec<u8>,
+}
+
+impl Writer<'_, '_> {
+    fn messages(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let table = self.tables.message;
+        let rows = table.ascending(self.txn)?;
+        for (queue_id, message) in messages {
+            let key = keys::message(*queue_id);
+            self.buffer.clear();
+            match &message.origin {
+                Origin::Accepted(accepted) => {
+                    MessageValue::of(accepted, message.location).encode(&mut self.buffer);
+                    rows.put(self.txn, &key, &self.buffer)?;
+                }
+                Origin::Stored(head) if message.is_alive() => {
+                    if message.location != head.stored.location {
+                        let value = table.expect(self.txn, &key)?;
+                        let mut value = table.sound(&key, MessageValue::decode(value))?;
+                        value.head.stored.location = message.location;
+                        value.encode(&mut self.buffer);
+                        rows.put(self.txn, &key, &self.buffer)?;
+                    }
+                }
+                Origin::Stored(_) => rows.delete(self.txn, &key)?,
+                Origin::Absent => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn recipients(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let table = self.tables.recipient;
+        let rows = table.ascending(self.txn)?;
+        for (queue_id, message) in messages {
+            match &message.origin {
+                Origin::Accepted(accepted) => {
+                    let last: BTreeMap<u32, &Outcome> = last_outcomes(message);
+                    for (number, records) in (0..).zip(accepted.recipients.chunks(BLOCK as usize)) {
+                        let mut block: Vec<_> = records.iter().map(RecipientValue::of).collect();
+                        note(&mut block, number, &last);
+                        self.buffer.clear();
+                        values::encode_block(&block, &mut self.buffer);
+                        rows.put(self.txn, &keys::recipient(*queue_id, number), &self.buffer)?;
+                    }
+                }
+                Origin::Stored(_) if message.is_alive() => {
+                    let last = last_outcomes(message);
+                    let numbers: BTreeSet<u32> = last.keys().map(|index| index / BLOCK).collect();
+                    for number in numbers {
+                        let key = keys::recipient(*queue_id, number);
+                        let value = table.expect(self.txn, &key)?;
+                        let mut block = table.sound(&key, values::decode_block(value))?;
+                        note(&mut block, number, &last);
+                        self.buffer.clear();
+                        values::encode_block(&block, &mut self.buffer);
+                        rows.put(self.txn, &key, &self.buffer)?;
+                    }
+                }
+                Origin::Stored(head) => {
+                    for number in 0..head.recipients.div_ceil(BLOCK) {
+                        rows.delete(self.txn, &keys::recipient(*queue_id, number))?;
+                    }
+                }
+                Origin::Absent => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn entries(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let rows = self.tables.entry.ascending(self.txn)?;
+        for (queue_id, slot) in slots(messages) {
+            let key = keys::entry(queue_id, slot.hop);
+            match &slot.now {
+                Some(entry) if slot.changed => {
+                    self.buffer.clear();
+                    entry.encode(&mut self.buffer);
+                    rows.put(self.txn, &key, &self.buffer)?;
+                }
+                None if slot.before.is_some() => rows.delete(self.txn, &key)?,
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn started(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let rows = self.tables.started;
+        for (queue_id, slot) in slots(messages) {
+            let key = keys::entry(queue_id, slot.hop);
+            match (slot.now.as_ref().filter(|entry| entry.in_doubt()), slot.peer) {
+                (Some(entry), Some(peer)) => {
+                    self.buffer.clear();
+                    values::encode_started(entry.attempts, bounded(peer, TEXT_MAX), &mut self.buffer);
+                    rows.put(self.txn, &key, &self.buffer)?;
+                }
+                (None, _) if slot.before.is_some_and(|before| before.in_doubt) => {
+                    rows.delete(self.txn, &key)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Write where the entries stand in `ready`, `timer` and `arrival`.
+    fn places(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let (mut ready, mut timer, mut arrival) = (Vec::new(), Vec::new(), Vec::new());
+        for (queue_id, message) in messages {
+            for slot in &message.entries {
+                let now = slot.now.as_ref().map(Before::of);
+                moved(slot.before, now, &mut ready, |entry| {
+                    Ready {
+                        hop: slot.hop,
+                        priority: entry.priority,
+                        due_ms: entry.due_ms,
+                        queue_id: *queue_id,
+                    }
+                    .key()
+                });
+                moved(slot.before, now, &mut timer, |entry| {
+                    let (kind, at_ms) = (TIMER_EXPIRY, entry.expires_ms);
+                    Timer { kind, at_ms, queue_id: *queue_id, hop: slot.hop }.key()
+                });
+                if slot.before.is_some() != now.is_some() {
+                    let key = keys::arrival(slot.hop, *queue_id);
+                    arrival.push((key, now.map(|_| message.received_ms())));
+                }
+            }
+        }
+        self.place(self.tables.ready, ready)?;
+        self.place(self.tables.timer, timer)?;
+        arrival.sort_unstable();
+        let rows = self.tables.arrival.ascending(self.txn)?;
+        for (key, received_ms) in arrival {
+            let Some(received_ms) = received_ms else {
+                rows.delete(self.txn, &key)?;
+                continue;
+            };
+            self.buffer.clear();
+            values::encode_numbers(&[received_ms], &mut self.buffer);
+            rows.put(self.txn, &key, &self.buffer)?;
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, table: Table, mut places: Vec<Place>) -> Result<(), IndexError> {
+        places.sort_unstable();
+        let rows = table.ascending(self.txn)?;
+        for (key, is_there) in places {
+            if is_there {
+                rows.put(self.txn, &key, &PRESENT)?;
+            } else {
+                rows.delete(self.txn, &key)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hops(
+        &mut self,
+        messages: &Messages<'_>,
+        states: &HashMap<HopId, HopState<'_>>,
+        names: &HashMap<HopId, &HopName>,
+    ) -> Result<(), IndexError> {
+        let mut changes: BTreeMap<HopId, Change> =
+            states.keys().map(|&hop| (hop, Change::default())).collect();
+        for (_, message) in messages {
+            for slot in &message.entries {
+                match (slot.before, &slot.now) {
+                    (None, Some(_)) => changes.entry(slot.hop).or_default().add(message.size()),
+                    (Some(_), None) => changes.entry(slot.hop).or_default().remove(message.size()),
+                    _ => {}
+                }
+            }
+        }
+        for (hop, change) in changes {
+            let state = states.get(&hop);
+            if state.is_some() || change != Change::default() {
+                self.hop(hop, change, state, names.get(&hop).copied())?;
+            }
+        }
+        Ok(())
+    }
+
+    fn hop(
+        &mut self,
+        hop: HopId,
+        change: Change,
+        state: Option<&HopState<'_>>,
+        name: Option<&HopName>,
+    ) -> Result<(), IndexError> {
+        let (table, key) = (self.tables.hop, keys::hop(hop));
+        let present = table.get(self.txn, &key)?;
+        let mut row = match (present, name) {
+            (Some(value), _) => table.sound(&key, HopValue::decode(value))?,
+            (None, Some(name)) => HopValue::named(name),
+            (None, None) if state.is_some_and(|told| told.state == 0) && change == Change::default() => {
+                return Ok(());
+            }
+            (None, None) => return Err(IndexError::Unnamed(hop)),
+        };
+        (row.count, row.bytes) = change
+            .apply(row.count, row.bytes)
+            .ok_or_else(|| IndexError::damaged(table.name, &key, "its counters are too small"))?;
+        if let Some(told) = state {
+            row.state = told.state;
+            row.last_error = bounded(told.last_error, TEXT_MAX);
+            row.next_retry_ms = told.next_retry_ms;
+            row.failures = told.failures;
+        }
+        if row.count != 0 || row.state != 0 {
+            self.buffer.clear();
+            row.encode(&mut self.buffer);
+            return table.put(self.txn, &key, &self.buffer);
+        }
+        if present.is_some() { table.delete(self.txn, &key) } else { Ok(()) }
+    }
+
+    fn segments(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let mut changes: BTreeMap<u64, Change> = BTreeMap::new();
+        let mut change = |location: Location, change: fn(&mut Change, u64)| {
+            change(changes.entry(location.segment).or_default(), location.record_bytes);
+        };
+        for (_, message) in messages {
+            if let Origin::Stored(head) = &message.origin {
+                change(head.stored.location, Change::remove);
+            }
+            if message.is_alive() {
+                change(message.location, Change::add);
+            }
+        }
+        let table = self.tables.segment;
+        for (segment, change) in changes {
+            if change == Change::default() {
+                continue;
+            }
+            let key = keys::segment(segment);
+            let present = table.get(self.txn, &key)?.map(values::decode_numbers).transpose();
+            let [bytes, count] = table.sound(&key, present)?.unwrap_or_default();
+            let (count, bytes) = change
+                .apply(count, bytes)
+                .ok_or_else(|| IndexError::damaged(table.name, &key, "its counters are too small"))?;
+            if count == 0 {
+                table.delete(self.txn, &key)?;
+            } else {
+                self.buffer.clear();
+                values::encode_numbers(&[bytes, count], &mut self.buffer);
+                table.put(self.txn, &key, &self.buffer)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A key of `ready` or `timer`, and whether it is there from now on.
+type Place = ([u8; 33], bool);
+
+fn moved(
+    before: Option<Before>,
+    now: Option<Before>,
+    places: &mut Vec<Place>,
+    key: impl Fn(Before) -> [u8; 33],
+) {
+    let (before, now) = (before.map(&key), now.map(&key));
+    if before != now {
+        places.extend(before.map(|key| (key, false)));
+        places.extend(now.map(|key| (key, true)));
+    }
+}
+
+fn slots<'m, 'a>(messages: &'m Messages<'a>) -> impl Iterator<Item = (QueueId, &'m Slot<'a>)> {
+    messages.iter().flat_map(|(queue_id, message)| message.entries.iter().map(|slot| (*queue_id, slot)))
+}
+
+/// What became of each recipient last.
+fn last_outcomes<'a>(message: &Message<'a>) -> BTreeMap<u32, &'a Outcome> {
+    message.outcomes.iter().map(|&outcome| (outcome.recipient, outcome)).collect()
+}
+
+/// Note the outcomes of a block's recipients.
+fn note<'a>(block: &mut [RecipientValue<'a>], number: u32, last: &BTreeMap<u32, &'a Outcome>) {
+    let first = number * BLOCK;
+    for (index, outcome) in last.range(first..=first + (BLOCK - 1)) {
+        if let Some(recipient) = block.get_mut((index - first) as usize) {
+            recipient.last = Some(LastOutcome::of(outcome));
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The index, which has to be opened anew when LMDB has failed.
+
+use std::path::PathBuf;
+
+use parking_lot::RwLock;
+use penstock_core::queue_id::QueueId;
+
+use crate::index::{Index, IndexError};
+use crate::redo::{Redo, SegmentUse, Stored, Watermark};
+use crate::rows::{Answer, Request};
+
+/// Why the index does not answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SlotError {
+    #[error(transparent)]
+    Index(#[from] IndexError),
+    #[error("the index is closed since it failed")]
+    Closed,
+}
+
+/// The place of the index.
+pub(crate) struct IndexSlot {
+    path: PathBuf,
+    map_bytes: u64,
+    database: [u8; 16],
+    index: RwLock<Option<Index>>,
+}
+
+impl IndexSlot {
+    pub(crate) fn open(path: PathBuf, map_bytes: u64, database: [u8; 16]) -> Result<Self, IndexError> {
+        let index = Index::open(&path, map_bytes, database)?;
+        Ok(Self { path, map_bytes, database, index: RwLock::new(Some(index)) })
+    }
+
+    /// Ask the index.
+    pub(crate) fn with<T>(&self, ask: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, SlotError> {
+        ask(self.index.read().as_ref().ok_or(SlotError::Closed)?).map_err(Into::into)
+    }
+
+    /// Apply records; all of them, or on an error none. Should the index have failed, it is opened anew the next time.
+    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), SlotError> {
+        if self.index.read().is_none() {
+            let opened = Index::open(&self.path, self.map_bytes, self.database)?;
+            *self.index.write() = Some(opened);
+        }
+        let result = self.with(|index| index.apply(redo, to));
+        if matches!(result, Err(SlotError::Index(IndexError::Lmdb { .. }))) {
+            *self.index.write() = None;
+        }
+        result
+    }
+
+    pub(crate) fn stored(&self, queue_id: QueueId) -> Result<Option<Stored>, SlotError> {
+        self.with(|index| index.stored(queue_id))
+    }
+
+    pub(crate) fn answer(&self, request: &Request) -> Result<Answer, SlotError> {
+        self.with(|index| index.answer(request))
+    }
+
+    pub(crate) fn segments(&self) -> Result<Vec<SegmentUse>, SlotError> {
+        self.with(Index::segments)
+    }
+
+    /// Close it for good.
+    pub(crate) fn close(&self) {
+        *self.index.write() = None;
+    }
+}

@@ -1,0 +1,88 @@
+//! The spool: a log that makes messages durable, and an index that can be asked about them.
+//!
+//! The *log* is a row of segment files in which every accepted message lies with its content, and everything that
+//! happened to it since; one sync makes a group of messages durable, and that is all that an acknowledgement waits for.
+//! The *index* is the queue's whole state in LMDB, brought up to a position in the log, its watermark, by checkpoints.
+//! At open, what the log says behind the watermark is replayed.
+//!
+//! ```text
+//!  commit, append, started                              content                request
+//!        │                                                 │                     │
+//!      inbox ──► log_writer ──► sync ──► Committed       reader                  │
+//!                    │            │                        │                     │
+//!                 pending ────────┴──► checkpointer ──► index ──► Checkpoint, Answer
+//! ```
+//!
+//! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
+//! `core` the way into the log; `segments` and `space` its files; `pending`, `checkpointer` and `index` the way into
+//! the index; `draft` and `budget` content on its way in, `reader` on its way out; `scan`, `cancel`,
+//! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
+//!
+//! # Invariants
+//!
+//! * Nothing is told to be committed before a sync that began after it was written has succeeded.
+//! * A sync that failed is not tried again; nothing is told to be committed after it.
+//! * The index has nothing that is not durable in the log.
+//! * No page of the log that a sync has covered is written again until its segment has a new nonce.
+//! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it.
+//!
+//! Not here: SMTP, sockets, policy, and what the numbers of stages and hop states mean.
+
+#![deny(unsafe_code)]
+
+mod bell;
+mod budget;
+mod cancel;
+mod checkpointer;
+mod clock;
+mod config;
+mod core;
+mod device;
+mod draft;
+mod errors;
+mod events;
+mod facts;
+mod format;
+mod gate;
+mod header;
+mod hops;
+mod ids;
+mod inbox;
+mod index;
+mod index_slot;
+mod layout;
+mod log_writer;
+mod meta;
+mod pending;
+mod reader;
+mod recovery;
+mod redo;
+mod renew;
+mod requests;
+mod rows;
+mod scan;
+mod segments;
+mod space;
+mod spool;
+mod statistics;
+pub mod testing;
+mod threads;
+
+pub use clock::{Clock, SystemClock};
+pub use config::SpoolConfig;
+pub use device::{Device, DeviceFile, FileDevice, Lock, Opening};
+pub use draft::Draft;
+pub use errors::{CommitError, DraftRefused, OpenError};
+pub use events::{SpoolEvent, SpoolSink};
+pub use facts::{
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
+    OutcomeState, RecipientRecord, RoutedTo,
+};
+pub use reader::StoredContent;
+pub use recovery::Recovery;
+pub use redo::InDoubt;
+pub use rows::{
+    Answer, EntryRecipient, EntryRow, HopRow, MessageEntry, MessageRecipient, MessageRow, Request,
+};
+pub use spool::Spool;
+pub use statistics::{BUCKETS, GROUP_MESSAGES, Histogram, SYNC_MICROS, Statistics};

@@ -1,0 +1,87 @@
+//! The seam between log and index: what the log has and the index does not have yet.
+
+use std::sync::Arc;
+
+use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::queue_id::QueueId;
+
+use crate::facts::{Accepted, Fact, HopId, HopName, Lsn};
+
+/// Where the log has a message's content.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Location {
+    /// Number of the segment.
+    pub(crate) segment: u64,
+    /// Offset in the segment of the content's first extent.
+    pub(crate) offset: u64,
+    /// Octets from there to the content's end, as written.
+    pub(crate) length: u64,
+    /// Octets of the whole record, padding aside: what the message keeps alive of its segment.
+    pub(crate) record_bytes: u64,
+}
+
+/// What has to be known to read a content.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Stored {
+    pub(crate) location: Location,
+    pub(crate) form: Form,
+    pub(crate) flags: ContentFlags,
+}
+
+/// One thing that the log says, in the order of the log. The parts of a group share its number.
+#[derive(Clone, Debug)]
+pub(crate) enum Redo {
+    Accepted {
+        lsn: Lsn,
+        queue_id: QueueId,
+        accepted: Arc<Accepted>,
+        location: Location,
+        /// The names of the hops of its entries, in their order.
+        hops: Vec<Arc<HopName>>,
+    },
+    Fact {
+        lsn: Lsn,
+        fact: Fact,
+        /// The names of the hops that the fact gives entries or a state to: of `Routed::to` in order, or of `Hop`.
+        hops: Vec<Arc<HopName>>,
+    },
+    Started {
+        lsn: Lsn,
+        queue_id: QueueId,
+        hop: HopId,
+        attempt: u32,
+        peer: String,
+    },
+}
+
+/// Up to where the index has what the log says.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct Watermark {
+    /// The last record that is in the index; 0 for none.
+    pub(crate) lsn: Lsn,
+    /// The segment in which replay begins; 0 if the log is to be read from its beginning.
+    pub(crate) segment: u64,
+    /// The offset in it at which replay begins.
+    pub(crate) offset: u64,
+}
+
+/// What a segment holds that is still needed.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct SegmentUse {
+    pub(crate) segment: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) live_messages: u64,
+}
+
+/// An attempt whose end is not known.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct InDoubt {
+    /// The message.
+    pub queue_id: QueueId,
+    /// The entry's next hop.
+    pub hop: HopId,
+    /// Which attempt.
+    pub attempt: u32,
+    /// With whom.
+    pub peer: String,
+}

@@ -1,0 +1,302 @@
+//! Reading the log from where the index ends.
+//!
+//! Records are found by their headers, which carry the segment's nonce and the number of the record before. The next
+//! record is the one that continues the chain. Where that one is not whole, or is missing, either the log ends there, or
+//! something is damaged:
+//!
+//! * If a later record continues the chain, a write was given up half-way, and the log goes on.
+//! * If a later record was written when the missing one was durable, the missing one was acknowledged: that is damage.
+//!   It is reported, and the readable rest is kept.
+//! * Otherwise nothing from there on was acknowledged, and the log ends.
+//!
+//! Nothing is changed here, and an error of the disk is an error: it is never taken for the end of the log.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use penstock_core::queue_id::QueueId;
+
+use crate::device::{self, Device, DeviceFile};
+use crate::errors::OpenError;
+use crate::facts::Lsn;
+use crate::format::decode::{self, Part};
+use crate::format::record::{self, RecordHeader};
+use crate::format::segment::{FIRST, HEADER, SegmentHeader};
+use crate::format::{ALIGN, Malformed, align_up, chunk};
+use crate::redo::{Location, Redo, Watermark};
+use crate::segments::Segment;
+
+/// Octets read at a time.
+const WINDOW: u64 = 256 << 10;
+
+/// A record that was found whole.
+pub(crate) struct Found {
+    /// Index of its segment among those scanned.
+    pub(crate) segment: usize,
+    pub(crate) offset: u64,
+    pub(crate) header: RecordHeader,
+    pub(crate) redo: Vec<Redo>,
+}
+
+/// Acknowledged octets that cannot be read.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(crate) struct Damage {
+    pub(crate) segment: u64,
+    pub(crate) offset: u64,
+}
+
+/// What the log says behind the index.
+#[derive(Default)]
+pub(crate) struct Scan {
+    /// In the order of the log, each once.
+    pub(crate) records: Vec<Found>,
+    pub(crate) damage: Vec<Damage>,
+    /// The last record of the chain.
+    pub(crate) last: Lsn,
+    /// The greatest number of any record that was seen, whether it counts or not.
+    pub(crate) greatest: Lsn,
+    /// Where the log ends: index of the segment and offset.
+    pub(crate) end: Option<(usize, u64)>,
+}
+
+/// A segment while it is scanned.
+pub(crate) struct Scanned {
+    pub(crate) segment: Arc<Segment>,
+    pub(crate) file: Arc<dyn DeviceFile>,
+    pub(crate) header: Option<SegmentHeader>,
+    size: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl Scanned {
+    fn open(device: &dyn Device, segment: Arc<Segment>, database: u128) -> io::Result<Self> {
+        let file = segment.file(device)?;
+        let size = file.size()?;
+        let header = read_header(&*file)?
+            .ok()
+            .filter(|header| header.number == segment.number() && header.database == database);
+        Ok(Self { segment, file, header, size, window: Vec::new(), window_at: 0 })
+    }
+
+    /// Octets at an offset; `None` beyond the end.
+    fn octets(&mut self, offset: u64, length: u64) -> io::Result<Option<&[u8]>> {
+        if offset.checked_add(length).is_none_or(|end| end > self.size) {
+            return Ok(None);
+        }
+        let has = |at: u64, window: &[u8]| at <= offset && offset + length <= at + window.len() as u64;
+        if !has(self.window_at, &self.window) {
+            self.window.resize(length.max(WINDOW).min(self.size - offset) as usize, 0);
+            self.window_at = offset;
+            let read = device::read_full(&*self.file, &mut self.window, offset)?;
+            self.window.truncate(read);
+        }
+        let start = (offset - self.window_at) as usize;
+        Ok(self.window.get(start..start + length as usize))
+    }
+
+    /// The first header of a record at or after an offset.
+    fn next_header(&mut self, mut offset: u64) -> io::Result<Option<(u64, Result<RecordHeader, Malformed>)>> {
+        let Some(SegmentHeader { nonce, .. }) = self.header else { return Ok(None) };
+        while self.octets(offset, record::HEADER as u64)?.is_some() {
+            let window = self.window.get((offset - self.window_at) as usize..).unwrap_or_default();
+            let (units, _) = window.as_chunks::<{ ALIGN as usize }>();
+            let Some(at) = units.iter().position(|unit| record::may_begin(unit)) else {
+                offset += ALIGN * units.len() as u64;
+                continue;
+            };
+            offset += ALIGN * at as u64;
+            let octets = self.octets(offset, record::HEADER as u64)?.and_then(<[u8]>::first_chunk);
+            if let Some(found) = octets.and_then(|octets| RecordHeader::decode(octets, nonce)) {
+                return Ok(Some((offset, found)));
+            }
+            offset += ALIGN;
+        }
+        Ok(None)
+    }
+
+    /// The body of the record at an offset, if it is whole.
+    fn body(&mut self, offset: u64, header: &RecordHeader) -> io::Result<Option<&[u8]>> {
+        let body = self.octets(offset + record::HEADER as u64, header.body_length.into())?;
+        Ok(body.filter(|body| crc32c::crc32c(body) == header.body_sum))
+    }
+
+    /// Whether all chunks of a record are there.
+    fn has_chunks(&mut self, offset: u64, header: &RecordHeader, queue_id: QueueId) -> io::Result<bool> {
+        let mut at = offset + record::HEADER as u64 + u64::from(header.body_length);
+        let end = at + u64::from(header.content_length);
+        let mut sum = 0;
+        while at < end {
+            let Some(octets) = self.octets(at, chunk::HEADER as u64)? else { return Ok(false) };
+            let Some(&head) = octets.first_chunk() else { return Ok(false) };
+            let Ok(length) = chunk::length(head) else { return Ok(false) };
+            sum = crc32c::crc32c_append(sum, &head);
+            at += chunk::HEADER as u64;
+            let Some(octets) = self.octets(at, length as u64)? else { return Ok(false) };
+            if !chunk::is_whole(queue_id, head, octets) {
+                return Ok(false);
+            }
+            at += length as u64;
+        }
+        Ok(at == end && sum == header.content_sum)
+    }
+}
+
+/// Whose content a record has.
+fn queue_id(parts: &[Part]) -> QueueId {
+    let id = parts.iter().find_map(|part| match part {
+        Part::Accepted { queue_id, .. } => Some(*queue_id),
+        Part::Fact { .. } | Part::Started { .. } => None,
+    });
+    id.unwrap_or(QueueId(0))
+}
+
+/// Read what a segment says of itself. **Blocking.**
+pub(crate) fn read_header(file: &dyn DeviceFile) -> io::Result<Result<SegmentHeader, Malformed>> {
+    let mut octets = [0; HEADER];
+    let read = device::read_full(file, &mut octets, 0)?;
+    if read < HEADER {
+        return Ok(Err(Malformed("the segment has no header")));
+    }
+    Ok(SegmentHeader::decode(&octets))
+}
+
+/// A header, and where it is.
+#[derive(Copy, Clone)]
+struct Seen {
+    segment: usize,
+    offset: u64,
+    header: RecordHeader,
+}
+
+/// Scans segments.
+pub(crate) struct Scanner {
+    segments: Vec<Scanned>,
+    scan: Scan,
+    origins: HashSet<Lsn>,
+}
+
+impl Scanner {
+    /// Look at segments, in order of their numbers. **Blocking.**
+    pub(crate) fn open(device: &dyn Device, segments: Vec<Arc<Segment>>, database: u128) -> io::Result<Self> {
+        let segments = segments
+            .into_iter()
+            .map(|segment| Scanned::open(device, segment, database))
+            .collect::<io::Result<Vec<_>>>()?;
+        Ok(Self { segments, scan: Scan::default(), origins: HashSet::new() })
+    }
+
+    /// Read all that comes after the watermark. **Blocking.**
+    pub(crate) fn run(mut self, from: Watermark) -> Result<(Scan, Vec<Scanned>), OpenError> {
+        self.scan.last = from.lsn;
+        self.scan.greatest = from.lsn;
+        let start = self.segments.partition_point(|one| one.segment.number() < from.segment);
+        let is_there = self.segments.get(start).is_some_and(|one| one.segment.number() == from.segment);
+        let mut at = (start, if is_there { align_up(from.offset.max(FIRST), ALIGN) } else { FIRST });
+        while let Some(next) = self.step(at)? {
+            at = next;
+        }
+        Ok((self.scan, self.segments))
+    }
+
+    /// Take the next record; tells where to go on.
+    fn step(&mut self, at: (usize, u64)) -> Result<Option<(usize, u64)>, OpenError> {
+        let Some(seen) = self.next_seen(at)? else { return Ok(None) };
+        let after = (seen.segment, seen.offset + seen.header.span());
+        if seen.header.previous == self.scan.last && self.take(seen)? {
+            return Ok(Some(after));
+        }
+        // What continues the chain is not whole, or there is a hole before it.
+        let from =
+            if seen.header.previous == self.scan.last { (seen.segment, seen.offset + ALIGN) } else { at };
+        let later = self.all_seen(from)?;
+        let last = self.scan.last;
+        if let Some(on) = later.iter().find(|seen| seen.header.previous == last) {
+            return Ok(Some((on.segment, on.offset)));
+        }
+        match later.first() {
+            Some(first) if later.iter().any(|seen| seen.header.durable > last) => {
+                let (segment, offset) = at;
+                let number = self.segments.get(segment).map_or(0, |one| one.segment.number());
+                self.scan.damage.push(Damage { segment: number, offset });
+                self.scan.last = first.header.previous;
+                Ok(Some((first.segment, first.offset)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// The next header of a record that is later than the last one.
+    fn next_seen(&mut self, at: (usize, u64)) -> Result<Option<Seen>, OpenError> {
+        let (mut segment, mut offset) = at;
+        while let Some(scanned) = self.segments.get_mut(segment) {
+            let found = scanned.next_header(offset).map_err(OpenError::io(scanned.segment.path()))?;
+            match found {
+                None => (segment, offset) = (segment + 1, FIRST),
+                Some((at, Err(Malformed(what)))) => {
+                    return Err(OpenError::Record { segment: scanned.segment.number(), offset: at, what });
+                }
+                Some((at, Ok(header))) => {
+                    self.scan.greatest = self.scan.greatest.max(header.lsn);
+                    if header.lsn > self.scan.last {
+                        return Ok(Some(Seen { segment, offset: at, header }));
+                    }
+                    offset = at + ALIGN;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// All headers of later records from here on.
+    fn all_seen(&mut self, mut at: (usize, u64)) -> Result<Vec<Seen>, OpenError> {
+        let mut all = Vec::new();
+        while let Some(seen) = self.next_seen(at)? {
+            all.push(seen);
+            at = (seen.segment, seen.offset + ALIGN);
+        }
+        Ok(all)
+    }
+
+    /// Take a record into the result if it is whole.
+    fn take(&mut self, seen: Seen) -> Result<bool, OpenError> {
+        let Seen { segment, offset, header } = seen;
+        let Some(scanned) = self.segments.get_mut(segment) else { return Ok(false) };
+        let path = scanned.segment.path().to_path_buf();
+        let failed = |error| OpenError::io(&path)(error);
+        let number = scanned.segment.number();
+        let Some(body) = scanned.body(offset, &header).map_err(failed)? else { return Ok(false) };
+        let unknown = |Malformed(what)| OpenError::Record { segment: number, offset, what };
+        let parts = decode::body(body).map_err(unknown)?;
+        if !scanned.has_chunks(offset, &header, queue_id(&parts)).map_err(failed)? {
+            return Ok(false);
+        }
+        self.scan.last = header.lsn;
+        self.scan.end = Some((segment, offset + header.span()));
+        if self.origins.insert(header.origin) {
+            let redo = redo(parts, &header, number, offset);
+            self.scan.records.push(Found { segment, offset, header, redo });
+        }
+        Ok(true)
+    }
+}
+
+/// What a record says, for the index.
+pub(crate) fn redo(parts: Vec<Part>, header: &RecordHeader, segment: u64, offset: u64) -> Vec<Redo> {
+    let lsn = header.lsn;
+    let location = Location {
+        segment,
+        offset: offset + record::HEADER as u64 + u64::from(header.body_length),
+        length: header.content_length.into(),
+        record_bytes: header.record_bytes(),
+    };
+    let redo = |part| match part {
+        Part::Accepted { queue_id, accepted, hops } => {
+            Redo::Accepted { lsn, queue_id, accepted: Arc::new(*accepted), location, hops }
+        }
+        Part::Fact { fact, hops } => Redo::Fact { lsn, fact, hops },
+        Part::Started { queue_id, hop, attempt, peer } => Redo::Started { lsn, queue_id, hop, attempt, peer },
+    };
+    parts.into_iter().map(redo).collect()
+}

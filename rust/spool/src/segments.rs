@@ -1,0 +1,389 @@
+//! The files of the log: which there are, where the next one comes from, who still needs them.
+//!
+//! A segment is `00000001.seg`, numbered in the order of use. Numbers are never used again. The writer takes a segment
+//! when the one before is full: a *spare* (`spare-1`, wholly written before, so that a sync need not change metadata),
+//! or else a new file that grows. One more is kept for hard times, the *reserve*: its room is taken (`fallocate`), and
+//! it is used only for outcomes, when nothing else can be had; a full disk can thus still record what was delivered.
+//!
+//! A segment in which nothing is needed any more becomes a spare or is removed, but never while somebody has it:
+//! whoever reads content holds its [`Segment`], and got it under the same lock under which it is given up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use parking_lot::Mutex;
+
+use crate::device::{self, Device, DeviceFile, Opening};
+use crate::format::segment::{FIRST, SegmentHeader};
+use crate::format::{PAGE, align_up};
+
+/// Spares that are kept; what is given up beyond them is removed.
+const SPARES_MAX: usize = 4;
+/// Files of segments that are kept open though nobody reads them.
+const IDLE_FILES_MAX: usize = 64;
+const SUFFIX: &str = ".seg";
+const SPARE: &str = "spare-";
+const RESERVE: &str = "reserve";
+/// Of files that are not finished yet.
+const UNFINISHED: &str = ".new";
+/// Octets written as zeros at a time, and between two syncs of them: a big one would hold up the log's own.
+const ZEROS: usize = 1 << 20;
+const ZEROS_SYNC: u64 = 8 << 20;
+
+/// A segment of the log.
+pub(crate) struct Segment {
+    number: u64,
+    path: PathBuf,
+    file: Mutex<Option<Arc<dyn DeviceFile>>>,
+    /// Octets of the file, as far as is known.
+    bytes: AtomicU64,
+}
+
+impl Segment {
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The open file; opens it if need be. **Blocking.**
+    pub(crate) fn file(&self, device: &dyn Device) -> io::Result<Arc<dyn DeviceFile>> {
+        let mut file = self.file.lock();
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        let opened = device.open(&self.path, Opening::Existing)?;
+        *file = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+
+    /// The file, if it is open and nobody is just opening it.
+    pub(crate) fn opened(&self) -> Option<Arc<dyn DeviceFile>> {
+        self.file.try_lock()?.clone()
+    }
+
+    /// Note that the file reaches at least so far.
+    pub(crate) fn reaches(&self, bytes: u64) {
+        self.bytes.fetch_max(bytes, Relaxed);
+    }
+}
+
+/// A segment to write in.
+pub(crate) struct Taken {
+    pub(crate) segment: Arc<Segment>,
+    /// What distinguishes its records from older ones in the same file.
+    pub(crate) nonce: u64,
+    /// Where it ends.
+    pub(crate) capacity: u64,
+    /// Whether its file grows with what is written.
+    pub(crate) is_growing: bool,
+    /// Whether it is the reserve.
+    pub(crate) is_reserve: bool,
+}
+
+/// What a segment is wanted for.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) enum Purpose {
+    /// New mail as well.
+    Mail,
+    /// Outcomes only, which may take the reserve.
+    Outcomes,
+    /// Outcomes for which a file that grows had no room.
+    LastRoom,
+}
+
+#[derive(Default)]
+struct Table {
+    known: BTreeMap<u64, Arc<Segment>>,
+    /// Their numbers.
+    spares: Vec<u64>,
+    has_reserve: bool,
+    next_number: u64,
+    next_spare: u64,
+    /// Segments that are kept whatever the index says.
+    exempt: BTreeSet<u64>,
+    /// Segments that nobody needs any more, still to be made spares or removed.
+    dead: Vec<Arc<Segment>>,
+}
+
+/// All segments.
+pub(crate) struct Segments {
+    device: Arc<dyn Device>,
+    dir: PathBuf,
+    database: u128,
+    segment_bytes: u64,
+    table: Mutex<Table>,
+}
+
+impl Segments {
+    /// See what is in the directory; what was not finished is removed. Headers are not looked at. **Blocking.**
+    pub(crate) fn open(
+        device: Arc<dyn Device>,
+        dir: PathBuf,
+        database: u128,
+        segment_bytes: u64,
+    ) -> io::Result<Self> {
+        let segment_bytes = align_up(segment_bytes.max(4 * PAGE), PAGE);
+        let mut table = Table { next_number: 1, next_spare: 1, ..Table::default() };
+        for name in device.list(&dir)? {
+            let path = dir.join(&name);
+            if let Some(number) = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok()) {
+                let file = device.open(&path, Opening::Existing)?;
+                let bytes = AtomicU64::new(file.size()?);
+                let segment = Segment { number, path, file: Mutex::new(None), bytes };
+                table.known.insert(number, Arc::new(segment));
+                table.next_number = table.next_number.max(number + 1);
+            } else if let Some(number) = name.strip_prefix(SPARE).and_then(|number| number.parse().ok()) {
+                table.next_spare = table.next_spare.max(number + 1);
+                if table.spares.len() < SPARES_MAX && size(&*device, &path)? == segment_bytes {
+                    table.spares.push(number);
+                } else {
+                    device.remove(&path)?;
+                }
+            } else if name == RESERVE {
+                table.has_reserve = size(&*device, &path)? == segment_bytes;
+                if !table.has_reserve {
+                    device.remove(&path)?;
+                }
+            } else if name.ends_with(UNFINISHED) {
+                device.remove(&path)?;
+            }
+        }
+        Ok(Self { device, dir, database, segment_bytes, table: Mutex::new(table) })
+    }
+
+    /// Keep a segment for those who want to look into what is damaged in it.
+    pub(crate) fn exempt(&self, number: u64) {
+        self.table.lock().exempt.insert(number);
+    }
+
+    /// Never use a number up to this one again.
+    pub(crate) fn skip_to(&self, number: u64) {
+        let mut table = self.table.lock();
+        table.next_number = table.next_number.max(number + 1);
+    }
+
+    /// All segments, by number.
+    pub(crate) fn all(&self) -> Vec<Arc<Segment>> {
+        self.table.lock().known.values().cloned().collect()
+    }
+
+    /// A segment to read from; it stays what it is while this is held.
+    pub(crate) fn get(&self, number: u64) -> Option<Arc<Segment>> {
+        self.table.lock().known.get(&number).cloned()
+    }
+
+    /// Octets of all segments.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.table.lock().known.values().map(|segment| segment.bytes.load(Relaxed)).sum()
+    }
+
+    /// Octets of an ordinary segment.
+    pub(crate) fn segment_bytes(&self) -> u64 {
+        self.segment_bytes
+    }
+
+    /// Whether there is a spare to go on with.
+    pub(crate) fn has_spare(&self) -> bool {
+        !self.table.lock().spares.is_empty()
+    }
+
+    /// Whether there is a reserve.
+    pub(crate) fn has_reserve(&self) -> bool {
+        self.table.lock().has_reserve
+    }
+
+    /// A segment that holds at least a record of this many octets. On return it is there after power loss, too.
+    /// **Blocking.**
+    pub(crate) fn take(&self, purpose: Purpose, record_bytes: u64) -> io::Result<Taken> {
+        let capacity = align_up(FIRST + record_bytes, PAGE).max(self.segment_bytes);
+        let is_ordinary = capacity == self.segment_bytes;
+        let spare = if is_ordinary { self.table.lock().spares.pop() } else { None };
+        if let Some(spare) = spare {
+            let (segment, nonce) = self.adopt(&self.dir.join(format!("{SPARE}{spare}")))?;
+            return Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: false });
+        }
+        if purpose != Purpose::LastRoom {
+            match self.create() {
+                Err(error) if purpose == Purpose::Outcomes && device::is_full(&error) => {}
+                result => {
+                    let (segment, nonce) = result?;
+                    return Ok(Taken { segment, nonce, capacity, is_growing: true, is_reserve: false });
+                }
+            }
+        }
+        if !is_ordinary || !std::mem::take(&mut self.table.lock().has_reserve) {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let (segment, nonce) = self.adopt(&self.dir.join(RESERVE))?;
+        Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: true })
+    }
+
+    fn next_number(&self) -> u64 {
+        let mut table = self.table.lock();
+        table.next_number += 1;
+        table.next_number - 1
+    }
+
+    fn path(&self, number: u64) -> PathBuf {
+        self.dir.join(format!("{number:08}{SUFFIX}"))
+    }
+
+    /// Make a segment of a file that was kept for it.
+    fn adopt(&self, from: &Path) -> io::Result<(Arc<Segment>, u64)> {
+        let number = self.next_number();
+        let file = self.device.open(from, Opening::Existing)?;
+        let nonce = self.begin(&*file, number)?;
+        let path = self.path(number);
+        self.device.rename(from, &path)?;
+        device::sync_dir(&*self.device, &self.dir)?;
+        Ok((self.add(number, path, file, self.segment_bytes), nonce))
+    }
+
+    fn create(&self) -> io::Result<(Arc<Segment>, u64)> {
+        let number = self.next_number();
+        let path = self.path(number);
+        let file = self.device.open(&path, Opening::New)?;
+        let begun = self
+            .begin(&*file, number)
+            .and_then(|nonce| device::sync_dir(&*self.device, &self.dir).map(|()| nonce));
+        match begun {
+            Ok(nonce) => Ok((self.add(number, path, file, FIRST), nonce)),
+            Err(error) => {
+                // It holds nothing, and is taken for nothing if it cannot be removed.
+                let _ = self.device.remove(&path);
+                Err(error)
+            }
+        }
+    }
+
+    /// Write a segment's first page, and see it on the disk; tells its nonce.
+    fn begin(&self, file: &dyn DeviceFile, number: u64) -> io::Result<u64> {
+        let nonce = self.device.random()?;
+        let header = SegmentHeader { number, nonce, database: self.database };
+        device::write_octets(file, &header.encode(), 0)?;
+        device::sync(file)?;
+        Ok(nonce)
+    }
+
+    fn add(&self, number: u64, path: PathBuf, file: Arc<dyn DeviceFile>, bytes: u64) -> Arc<Segment> {
+        let bytes = AtomicU64::new(bytes);
+        let segment = Arc::new(Segment { number, path, file: Mutex::new(Some(file)), bytes });
+        self.table.lock().known.insert(number, Arc::clone(&segment));
+        segment
+    }
+
+    /// Give up all segments before `end` that are not among `live` and that nobody holds.
+    pub(crate) fn give_up(&self, end: u64, live: &[u64]) {
+        let mut table = self.table.lock();
+        let Table { known, exempt, .. } = &mut *table;
+        let is_dead = |number: &u64, segment: &mut Arc<Segment>| {
+            live.binary_search(number).is_err() && !exempt.contains(number) && Arc::strong_count(segment) == 1
+        };
+        let dead: Vec<_> = known.extract_if(..end, is_dead).map(|(_, segment)| segment).collect();
+        table.dead.extend(dead);
+    }
+
+    /// Remove a segment in which nothing was acknowledged, for its room. **Blocking.**
+    pub(crate) fn discard(&self, segment: &Segment) {
+        self.table.lock().known.remove(&segment.number);
+        // If it stays, the next open finds that nobody needs it.
+        let _ = self.device.remove(&segment.path);
+    }
+
+    /// Whether something was given up that is still a segment on disk.
+    pub(crate) fn has_dead(&self) -> bool {
+        !self.table.lock().dead.is_empty()
+    }
+
+    /// Make what was given up spares, or remove it. **Blocking.**
+    pub(crate) fn bury(&self) -> io::Result<()> {
+        loop {
+            let (segment, spare) = {
+                let mut table = self.table.lock();
+                let Some(segment) = table.dead.pop() else { return Ok(()) };
+                let is_fit = segment.bytes.load(Relaxed) == self.segment_bytes;
+                let spare = (is_fit && table.spares.len() < SPARES_MAX).then_some(table.next_spare);
+                table.next_spare += u64::from(spare.is_some());
+                (segment, spare)
+            };
+            match spare {
+                Some(number) => {
+                    self.device.rename(&segment.path, &self.dir.join(format!("{SPARE}{number}")))?;
+                    self.table.lock().spares.push(number);
+                }
+                None => self.device.remove(&segment.path)?,
+            }
+        }
+    }
+
+    /// Take room for the reserve. **Blocking.**
+    pub(crate) fn make_reserve(&self) -> io::Result<()> {
+        let path = self.dir.join(format!("{RESERVE}{UNFINISHED}"));
+        let made = self.device.open(&path, Opening::New).and_then(|file| {
+            file.allocate(self.segment_bytes)?;
+            self.device.rename(&path, &self.dir.join(RESERVE))
+        });
+        match made {
+            Ok(()) => self.table.lock().has_reserve = true,
+            Err(_) => drop(self.device.remove(&path)),
+        }
+        made
+    }
+
+    /// Write a spare full of zeros; stops when asked to. **Blocking**, for long.
+    pub(crate) fn make_spare(&self, stop: &dyn Fn() -> bool) -> io::Result<()> {
+        let number = {
+            let mut table = self.table.lock();
+            table.next_spare += 1;
+            table.next_spare - 1
+        };
+        let path = self.dir.join(format!("{SPARE}{number}{UNFINISHED}"));
+        let made = self.device.open(&path, Opening::New).and_then(|file| {
+            let zeros = vec![0; ZEROS.min(self.segment_bytes as usize)];
+            let mut at = 0;
+            while at < self.segment_bytes {
+                if stop() {
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                let length = (self.segment_bytes - at).min(zeros.len() as u64);
+                device::write_octets(&*file, zeros.get(..length as usize).unwrap_or(&zeros), at)?;
+                at += length;
+                if at % ZEROS_SYNC == 0 || at == self.segment_bytes {
+                    device::sync(&*file)?;
+                }
+            }
+            self.device.rename(&path, &self.dir.join(format!("{SPARE}{number}")))
+        });
+        match made {
+            Ok(()) => self.table.lock().spares.push(number),
+            Err(_) => drop(self.device.remove(&path)),
+        }
+        made
+    }
+
+    /// Cut a segment that is not written in any more to what it holds.
+    pub(crate) fn cut(&self, segment: &Segment, end: u64) -> io::Result<()> {
+        segment.file(&*self.device)?.set_size(end)?;
+        segment.bytes.store(end, Relaxed);
+        Ok(())
+    }
+
+    /// Close files that nobody reads, but for some.
+    pub(crate) fn close_idle(&self) {
+        let table = self.table.lock();
+        let idle = table.known.values().rev().filter(|segment| Arc::strong_count(segment) == 1);
+        for segment in idle.skip(IDLE_FILES_MAX) {
+            *segment.file.lock() = None;
+        }
+    }
+}
+
+fn size(device: &dyn Device, path: &Path) -> io::Result<u64> {
+    device.open(path, Opening::Existing)?.size()
+}

@@ -1,0 +1,66 @@
+//! Room on the disk: how much there is, the reserve, spares, and the end of segments that nobody needs.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::core::Core;
+
+/// How often the file system is asked.
+const LOOK_MS: u64 = 1_000;
+/// How soon something that could not be made is tried again.
+const RETRY_MS: u64 = 10_000;
+/// A spare is made when this part of a segment is full: a spool that is hardly used needs none...
+const SPARE_FROM: u64 = 16;
+/// ... and it has taken so many checkpoints to fill it. When much is written, dead segments become spares by themselves;
+/// if they do not, because nothing is delivered, a spare would only double what is written.
+const SPARE_AFTER: u64 = 2;
+
+/// Keeper of the room on the disk.
+#[derive(Default)]
+pub(crate) struct Space {
+    look_ms: u64,
+    retry_ms: u64,
+}
+
+impl Space {
+    /// Do what is due. What fails is tried again later: none of it is part of the log. **Blocking**, for long.
+    pub(crate) fn step(&mut self, core: &Core, stop: &dyn Fn() -> bool) {
+        let segments = &core.segments;
+        while segments.has_dead() && !stop() {
+            // It stays a file that nobody needs, and the next open finds it.
+            let _ = segments.bury();
+        }
+        let now_ms = core.now_ms();
+        if now_ms < self.look_ms && !core.is_full() {
+            return;
+        }
+        self.look_ms = now_ms + LOOK_MS;
+        if let Ok(free) = core.device.free_bytes(&core.config.path) {
+            core.note_free(free);
+            self.provide(core, free, now_ms, stop);
+        }
+    }
+
+    /// Make what is missing, if there is room for it. The reserve is for outcomes on a full disk; a spare makes syncs
+    /// cheaper, and is what the log goes on with after the reserve.
+    fn provide(&mut self, core: &Core, free: u64, now_ms: u64, stop: &dyn Fn() -> bool) {
+        let segments = &core.segments;
+        if core.is_poisoned() || now_ms < self.retry_ms || stop() {
+            return;
+        }
+        let mut made = Ok(());
+        if !segments.has_reserve() && free > segments.segment_bytes() {
+            made = segments.make_reserve();
+        }
+        let is_used = core.log_position.load(Relaxed) > segments.segment_bytes() / SPARE_FROM;
+        let is_slow = now_ms >= core.log_began_ms.load(Relaxed) + SPARE_AFTER * core.config.checkpoint_ms;
+        let is_on_reserve = core.is_on_reserve.load(Relaxed);
+        let has_room = free > core.config.free_min_bytes.saturating_add(2 * segments.segment_bytes());
+        if made.is_ok() && (is_used && is_slow || is_on_reserve) && has_room && !segments.has_spare() {
+            made = segments.make_spare(stop);
+            core.note_free(free);
+        }
+        if made.is_err() {
+            self.retry_ms = now_ms + RETRY_MS;
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The spool as its owner sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use penstock_core::flow::{Form, Gate};
+use penstock_core::queue_id::QueueId;
+
+use crate::clock::Clock;
+use crate::config::SpoolConfig;
+use crate::core::{Core, SYNC_WITHIN_MS};
+use crate::device::Device;
+use crate::draft::{self, Draft};
+use crate::errors::{CommitError, DraftRefused, OpenError};
+use crate::events::SpoolSink;
+use crate::facts::{Accepted, Fact, HopId, HopKind, Lsn};
+use crate::gate::GateKey;
+use crate::inbox::{Commit, Named, Saying};
+use crate::log_writer::Outbox;
+use crate::meta::{self, Layout};
+use crate::reader::{Job, Reading, StoredContent};
+use crate::recovery::{self, Opened, Recovery};
+use crate::rows::Request;
+use crate::statistics::Statistics;
+use crate::threads::Threads;
+
+/// Facts in one record: a batch is written as one, but not without bound.
+const FACTS_MAX: usize = 256;
+
+/// An open spool.
+///
+/// What is handed to it is written in the order in which it was handed in, whoever did it. No method waits for the disk,
+/// [`Spool::close`], and in inline mode [`Spool::step`], apart. Dropping it without closing it leaves things as if the
+/// process had been killed.
+pub struct Spool {
+    core: Arc<Core>,
+    /// Who takes the steps; `None` if it is the caller of [`Spool::step`].
+    threads: Option<Threads>,
+    layout: Layout,
+    /// Held for as long as anything may be written.
+    _lock: Box<dyn std::any::Any + Send + Sync>,
+}
+
+impl Spool {
+    /// Open the spool, making it if it is not there, and recover what the last run left.
+    ///
+    /// **Durability**: on return everything that was found is durable. **Blocking**: reads the log behind the index, and
+    /// writes it anew.
+    pub fn open(
+        config: SpoolConfig,
+        device: Arc<dyn Device>,
+        clock: Arc<dyn Clock>,
+        sink: Arc<dyn SpoolSink>,
+    ) -> Result<(Self, Recovery), OpenError> {
+        let path = config.path.clone();
+        let Opened { core, recovery, layout, lock } = recovery::open(config, device, clock, sink)?;
+        let core = Arc::new(core);
+        let threads = if core.config.inline {
+            None
+        } else {
+            Some(Threads::start(&core).map_err(OpenError::io(&path))?)
+        };
+        Ok((Self { core, threads, layout, _lock: lock }, recovery))
+    }
+
+    /// Remember a next hop, whose id then stands for it in everything that is handed in.
+    pub fn register_hop(&self, connector: &str, kind: HopKind, destination: &str) -> HopId {
+        self.core.hops.register(connector, kind, destination)
+    }
+
+    /// Open a draft for a message of about `size_hint` octets; 0 if that is not known.
+    pub fn draft(&self, size_hint: u64) -> Result<Draft, DraftRefused> {
+        let core = &*self.core;
+        if core.is_poisoned() {
+            return Err(DraftRefused::Poisoned);
+        }
+        if core.is_full() {
+            return Err(DraftRefused::DiskFull);
+        }
+        if core.lags(2) {
+            return Err(DraftRefused::Behind);
+        }
+        let queue_id = core.ids.lock().next(core.clock.now_ms());
+        let share =
+            core.budget.open(queue_id.0, draft::first_bytes(size_hint)).ok_or(DraftRefused::Budget)?;
+        Ok(Draft::new(queue_id, share))
+    }
+
+    /// Hand a message to the writer: what it is, what is put before its content, and facts that are to be as durable as
+    /// it is, all or nothing. Returns the ticket of its [`Committed`](crate::SpoolEvent::Committed) or [`CommitFailed`](crate::SpoolEvent::CommitFailed),
+    /// which may come before this returns.
+    ///
+    /// **Durability**: none on return; with `Committed` message and facts survive power loss.
+    ///
+    /// # Panics
+    ///
+    /// If a hop was never registered.
+    pub fn commit(&self, draft: Draft, accepted: Accepted, prepend: Bytes, cause: Vec<Fact>) -> u64 {
+        let hops = self.core.hops.of_message(&accepted);
+        let cause = self.named(cause);
+        let accepted = Arc::new(accepted);
+        let commit = Commit { content: draft.seal(), accepted, hops, prepend, cause };
+        self.push(Saying::Commit(Box::new(commit)))
+    }
+
+    /// Append facts, in order. Returns the log sequence number of the last.
+    ///
+    /// **Durability**: written at once, so that they survive the process; a sync begins within 10 ms.
+    ///
+    /// # Panics
+    ///
+    /// If a hop was never registered.
+    pub fn append(&self, facts: Vec<Fact>) -> Lsn {
+        let mut facts = self.named(facts);
+        let mut last = None;
+        while !facts.is_empty() {
+            let later = facts.split_off(facts.len().min(FACTS_MAX));
+            last = Some(self.push(Saying::Facts(std::mem::replace(&mut facts, later))));
+        }
+        last.unwrap_or_else(|| self.core.inbox.last_lsn())
+    }
+
+    /// Record that the last octets of a message are about to be sent. The gate opens when that is written.
+    pub fn started(&self, queue_id: QueueId, hop: HopId, attempt: u32, peer: &str) -> Box<dyn Gate> {
+        let (key, gate) = GateKey::new();
+        self.push(Saying::Started { queue_id, hop, attempt, peer: peer.into(), gate: key });
+        gate
+    }
+
+    /// A message's content, from its first octet. If the message is not there, the source fails.
+    pub fn content(&self, queue_id: QueueId) -> StoredContent {
+        match self.core.find(queue_id) {
+            Some((stored, segment)) => self.core.reader.content(queue_id, &stored, segment),
+            None => StoredContent::missing(),
+        }
+    }
+
+    /// Ask a question. Returns the number of its [`Answer`](crate::SpoolEvent::Answer).
+    pub fn request(&self, request: Request) -> u64 {
+        let core = &*self.core;
+        if let Request::Header { queue_id, limit } = request {
+            return self.request_header(queue_id, limit as usize);
+        }
+        let lsn = core.inbox.last_lsn();
+        let number = core.requests.push(request, lsn);
+        if core.durable() < lsn {
+            core.inbox.want_sync();
+        }
+        core.checkpoint_bell.ring();
+        number
+    }
+
+    fn request_header(&self, queue_id: QueueId, limit: usize) -> u64 {
+        let request = self.core.requests.number();
+        let found = self.core.find(queue_id);
+        let form = found.as_ref().map_or(Form::Wire, |(stored, _)| stored.form);
+        let content = found.map(|(stored, segment)| Arc::new(Reading::new(queue_id, &stored, segment)));
+        self.core.reader.push(Job::Header { request, content, form, limit });
+        request
+    }
+
+    /// Inline mode: do everything that can be done now.
+    pub fn step(&self) {
+        debug_assert!(self.threads.is_none(), "only a spool without threads is stepped");
+        let core = &*self.core;
+        loop {
+            if core.inbox.is_prompt() || core.log.lock().is_stalled() {
+                core.write_step();
+            }
+            let dirty_since = core.log.lock().dirty_since_ms();
+            let is_late = dirty_since.is_some_and(|since| core.now_ms() >= since + SYNC_WITHIN_MS);
+            if core.inbox.is_urgent() || is_late {
+                core.sync_step();
+            }
+            core.checkpointer.lock().step(core, false);
+            core.space.lock().step(core, &|| false);
+            while let Some(job) = core.reader.try_next() {
+                core.read_step(job);
+            }
+            if !core.inbox.is_prompt() && !core.inbox.is_urgent() {
+                return;
+            }
+        }
+    }
+
+    /// Inline mode: when a step would next do something without anything being handed in.
+    pub fn next_deadline_ms(&self) -> Option<u64> {
+        let sync_ms = self.core.log.lock().dirty_since_ms().map(|since| since + SYNC_WITHIN_MS);
+        let checkpoint_ms = self.core.checkpointer.lock().next_ms(&self.core);
+        sync_ms.into_iter().chain(checkpoint_ms).min()
+    }
+
+    /// The state of things, for metrics.
+    pub fn statistics(&self) -> Statistics {
+        let core = &*self.core;
+        Statistics {
+            log_bytes: core.segments.bytes(),
+            failed: core.is_poisoned(),
+            lag_records: core.lag_records.load(Relaxed),
+            lag_bytes: core.lag_bytes.load(Relaxed),
+            ..core.counters.snapshot()
+        }
+    }
+
+    /// Write and sync what was handed in, bring the index up to date, and release the spool.
+    ///
+    /// Contents that are still being read, and gates, may fail from now on. **Durability**: on return everything that
+    /// was handed in survives power loss, unless the log has failed or the disk has no room at all for outcomes.
+    /// **Blocking** on disk.
+    pub fn close(mut self) {
+        let core = Arc::clone(&self.core);
+        if let Some(threads) = &mut self.threads {
+            threads.stop();
+        }
+        core.reader.stop();
+        core.sync_step();
+        core.checkpointer.lock().step(&core, true);
+        core.space.lock().step(&core, &|| false);
+        core.index.close();
+        let mut log = core.log.lock();
+        if !core.is_poisoned() && !log.is_stalled() {
+            log.cut_off(&core);
+            meta::end_run(&*core.device, &self.layout);
+        }
+    }
+
+    /// Put the names to facts that their record needs.
+    fn named(&self, facts: Vec<Fact>) -> Vec<Named> {
+        let named = |fact| Named { hops: self.core.hops.of_fact(&fact), fact };
+        facts.into_iter().map(named).collect()
+    }
+
+    /// Hand a record to the writer; when the log has failed, tell so.
+    fn push(&self, saying: Saying) -> Lsn {
+        match self.core.inbox.push(saying) {
+            Ok(lsn) => lsn,
+            Err(item) => {
+                let lsn = item.lsn;
+                let mut out = Outbox::default();
+                out.refuse(item, CommitError::Poisoned);
+                out.deliver(&*self.core.sink);
+                lsn
+            }
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! What the spool does when the disk fails, fills, or gives back other octets than were written.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
+
+mod common;
+
+use std::path::Path;
+
+use common::{Bench, config, directory, reopen, silent};
+use penstock_core::flow::GateState;
+use penstock_core::queue_id::QueueId;
+use penstock_spool::testing::{Call, Fault, FaultyDevice};
+use penstock_spool::{Answer, DraftRefused, OpenError, Request, SpoolConfig};
+
+const LOG: &str = "shard-00/log";
+
+fn ids(bench: &mut Bench) -> Vec<QueueId> {
+    bench.messages().iter().map(|row| row.queue_id).collect()
+}
+
+#[test]
+fn a_failed_sync_is_not_tried_again_and_ends_everything() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    let safe = bench.commit(100).unwrap();
+    bench.step();
+    let lost = bench.commit(100).unwrap();
+    device.fail_all(Call::Sync, Some(Fault::Io));
+    bench.step();
+    assert!(bench.poisoned && bench.ledger.0[&safe].is_acked && !bench.ledger.0[&lost].is_acked);
+    let syncs = device.count(Call::Sync);
+    device.fail_all(Call::Sync, None);
+    let mut gate = bench.start(safe);
+    assert_eq!(gate.state(&silent()), GateState::Failed, "no attempt begins");
+    bench.settle(safe);
+    assert!(matches!(bench.spool().draft(0), Err(DraftRefused::Poisoned)));
+    for request in [Request::Hops, Request::Sync, Request::Checkpoint] {
+        assert!(matches!(bench.ask(request), Some(Answer::Failed { .. })));
+    }
+    bench.clock.advance(60_000);
+    bench.step();
+    assert!(bench.spool().statistics().failed);
+    let ledger = bench.close();
+    assert_eq!(device.count(Call::Sync), syncs);
+    let (mut bench, _dir) = reopen(&device.after_kill(), dir.path(), &ledger, "after the failure");
+    assert!(ids(&mut bench).contains(&safe));
+}
+
+#[test]
+fn a_commit_that_was_on_its_way_when_the_log_failed_is_answered_once() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    let draft = bench.draft(b"late").unwrap();
+    bench.commit(100).unwrap();
+    device.fail_all(Call::Write, Some(Fault::Io));
+    bench.step();
+    assert!(bench.poisoned);
+    let ticket = bench.spool().commit(draft, common::accepted(bench.hop, 4), bytes::Bytes::new(), Vec::new());
+    let events = bench.events.take();
+    assert!(
+        matches!(events[..], [penstock_spool::SpoolEvent::CommitFailed { ticket: told, .. }] if told == ticket)
+    );
+}
+
+#[test]
+fn a_disk_that_is_full_of_mail_drains_itself() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) }).unwrap();
+    bench.step();
+    let late_content = vec![7; 30_000];
+    let mut late = bench.draft(&late_content);
+    device.set_capacity(1 << 20);
+    let mut taken = Vec::new();
+    while let Some(id) = bench.commit(20_000) {
+        bench.step();
+        if bench.ledger.0[&id].is_refused {
+            break;
+        }
+        assert!(bench.ledger.0[&id].is_acked);
+        taken.push(id);
+    }
+    assert!(taken.len() > 20 && !bench.poisoned);
+    // Nothing more fits, and yet every outcome is recorded, also when mail is still being handed in.
+    device.set_capacity(0);
+    assert!(matches!(bench.spool().draft(0), Err(DraftRefused::DiskFull)));
+    for (nth, &id) in taken.iter().enumerate() {
+        bench.deliver(id);
+        if nth == taken.len() / 2
+            && let Some(draft) = late.take()
+        {
+            // A little room, enough to tempt the log away from its reserve.
+            device.set_capacity(device.used() + 6_000);
+            let late = bench.hand_in(draft, &late_content);
+            bench.step();
+            assert!(bench.ledger.0[&late].is_refused);
+        }
+    }
+    assert!(late.is_none());
+    assert!(matches!(bench.sync(Request::Sync), Some(Answer::Done { .. })));
+    let crash = device.after_kill();
+    crash.set_capacity(0);
+    let (mut after, _dir) = reopen(&crash, dir.path(), &bench.ledger, "full");
+    assert!(ids(&mut after).is_empty());
+    // With the index up to date, room is found again.
+    assert!(matches!(bench.sync(Request::Checkpoint), Some(Answer::Done { .. })));
+    device.set_capacity(1 << 20);
+    bench.clock.advance(1_000);
+    bench.step();
+    assert!(device.free() > 500_000);
+    let id = bench.commit(20_000).unwrap();
+    bench.step();
+    assert!(bench.ledger.0[&id].is_acked);
+}
+
+#[test]
+fn outcomes_for_which_there_is_no_room_at_all_are_recorded_when_there_is() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    device.fail_all(Call::Allocate, Some(Fault::Full));
+    let id = bench.commit(100).unwrap();
+    bench.step();
+    device.set_capacity(0);
+    let mut gate = bench.start(id);
+    bench.step();
+    assert_eq!(gate.state(&silent()), GateState::Closed, "nothing is sent that is not recorded");
+    assert!(!bench.poisoned);
+    device.set_capacity(1 << 20);
+    bench.step();
+    assert_eq!(gate.state(&silent()), GateState::Open);
+    bench.settle(id);
+    assert!(matches!(bench.sync(Request::Checkpoint), Some(Answer::Done { .. })));
+}
+
+#[test]
+fn drafts_are_refused_well_before_the_disk_is_full() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let config = SpoolConfig { free_min_bytes: 1 << 20, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, config).unwrap();
+    bench.step();
+    assert!(bench.draft(b"x").is_some());
+    device.set_capacity(1 << 20);
+    bench.clock.advance(1_000);
+    bench.step();
+    assert!(matches!(bench.spool().draft(0), Err(DraftRefused::DiskFull)));
+    device.set_capacity(1 << 40);
+    bench.clock.advance(1_000);
+    bench.step();
+    assert!(bench.draft(b"x").is_some());
+}
+
+#[test]
+fn an_index_that_fails_loses_nothing_and_holds_back_new_mail() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let small = SpoolConfig { map_bytes: 256 << 10, checkpoint_records: 50, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, small).unwrap();
+    let mut refused = None;
+    for _ in 0..2_000 {
+        bench.clock.advance(1_000);
+        if bench.commit(500).is_none() {
+            refused = bench.spool().draft(0).err();
+            break;
+        }
+        bench.step();
+    }
+    assert_eq!(refused, Some(DraftRefused::Behind));
+    assert!(bench.spool().statistics().checkpoints_failed > 0);
+    assert!(matches!(bench.ask(Request::Checkpoint), Some(Answer::Failed { .. })));
+    assert!(matches!(bench.ask(Request::Sync), Some(Answer::Done { .. })));
+    let all: Vec<QueueId> = bench.ledger.0.keys().copied().collect();
+    assert!(bench.content(all[all.len() - 1]).is_some(), "what only the log has is read");
+    let ledger = bench.close();
+    let (mut bench, _dir) = reopen(&device.after_kill(), dir.path(), &ledger, "with a larger map");
+    assert_eq!(ids(&mut bench), all);
+}
+
+/// A spool with messages that are acknowledged and in the log only.
+fn three(segment_bytes: u64) -> (Bench, tempfile::TempDir, Vec<QueueId>) {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open_with(&device, SpoolConfig { segment_bytes, ..config(dir.path()) }).unwrap();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        all.extend(bench.commit(9_000));
+        bench.step();
+    }
+    (bench, dir, all)
+}
+
+#[test]
+fn a_record_that_was_durable_and_cannot_be_read_is_reported_and_the_rest_is_kept() {
+    for (place, offset) in [("header", 4_096), ("body", 4_096 + 100), ("content", 4_096 + 3_000)] {
+        let (bench, dir, all) = three(1 << 20);
+        let device = bench.device.clone();
+        bench.kill();
+        device.flip(&dir.path().join(LOG).join("00000001.seg"), offset, 3);
+        let mut bench = Bench::open(&device, dir.path()).unwrap();
+        assert_eq!(bench.recovery.damaged, 1, "{place}");
+        assert_eq!(ids(&mut bench), all[1..], "{place}");
+        for &id in &all {
+            bench.deliver_if_known(id);
+        }
+        bench.sync(Request::Checkpoint);
+        bench.close();
+        let reports = device.names(&dir.path().join("shard-00/damaged"));
+        assert_eq!(reports, ["00000001-4096.txt"], "{place}");
+        // The damaged segment is kept for whoever wants to look into it, also by those who come later.
+        Bench::open(&device, dir.path()).unwrap().close();
+        assert!(device.names(&dir.path().join(LOG)).contains(&"00000001.seg".into()), "{place}");
+    }
+}
+
+#[test]
+fn the_log_ends_at_the_first_record_that_is_not_whole_if_nothing_says_that_it_was() {
+    let (mut bench, dir, all) = three(1 << 20);
+    // The last two share a sync, so that no record tells of it.
+    let last: Vec<QueueId> = [bench.commit(100).unwrap(), bench.commit(100).unwrap()].into();
+    bench.step();
+    let device = bench.device.clone();
+    bench.kill();
+    let offset = 4_096 + 3 * 12_288 + 80;
+    device.flip(&dir.path().join(LOG).join("00000001.seg"), offset, 0);
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    assert_eq!((ids(&mut bench), bench.recovery.damaged), (all, 0));
+    // Their places and numbers are not taken for anything later.
+    let next = bench.commit(100).unwrap();
+    bench.step();
+    assert!(bench.ledger.0[&next].is_acked && !last.contains(&next));
+    bench.kill();
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    assert!(ids(&mut bench).contains(&next) && bench.recovery.damaged == 0);
+}
+
+#[test]
+fn no_octet_of_a_damaged_content_is_given_to_anyone() {
+    let (mut bench, dir, all) = three(1 << 20);
+    bench.sync(Request::Checkpoint);
+    let file = dir.path().join(LOG).join("00000001.seg");
+    let expected = bench.ledger.0[&all[0]].content.clone();
+    let mut failed = 0;
+    for offset in (4_096..4_096 + 9_600).step_by(61) {
+        bench.device.flip(&file, offset, (offset % 8) as u8);
+        match bench.content(all[0]) {
+            None => failed += 1,
+            Some(content) => assert!(content == expected, "{offset}"),
+        }
+        bench.device.flip(&file, offset, (offset % 8) as u8);
+    }
+    assert!(failed > 140, "nearly all of the record is content: {failed}");
+    assert!(bench.content(all[0]).unwrap() == expected);
+}
+
+#[test]
+fn a_message_whose_segment_is_gone_is_reported() {
+    let (mut bench, dir, all) = three(1 << 20);
+    bench.sync(Request::Checkpoint);
+    let device = bench.device.clone();
+    bench.kill();
+    penstock_spool::Device::remove(&device, &dir.path().join(LOG).join("00000001.seg")).unwrap();
+    let bench = Bench::open(&device, dir.path()).unwrap();
+    assert_eq!(bench.recovery.damaged, 3);
+    assert_eq!(bench.content(all[0]), None);
+}
+
+#[test]
+fn a_spool_in_use_or_of_a_later_format_is_not_touched() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let bench = Bench::open(&device, dir.path()).unwrap();
+    let changes = |device: &FaultyDevice| {
+        let is_change =
+            |call: &&Call| matches!(call, Call::Write | Call::Rename | Call::Remove | Call::SetSize);
+        device.calls().iter().filter(is_change).count()
+    };
+    let before = changes(&device);
+    assert!(
+        matches!(Bench::open(&device, dir.path()), Err(OpenError::Locked { pid }) if pid == std::process::id())
+    );
+    assert_eq!(changes(&device), before);
+    bench.close();
+
+    let meta = dir.path().join("meta.toml");
+    rewrite(&device, &meta, "format = 2\nfeatures = 0\nshards = 1\n");
+    let before = changes(&device);
+    assert!(matches!(Bench::open(&device, dir.path()), Err(OpenError::Format { found: 2, supported: 1 })));
+    for text in
+        ["", "format = 1", "format = 1\nfeatures = 4\nshards = 1", "format = 1\nfeatures = 0\nshards = 2"]
+    {
+        rewrite(&device, &meta, text);
+        assert!(matches!(Bench::open(&device, dir.path()), Err(OpenError::Meta { .. })), "{text}");
+    }
+    assert_eq!(changes(&device), before + 7, "only the test has written");
+    penstock_spool::Device::remove(&device, &meta).unwrap();
+    assert!(
+        matches!(Bench::open(&device, dir.path()), Err(OpenError::Meta { .. })),
+        "a log without its meta.toml"
+    );
+}
+
+fn rewrite(device: &FaultyDevice, path: &Path, text: &str) {
+    let file = penstock_spool::Device::open(device, path, penstock_spool::Opening::Existing).unwrap();
+    file.set_size(0).unwrap();
+    if !text.is_empty() {
+        file.write_at(&[std::io::IoSlice::new(text.as_bytes())], 0).unwrap();
+    }
+}
