@@ -1,0 +1,92 @@
+//! What the wire engine and its connections are allowed.
+
+use bytes::Bytes;
+
+/// What a wire engine is built from.
+#[derive(Clone, Debug)]
+pub struct NetConfig {
+    /// Reactor threads, 1 to 255.
+    pub io_threads: usize,
+    /// No threads at all: everything happens in [`Net::step`](crate::Net::step), in memory.
+    pub inline: bool,
+    /// Incoming connections at a time; one more is turned away.
+    pub connections_max: usize,
+    /// How long the caller may keep a turn.
+    pub held_ms: u64,
+    /// What a peer is told that cannot be served now (RFC 5321 4.2.2).
+    pub overload_reply: Bytes,
+    /// What a peer is told whose turn the caller has kept too long.
+    pub held_reply: Bytes,
+}
+
+impl Default for NetConfig {
+    fn default() -> Self {
+        Self {
+            io_threads: 1,
+            inline: false,
+            connections_max: 50_000,
+            held_ms: 60_000,
+            overload_reply: Bytes::from_static(b"421 4.3.2 Service not available, try again later\r\n"),
+            held_reply: Bytes::from_static(b"421 4.3.2 Service not available, closing connection\r\n"),
+        }
+    }
+}
+
+/// What an incoming connection is allowed. Zero means no limit where it says so.
+#[derive(Clone, Debug)]
+pub struct ServerLimits {
+    /// How long we wait for a complete line while we read, or for the peer to take what we write
+    /// (RFC 5321 4.5.3.2.7).
+    pub idle_ms: u64,
+    /// How long the connection may last; 0: for ever. It ends when it is net's turn, not in the middle of another's.
+    pub total_ms: u64,
+    /// How long one command line may take from its first octet to its last.
+    pub command_ms: u64,
+    /// Octets of content a second, on average over 30 s in which we read; 0: any.
+    pub min_rate_bytes_s: u64,
+    /// How much of a content is searched for its header section.
+    pub header_bytes: usize,
+    /// Octets of replies that may wait for the peer to take them; more end the connection.
+    pub output_bytes: usize,
+    /// How long content may find its sink full.
+    pub starved_ms: u64,
+    /// How long a commit may take before we leave without an answer.
+    pub durable_ms: u64,
+    /// What a peer is told that was too slow (RFC 5321 3.8).
+    pub timeout_reply: Bytes,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            idle_ms: 300_000,
+            total_ms: 0,
+            command_ms: 300_000,
+            min_rate_bytes_s: 0,
+            header_bytes: 1 << 20,
+            output_bytes: 64 * 1024,
+            starved_ms: 10_000,
+            durable_ms: 600_000,
+            timeout_reply: Bytes::from_static(b"421 4.4.2 Connection timed out\r\n"),
+        }
+    }
+}
+
+/// What an outgoing connection is allowed (RFC 5321 4.5.3.2).
+#[derive(Clone, Debug)]
+pub struct ClientLimits {
+    /// How long connecting may take.
+    pub connect_ms: u64,
+    /// How long the banner may take.
+    pub banner_ms: u64,
+    /// How long the peer may take nothing of what we send.
+    pub block_ms: u64,
+    /// How long the reply to content may take, from the end of the content.
+    pub dot_ms: u64,
+}
+
+impl Default for ClientLimits {
+    fn default() -> Self {
+        Self { connect_ms: 30_000, banner_ms: 300_000, block_ms: 180_000, dot_ms: 600_000 }
+    }
+}

@@ -1,0 +1,533 @@
+//! A connection whose far end is a client.
+//!
+//! # Theory of operation
+//!
+//! | phase | turn | goes on by |
+//! |---|---|---|
+//! | `Asked` | the caller's | an action with this turn |
+//! | `Reading` | net's | complete commands → `Asked`; the peer's end → `Ending` |
+//! | `Receiving` | net's | the end of the content → `Asked` |
+//! | `Durable` | the spool's | `complete` → `Reading` |
+//! | `Ending` | – | flushed, shut, lingered → `Over` |
+//! | `Over` | – | withheld while an event is unanswered, else reported → gone |
+//!
+//! Nothing is read while it is not net's turn: a FIN or further commands wait in the kernel. An event that is
+//! outstanding is answered before the connection's end is reported, so the caller never hears of the end first.
+//!
+//! If you add a phase, give it a deadline in `deadline_ms` and its end in `expire`.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::LazyLock;
+
+use bytes::Bytes;
+use penstock_core::smtp::command::Command;
+use penstock_core::smtp::server_wire::ServerWire;
+
+use crate::context::{Context, Next, PASS_OCTETS};
+use crate::link::{Ending, Link, Read};
+use crate::output::Flush;
+use crate::receiving::{Received, Receiving};
+use crate::transport::{Readiness, Stream};
+use crate::{CloseReason, Conn, NetAction, NetEvent, ServerLimits};
+
+/// Octets of commands read at a time.
+const COMMANDS_READ: usize = 16 * 1024;
+
+/// Unsent octets of replies at which no more commands are read.
+const OUTPUT_PAUSE: usize = 16 * 1024;
+
+/// What a connection is allowed before the caller has said.
+static UNGREETED: LazyLock<Arc<ServerLimits>> = LazyLock::new(Arc::default);
+
+/// What the caller has been asked.
+enum Question {
+    Banner,
+    Commands {
+        unanswered: u32,
+        ends_with_data: bool,
+    },
+    /// The verdict on content; the spool may have spoken before the caller has said that it will.
+    Content {
+        durable: Option<bool>,
+    },
+}
+
+/// The replies of which the spool's completion picks one.
+struct Verdicts {
+    ok: Bytes,
+    failed: Bytes,
+    since_ms: u64,
+}
+
+enum Phase {
+    Asked { question: Question, since_ms: u64 },
+    Reading,
+    Receiving(Box<Receiving>),
+    Durable(Box<Verdicts>),
+    Ending { reason: CloseReason, ending: Ending },
+    Over { reason: CloseReason },
+}
+
+pub(crate) struct Server<S> {
+    conn: Conn,
+    turn: u32,
+    link: Link<S>,
+    wire: ServerWire,
+    limits: Arc<ServerLimits>,
+    phase: Phase,
+    opened_ms: u64,
+    /// Since when we wait for a complete line.
+    idle_from_ms: u64,
+    /// Since when we have the beginning of a line.
+    line_from_ms: Option<u64>,
+    /// Whether the last event that hands the turn over is unanswered.
+    owes_answer: bool,
+    /// Whether the replies to all that was asked are on their way, held back perhaps.
+    is_replying: bool,
+    /// Whether it has not read although it could have, since the thread may not.
+    is_paused: bool,
+    /// The draft of a content that was cut off.
+    lost_draft: Option<u64>,
+}
+
+impl<S: Stream> Server<S> {
+    /// Take over an accepted connection and ask the caller for the banner.
+    pub(crate) fn open(
+        conn: Conn,
+        stream: S,
+        listener: u32,
+        peer: SocketAddr,
+        local: SocketAddr,
+        cx: &mut Context,
+    ) -> Self {
+        cx.events.push(NetEvent::Opened { conn, turn: 1, listener, peer, local });
+        Self {
+            conn,
+            turn: 1,
+            link: Link::accepted(stream),
+            wire: ServerWire::new(),
+            limits: Arc::clone(&UNGREETED),
+            phase: Phase::Asked { question: Question::Banner, since_ms: cx.now_ms },
+            opened_ms: cx.now_ms,
+            idle_from_ms: cx.now_ms,
+            line_from_ms: None,
+            owes_answer: true,
+            is_replying: false,
+            is_paused: false,
+            lost_draft: None,
+        }
+    }
+
+    pub(crate) fn note(&mut self, readiness: Readiness) {
+        self.link.note(readiness);
+    }
+
+    /// Follow an action; false if its turn has passed.
+    pub(crate) fn act(&mut self, action: NetAction, cx: &mut Context) -> bool {
+        let Some(turn) = action.turn() else {
+            self.owes_answer = false;
+            self.finish(CloseReason::Local);
+            return true;
+        };
+        if turn != self.turn {
+            return false;
+        }
+        self.owes_answer = false;
+        let Phase::Asked { question, .. } = &mut self.phase else { return self.farewell(action, cx) };
+        let is_followed = match action {
+            NetAction::Begin { limits, banner, delay_ms, .. } if matches!(question, Question::Banner) => {
+                self.limits = limits;
+                self.reply(banner, delay_ms, cx);
+                self.go_on(cx);
+                true
+            }
+            NetAction::Reply { bytes, answers, delay_ms, close, .. } => {
+                self.answer(bytes, answers, delay_ms, close, cx)
+            }
+            NetAction::Take { draft, sink, limit_bytes, reply, .. }
+                if matches!(question, Question::Commands { unanswered: 1, ends_with_data: true }) =>
+            {
+                self.reply(reply, 0, cx);
+                self.wire.begin_content();
+                let waker = cx.waker(self.conn);
+                let header_bytes = self.limits.header_bytes;
+                let receiving = Receiving::new(draft, sink, limit_bytes, header_bytes, waker, cx.now_ms);
+                self.idle_from_ms = cx.now_ms;
+                self.phase = Phase::Receiving(Box::new(receiving));
+                true
+            }
+            NetAction::AwaitDurable { ok, failed, .. } => self.await_durable(ok, failed, cx),
+            _ => false,
+        };
+        if !is_followed {
+            cx.tally.misplaced_actions += 1;
+            self.finish(CloseReason::Error);
+        }
+        true
+    }
+
+    /// Answer with what the spool has said; false if nobody waits for it.
+    pub(crate) fn complete(&mut self, turn: u32, is_durable: bool, cx: &mut Context) -> bool {
+        if turn != self.turn {
+            return false;
+        }
+        match &mut self.phase {
+            Phase::Durable(verdicts) => {
+                let reply = std::mem::take(if is_durable { &mut verdicts.ok } else { &mut verdicts.failed });
+                self.reply(reply, 0, cx);
+                self.go_on(cx);
+                true
+            }
+            Phase::Asked { question: Question::Content { durable }, .. } => {
+                *durable = Some(is_durable);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// Do all that can be done now.
+    pub(crate) fn run(&mut self, cx: &mut Context) -> Next {
+        if !cx.may_read || std::mem::take(&mut self.is_paused) {
+            self.restart_clocks(cx.now_ms);
+        }
+        if cx.is_stopping {
+            self.shut(cx);
+        }
+        let mut budget = PASS_OCTETS;
+        loop {
+            if self.is_replying && self.link.out.released_ms(cx.now_ms).is_none() {
+                self.replied(cx);
+            }
+            if !matches!(self.phase, Phase::Ending { .. } | Phase::Over { .. })
+                && !self.flush(cx, &mut budget)
+            {
+                self.finish(CloseReason::Reset);
+            }
+            let next = match &mut self.phase {
+                Phase::Reading => self.read_commands(cx, &mut budget),
+                Phase::Receiving(_) => self.receive(cx, &mut budget),
+                Phase::Ending { reason, ending } => {
+                    let reason = *reason;
+                    if !ending.step(&mut self.link, cx, &mut budget) {
+                        return if self.link.can_send(cx.now_ms) { Next::Again } else { Next::Wait };
+                    }
+                    self.finish(reason);
+                    None
+                }
+                Phase::Over { reason } => {
+                    if self.owes_answer {
+                        return Next::Wait;
+                    }
+                    let (conn, reason, draft) = (self.conn, *reason, self.lost_draft);
+                    cx.events.push(NetEvent::Closed { conn, reason, draft });
+                    return Next::Gone;
+                }
+                Phase::Asked { .. } | Phase::Durable(_) if self.link.has_failed() => {
+                    self.finish(CloseReason::Reset);
+                    None
+                }
+                Phase::Asked { .. } | Phase::Durable(_) => Some(Next::Wait),
+            };
+            // Only now: what came in time is not late because we are.
+            match next {
+                Some(_) if cx.now_ms >= self.deadline_ms(cx) => self.expire(cx),
+                Some(Next::Wait) if self.link.can_send(cx.now_ms) => return Next::Again,
+                Some(next) => return next,
+                None => {}
+            }
+        }
+    }
+
+    /// When something must have happened; never, if that is far away.
+    pub(crate) fn deadline_ms(&self, cx: &Context) -> u64 {
+        let (limits, out) = (&self.limits, &self.link.out);
+        let mut at_ms = out.released_ms(cx.now_ms).unwrap_or(u64::MAX);
+        let is_nets_turn = match &self.phase {
+            Phase::Asked { since_ms, .. } => {
+                at_ms = at_ms.min(since_ms.saturating_add(cx.held_ms));
+                false
+            }
+            Phase::Durable(verdicts) => {
+                at_ms = at_ms.min(verdicts.since_ms.saturating_add(limits.durable_ms));
+                false
+            }
+            Phase::Reading => {
+                if !self.has_backlog(cx) {
+                    at_ms = at_ms.min(self.idle_from_ms.saturating_add(limits.idle_ms));
+                    let line_ms =
+                        self.line_from_ms.map_or(u64::MAX, |at| at.saturating_add(limits.command_ms));
+                    at_ms = at_ms.min(line_ms);
+                }
+                true
+            }
+            Phase::Receiving(receiving) => {
+                at_ms = at_ms.min(receiving.deadline_ms(limits, self.idle_from_ms));
+                true
+            }
+            Phase::Ending { ending, .. } => return ending.deadline_ms(out, cx.now_ms),
+            Phase::Over { .. } => return u64::MAX,
+        };
+        if is_nets_turn && limits.total_ms > 0 {
+            at_ms = at_ms.min(self.opened_ms.saturating_add(limits.total_ms));
+        }
+        if matches!(self.phase, Phase::Reading) && out.pending() > 0 && out.released_ms(cx.now_ms).is_none() {
+            at_ms = at_ms.min(out.progress_ms().saturating_add(limits.idle_ms));
+        }
+        at_ms
+    }
+
+    /// Break off because of a fault of ours.
+    pub(crate) fn finish(&mut self, reason: CloseReason) {
+        let reason = match &self.phase {
+            Phase::Ending { reason, .. } | Phase::Over { reason } => *reason,
+            Phase::Receiving(receiving) => {
+                self.lost_draft = Some(receiving.draft());
+                reason
+            }
+            _ => reason,
+        };
+        self.link.drop_stream();
+        self.wire = ServerWire::new();
+        // Last, since it releases what is not ours, and may panic.
+        self.phase = Phase::Over { reason };
+    }
+
+    fn answer(&mut self, bytes: Bytes, answers: u32, delay_ms: u64, close: bool, cx: &mut Context) -> bool {
+        let Phase::Asked { question, .. } = &mut self.phase else { return false };
+        let reason =
+            if matches!(question, Question::Banner) { CloseReason::Refused } else { CloseReason::Local };
+        let is_answered = match question {
+            Question::Commands { unanswered, .. } => {
+                let Some(left) = unanswered.checked_sub(answers) else { return false };
+                *unanswered = left;
+                left == 0
+            }
+            Question::Content { .. } if answers <= 1 => answers == 1,
+            Question::Banner if close => true,
+            _ => return false,
+        };
+        self.reply(bytes, delay_ms, cx);
+        if close {
+            self.end(reason, cx);
+        } else if is_answered {
+            self.go_on(cx);
+        }
+        true
+    }
+
+    fn await_durable(&mut self, ok: Bytes, failed: Bytes, cx: &mut Context) -> bool {
+        let Phase::Asked { question: Question::Content { durable }, .. } = &self.phase else { return false };
+        match durable {
+            Some(is_durable) => {
+                let reply = if *is_durable { ok } else { failed };
+                self.reply(reply, 0, cx);
+                self.go_on(cx);
+            }
+            None => self.phase = Phase::Durable(Box::new(Verdicts { ok, failed, since_ms: cx.now_ms })),
+        }
+        true
+    }
+
+    /// Say goodbye to a peer that has been silent since it was answered; anything else is stale.
+    fn farewell(&mut self, action: NetAction, cx: &mut Context) -> bool {
+        match (&self.phase, action) {
+            (Phase::Reading, NetAction::Reply { bytes, answers: 0, delay_ms, close: true, .. }) => {
+                self.reply(bytes, delay_ms, cx);
+                self.end(CloseReason::Local, cx);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn reply(&mut self, bytes: Bytes, delay_ms: u64, cx: &mut Context) {
+        self.link.out.push(bytes, delay_ms, cx.now_ms);
+    }
+
+    /// Everything is answered: it is net's turn.
+    fn go_on(&mut self, cx: &mut Context) {
+        self.phase = Phase::Reading;
+        self.idle_from_ms = cx.now_ms;
+        self.is_replying = true;
+        if self.link.out.pending() > self.limits.output_bytes {
+            self.finish(CloseReason::Protocol);
+        }
+    }
+
+    /// The replies to everything go now. What has come before a reply that had to be waited for is early.
+    fn replied(&mut self, cx: &mut Context) {
+        self.is_replying = false;
+        if self.wire.is_awaited()
+            && self.wire.rest().len() < COMMANDS_READ
+            && let Read::Data(octets) = self.link.read(cx, COMMANDS_READ)
+        {
+            self.wire.push(cx.buffer.get(..octets).unwrap_or_default());
+        }
+        if !self.wire.replied() && matches!(self.phase, Phase::Reading) {
+            self.end(CloseReason::Protocol, cx);
+        }
+    }
+
+    /// Close in an orderly way: what is left is sent.
+    fn end(&mut self, reason: CloseReason, cx: &mut Context) {
+        if let Phase::Receiving(receiving) = &self.phase {
+            self.lost_draft = Some(receiving.draft());
+        }
+        self.wire = ServerWire::new();
+        self.phase = Phase::Ending { reason, ending: Ending::begin(cx.now_ms) };
+    }
+
+    /// Send what may go; false if the connection is broken.
+    fn flush(&mut self, cx: &mut Context, budget: &mut usize) -> bool {
+        match self.link.flush(cx, budget) {
+            // Replies never exceed their cap, which is a pass's budget; the rest goes in the next pass.
+            Ok(Flush::Done | Flush::Blocked | Flush::Spent) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether the peer has to take, or to wait for, replies before we read on.
+    fn has_backlog(&self, cx: &Context) -> bool {
+        self.link.out.pending() >= OUTPUT_PAUSE || self.link.out.held_until_ms(cx.now_ms).is_some()
+    }
+
+    /// Read nothing until the thread may.
+    fn pause(&mut self) -> Next {
+        self.is_paused = true;
+        Next::Paused
+    }
+
+    /// Take no account of the time until now: we did not read.
+    fn restart_clocks(&mut self, now_ms: u64) {
+        self.idle_from_ms = now_ms;
+        self.line_from_ms = self.line_from_ms.map(|_| now_ms);
+        if let Phase::Receiving(receiving) = &mut self.phase {
+            receiving.restart_clock(now_ms);
+        }
+    }
+
+    /// End the connection if that can be done: a commit is waited for, and its reply is sent first.
+    fn shut(&mut self, cx: &mut Context) {
+        self.owes_answer = false;
+        match &self.phase {
+            Phase::Durable(_) | Phase::Ending { .. } | Phase::Over { .. } => {}
+            Phase::Asked { question: Question::Content { durable: Some(_) }, .. } => {
+                self.finish(CloseReason::Local);
+            }
+            Phase::Asked { .. } | Phase::Reading | Phase::Receiving(_) => {
+                let reply = cx.held_reply.clone();
+                self.reply(reply, 0, cx);
+                self.end(CloseReason::Local, cx);
+            }
+        }
+    }
+
+    fn hand_over(&mut self, question: Question, cx: &mut Context) -> u32 {
+        self.turn = self.turn.wrapping_add(1);
+        self.owes_answer = true;
+        self.phase = Phase::Asked { question, since_ms: cx.now_ms };
+        self.turn
+    }
+
+    fn read_commands(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {
+        if self.has_backlog(cx) {
+            return Some(Next::Wait);
+        }
+        if !cx.may_read {
+            return Some(self.pause());
+        }
+        if let Some(batch) = self.wire.next_batch() {
+            self.line_from_ms = None;
+            let ends_with_data = matches!(batch.items.last(), Some(Ok(Command::Data)));
+            let question = Question::Commands { unanswered: batch.items.len() as u32, ends_with_data };
+            let turn = self.hand_over(question, cx);
+            cx.events.push(NetEvent::Commands {
+                conn: self.conn,
+                turn,
+                items: batch.items,
+                early: batch.early,
+                eof: self.link.has_ended(),
+            });
+            return None;
+        }
+        if self.link.has_ended() {
+            self.end(CloseReason::Peer, cx);
+            return None;
+        }
+        if *budget == 0 {
+            return Some(Next::Again);
+        }
+        match self.link.read(cx, COMMANDS_READ) {
+            Read::Data(octets) => {
+                *budget = budget.saturating_sub(octets);
+                self.line_from_ms.get_or_insert(cx.now_ms);
+                self.wire.push(cx.buffer.get(..octets).unwrap_or_default());
+            }
+            Read::Blocked => return Some(Next::Wait),
+            Read::End => {}
+            Read::Failed => self.finish(CloseReason::Reset),
+        }
+        None
+    }
+
+    fn receive(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {
+        let Phase::Receiving(receiving) = &mut self.phase else { return None };
+        if !cx.may_read {
+            return Some(self.pause());
+        }
+        match receiving.step(&mut self.link, &mut self.wire, &mut self.idle_from_ms, cx, budget) {
+            Received::More(next) => Some(next),
+            Received::Complete => {
+                if let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Reading) {
+                    let turn = self.hand_over(Question::Content { durable: None }, cx);
+                    cx.events.push(receiving.into_event(self.conn, turn));
+                }
+                None
+            }
+            Received::End => {
+                self.end(CloseReason::Peer, cx);
+                None
+            }
+            Received::Failed => {
+                self.finish(CloseReason::Reset);
+                None
+            }
+        }
+    }
+
+    /// A deadline has passed. What is held back is released by the clock itself.
+    fn expire(&mut self, cx: &mut Context) {
+        let limits = Arc::clone(&self.limits);
+        let total_ms =
+            if limits.total_ms > 0 { self.opened_ms.saturating_add(limits.total_ms) } else { u64::MAX };
+        match &mut self.phase {
+            // The message is durable or may become so at any moment, so nothing may be said about it.
+            Phase::Durable(_) | Phase::Asked { question: Question::Content { durable: Some(_) }, .. } => {
+                cx.tally.deadlines += 1;
+                self.finish(CloseReason::Held);
+            }
+            Phase::Asked { .. } => {
+                let held_reply = cx.held_reply.clone();
+                self.give_up(held_reply, CloseReason::Held, cx);
+            }
+            Phase::Reading | Phase::Receiving(_) if cx.now_ms >= total_ms => {
+                self.give_up(limits.timeout_reply.clone(), CloseReason::Total, cx);
+            }
+            Phase::Reading => self.give_up(limits.timeout_reply.clone(), CloseReason::Idle, cx),
+            Phase::Receiving(receiving) => {
+                if let Some(reason) = receiving.expire(&limits, self.idle_from_ms, cx.now_ms) {
+                    self.give_up(limits.timeout_reply.clone(), reason, cx);
+                }
+            }
+            Phase::Ending { .. } | Phase::Over { .. } => {}
+        }
+    }
+
+    fn give_up(&mut self, reply: Bytes, reason: CloseReason, cx: &mut Context) {
+        cx.tally.deadlines += 1;
+        self.reply(reply, 0, cx);
+        self.end(reason, cx);
+    }
+}

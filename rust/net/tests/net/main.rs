@@ -1,0 +1,12 @@
+//! The wire engine as its caller and its peers see it: in memory with a clock that is turned by hand, and on loopback.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
+
+mod caller;
+mod client;
+mod harness;
+mod properties;
+mod sequences;
+mod server;
+mod server_limits;
+mod sockets;
