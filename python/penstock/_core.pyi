@@ -1,6 +1,66 @@
-"""The Rust half of Penstock."""
+"""The Rust half of Penstock: bytes, sockets, durability. No decision is taken in it.
 
-__all__ = ["content_flags", "format_queue_id", "parse_queue_id"]
+Everything here is called from one thread. Nothing calls back: what happens below is fetched with
+`Engine.poll`, what is decided above is handed down with `Engine.apply`.
+
+Numbers: queue ids are 64-bit; a hop is a small number valid in this process; times are Unix milliseconds;
+sizes are octets. A connection's *turn* is the number of the event that hands it over; an action names the
+turn that it answers, and one whose turn has passed is dropped.
+
+Events, each a tuple that begins with its name:
+
+    ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
+    ("commands", conn, turn, items, early, eof)
+        items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
+        ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
+        ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
+        params: tuple of (key, value or None)
+    ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
+        status: complete, too_large, bad_line_ending, starved
+    ("closed", conn, reason, draft or None)
+    ("connected", conn, turn, local_ip)
+    ("dial_failed", conn, stage, errno, text)       stage: socket, bind, connect
+    ("replies", conn, turn, first, [(code, enhanced or None, lines), ...])
+    ("client_closed", conn, reason, replies_seen, content)       content: none, partial, terminated
+    ("committed", ticket, queue_id, lsn)
+    ("commit_failed", ticket, queue_id, why)        why: full, poisoned
+    ("checkpoint", watermark)
+    ("answer", request, answer)                     answer: None if the index could not be read
+    ("dropped", request, ok, detail)
+    ("poisoned", errno, text)
+
+Actions:
+
+    ("begin", conn, turn, limits, banner, delay_ms)
+    ("reply", conn, turn, octets, answers, delay_ms, close)
+    ("take", conn, turn, draft, limit_bytes, reply)
+    ("await_durable", conn, turn, ticket, ok, failed)
+    ("flight", conn, turn, [(octets, replies, deadline_ms), ...])
+    ("content", conn, turn, queue_id, hop, attempt, peer, flight)
+    ("park", conn, turn, idle_ms)
+    ("close", conn, turn, quit)
+    ("abort", conn)
+    ("drop", request, queue_id, hop, attempt, directory, prepend)
+
+Facts:
+
+    ("settled", queue_id, hop, attempt, due_ms or None, outcomes, peer, session)
+        outcomes: [(recipient, address, state, stage, code, enhanced, text), ...]
+    ("hop", hop, state, last_error, next_retry_ms, failures)       state: ready, retry, suspended
+    ("routed", queue_id, hop, [(hop, [recipient, ...], due_ms), ...])
+
+The envelope of a commit: (received_ms, sender, (ret, envid, eight_bit), (connector, peer_ip, helo, session),
+size, flags, message_id, subject, [(address, notify, orcpt), ...], [(hop, [recipient, ...], priority, due_ms,
+expires_ms), ...]).
+"""
+
+from typing import Any, Literal, TypeAlias, final
+
+__all__ = ["Engine", "MemoryPeer", "content_flags", "format_queue_id", "parse_queue_id", "parse_toml"]
+
+_Event: TypeAlias = tuple[Any, ...]
+_Action: TypeAlias = tuple[Any, ...]
+_Fact: TypeAlias = tuple[Any, ...]
 
 def format_queue_id(queue_id: int) -> str:
     """Return the 13 base-32 characters by which operators know a message."""
@@ -18,3 +78,190 @@ def content_flags(content: bytes) -> int:
     Bits: 1 bare CR, 2 bare LF, 4 NUL, 8 lines that begin with a dot, 16 octets above 127,
     32 lines of more than 998 octets, 64 does not end with CRLF.
     """
+
+def parse_toml(text: str) -> tuple[tuple[str, Any, int, int, int], list[tuple[str, int, int, int]]]:
+    """Parse TOML 1.1; return its top table, and what is wrong with it as (what, line, column, width).
+
+    A node is (kind, value, line, column, width); kinds are `string`, `integer`, `float`, `boolean`,
+    `datetime` (its text), `array` (list of nodes) and `table` (list of (key, line, column, width, node), as
+    written). Lines and columns count from 1, columns and widths in characters. If anything is wrong, nothing
+    in the table is to be believed.
+    """
+
+@final
+class Engine:
+    """Spool, sockets, Maildirs and journal.
+
+    Raises on construction: `SpoolLocked`, `SpoolFormat`, `SpoolFailed`, `SpoolDamaged` of
+    `penstock.errors`, or `OSError`. **Blocking**: recovers the spool; the interpreter's lock is released.
+    """
+
+    def __new__(
+        cls,
+        *,
+        spool: str,
+        io_threads: int = 1,
+        inline: bool = False,
+        options: dict[str, int] = ...,
+        journal: str | None = None,
+    ) -> Engine:
+        """Open the spool in directory `spool`.
+
+        Args:
+            spool: Directory of the spool; made (0700) if it does not exist.
+            io_threads: Reactor threads, 1 or more.
+            inline: No threads at all: everything happens in `step`. For tests.
+            options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
+                `draft_budget_bytes`, `free_min_bytes`, `node`.
+            journal: File for one JSON line per message event.
+        """
+
+    @property
+    def recovery(self) -> dict[str, Any]:
+        """What was found at open: `messages`, `records`, `took_ms`, `in_doubt`, `damaged`."""
+
+    def fileno(self) -> int:
+        """Return the eventfd that is readable while `poll` has something."""
+
+    def ring(self) -> None:
+        """Make the eventfd readable once although nothing has happened."""
+
+    def poll(self, limit: int) -> list[_Event]:
+        """Return up to `limit` events; never blocks."""
+
+    def apply(self, actions: list[_Action]) -> None:
+        """Carry out actions, in order; never blocks on a disk or a peer.
+
+        Raises:
+            ValueError: No action has this name.
+        """
+
+    def listen(self, listener: int, host: str, port: int) -> tuple[str, int]:
+        """Listen on an IP address; return what was bound. Never shares a port.
+
+        Raises:
+            OSError: The address cannot be bound.
+        """
+
+    def stop_listening(self, listener: int) -> None:
+        """Stop accepting; connections that exist go on."""
+
+    def server_limits(self, limits: dict[str, int]) -> int:
+        """Register limits for incoming connections; return their number.
+
+        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`.
+
+        Raises:
+            ValueError: A key is unknown.
+        """
+
+    def client_limits(self, limits: dict[str, int]) -> int:
+        """Register limits for outgoing connections; return their number.
+
+        Keys: `connect_ms`, `banner_ms`, `block_ms`, `dot_ms`.
+
+        Raises:
+            ValueError: A key is unknown.
+        """
+
+    def dial(self, ip: str, port: int, source: str | None, limits: int) -> int:
+        """Ask for a connection; return its token. `connected` or `dial_failed` follows."""
+
+    def hop(self, connector: str, kind: str, destination: str) -> int:
+        """Return the number of a next hop, the same one for the same three values."""
+
+    def draft(self, size_hint: int) -> tuple[int, int]:
+        """Open a draft; return its number and its message's queue id.
+
+        Raises:
+            DraftRefused: There is no room now.
+        """
+
+    def write_draft(self, draft: int, chunk: bytes) -> bool:
+        """Add content; return False when the budget is full and the same chunk must be offered again."""
+
+    def drop_draft(self, draft: int) -> None:
+        """Forget a draft; one that is gone already is no error."""
+
+    def commit(
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: Literal["wire", "plain"],
+        cause: list[_Fact],
+    ) -> int:
+        """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
+
+        **Durability**: none on return. After `committed` the message and every fact in `cause` survive
+        power loss, as one: both or neither.
+        """
+
+    def append(self, facts: list[_Fact]) -> int:
+        """Append facts to the log, in order; return the last one's log sequence number.
+
+        **Durability**: written at once, so they survive the process; synced within some 10 ms.
+        """
+
+    def request(self, kind: str, *arguments: Any) -> int:
+        """Ask the index; return the number of the `answer` event.
+
+        It reflects everything that was appended before. Kinds, their arguments, and their answers:
+
+            hops                     (watermark, [(hop, connector, kind, destination, count, bytes, oldest_ms,
+                                     earliest_due_ms, state, last_error, next_retry_ms, failures), ...])
+            refill hop limit now_ms  (watermark, complete, next_due_ms, entries)
+            expired now_ms limit     the same; an entry: (queue_id, hop, priority, lane, due_ms, attempts,
+                                     expires_ms, received_ms, sender, [(recipient, address, notify, orcpt),
+                                     ...], size, flags, form, message_id, (ret, envid, eight_bit), in_doubt)
+            messages after limit hop (watermark, next, [message, ...])
+            message queue_id         (watermark, message or None)
+            header queue_id limit    the header section, or None
+            sync, checkpoint         the log sequence number up to which it is done
+
+        Raises:
+            ValueError: No question has this name.
+        """
+
+    def metrics(self) -> list[tuple[str, tuple[str, ...], float]]:
+        """Return every counter as (name without prefix, label values, value)."""
+
+    def log(self, line: str) -> None:
+        """Add a line, with its line feed, to the journal."""
+
+    def close(self) -> None:
+        """End connections, sync, checkpoint, release the lock.
+
+        **Durability**: on return all facts survive power loss. **Blocking**: on the disk.
+        """
+
+    def step(self, now_ms: int) -> None:
+        """Inline mode: run until nothing moves."""
+
+    def next_deadline_ms(self) -> int | None:
+        """Inline mode: return when the next deadline is."""
+
+    def memory_connect(self, listener: int, peer_ip: str) -> MemoryPeer:
+        """Inline mode: connect a peer in memory to a listener number."""
+
+    def memory_accept(self) -> MemoryPeer | None:
+        """Inline mode: return the far end of the next dialled connection."""
+
+@final
+class MemoryPeer:
+    """The far end of a connection in memory."""
+
+    def send(self, data: bytes) -> None:
+        """Send octets to the engine."""
+
+    def recv(self) -> bytes:
+        """Return all octets that the engine has sent since the last call."""
+
+    def shutdown_write(self) -> None:
+        """End our sending side, as a FIN does."""
+
+    def reset(self) -> None:
+        """Break the connection, as a RST does."""
+
+    def is_closed(self) -> bool:
+        """Return whether the engine has closed the connection."""

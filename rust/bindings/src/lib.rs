@@ -1,6 +1,17 @@
 //! `penstock._core`: converts, calls, converts back. No decision is taken here.
+//!
+//! Values cross as tuples, `bytes`, `str` and `int`; the shapes are in `python/penstock/_core.pyi`.
+//! Whatever may block or touch many bytes runs without the interpreter's lock.
 
 #![forbid(unsafe_code)]
+
+mod actions;
+mod engine;
+mod errors;
+mod events;
+mod memory;
+mod records;
+mod toml;
 
 use pyo3::prelude::*;
 
@@ -10,16 +21,15 @@ mod _core {
     use std::str::FromStr;
 
     use penstock_core::queue_id::QueueId;
-    use penstock_core::smtp::content::plain_flags;
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
-    use pyo3::types::PyBytes;
 
-    /// Flags of content in plain form.
-    #[pyfunction]
-    fn content_flags(content: &Bound<'_, PyBytes>) -> u8 {
-        plain_flags(content.as_bytes()).0
-    }
+    #[pymodule_export]
+    use crate::engine::{Engine, content_flags};
+    #[pymodule_export]
+    use crate::memory::MemoryPeer;
+    #[pymodule_export]
+    use crate::toml::parse_toml;
 
     /// Prints a queue id as operators see it.
     #[pyfunction]

@@ -1,0 +1,268 @@
+//! The class `Engine`.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use penstock_core::flow::Offer;
+use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits};
+use penstock_engine::spool::{FileDevice, SpoolConfig, SystemClock};
+use penstock_engine::{Engine as Inner, EngineConfig};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
+
+use crate::memory::MemoryPeer;
+use crate::{actions, errors, events, records};
+
+/// Spool, sockets, Maildirs and journal.
+#[pyclass(module = "penstock._core")]
+pub(crate) struct Engine {
+    inner: Option<Inner>,
+    server_limits: Vec<Arc<ServerLimits>>,
+    client_limits: Vec<Arc<ClientLimits>>,
+}
+
+fn closed() -> PyErr {
+    PyRuntimeError::new_err("the engine is closed")
+}
+
+fn address(host: &str, port: u16) -> PyResult<SocketAddr> {
+    let ip: IpAddr =
+        host.parse().map_err(|_| PyValueError::new_err(format!("{host:?} is not an IP address")))?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+fn spool_config(path: String, inline: bool, options: HashMap<String, u64>) -> PyResult<SpoolConfig> {
+    let mut config = SpoolConfig { path: PathBuf::from(path), inline, ..SpoolConfig::default() };
+    for (key, value) in options {
+        match key.as_str() {
+            "segment_bytes" => config.segment_bytes = value,
+            "checkpoint_ms" => config.checkpoint_ms = value,
+            "checkpoint_bytes" => config.checkpoint_bytes = value,
+            "checkpoint_records" => config.checkpoint_records = value,
+            "map_bytes" => config.map_bytes = value,
+            "draft_budget_bytes" => config.draft_budget_bytes = value,
+            "free_min_bytes" => config.free_min_bytes = value,
+            "node" => config.node = value as u16,
+            _ => return Err(PyValueError::new_err(format!("no option is called {key:?}"))),
+        }
+    }
+    Ok(config)
+}
+
+impl Engine {
+    fn inner(&self) -> PyResult<&Inner> {
+        self.inner.as_ref().ok_or_else(closed)
+    }
+}
+
+#[pymethods]
+impl Engine {
+    #[new]
+    #[pyo3(signature = (*, spool, io_threads = 1, inline = false, options = HashMap::new(), journal = None))]
+    fn new(
+        py: Python<'_>,
+        spool: String,
+        io_threads: usize,
+        inline: bool,
+        options: HashMap<String, u64>,
+        journal: Option<PathBuf>,
+    ) -> PyResult<Self> {
+        let config = EngineConfig {
+            spool: spool_config(spool, inline, options)?,
+            net: NetConfig { io_threads, inline, ..NetConfig::default() },
+            journal,
+        };
+        let inner = py
+            .detach(|| Inner::open(config, Arc::new(FileDevice::new()), Arc::new(SystemClock)))
+            .map_err(|error| errors::open_error(py, error))?;
+        Ok(Self { inner: Some(inner), server_limits: Vec::new(), client_limits: Vec::new() })
+    }
+
+    #[getter]
+    fn recovery<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyDict>> {
+        let recovery = self.inner()?.recovery();
+        let dict = PyDict::new(py);
+        dict.set_item("messages", recovery.messages)?;
+        dict.set_item("records", recovery.records)?;
+        dict.set_item("took_ms", recovery.took_ms)?;
+        let doubts: Vec<(u64, u32, &str)> =
+            recovery.in_doubt.iter().map(|d| (d.queue_id.0, d.attempt, d.peer.as_str())).collect();
+        dict.set_item("in_doubt", doubts)?;
+        dict.set_item("damaged", recovery.damaged)?;
+        Ok(dict)
+    }
+
+    fn fileno(&self) -> PyResult<i32> {
+        Ok(self.inner()?.fileno())
+    }
+
+    fn ring(&self) -> PyResult<()> {
+        self.inner()?.ring();
+        Ok(())
+    }
+
+    fn poll<'py>(&self, py: Python<'py>, limit: usize) -> PyResult<Bound<'py, PyList>> {
+        let inner = self.inner()?;
+        let list = PyList::empty(py);
+        for event in inner.poll(limit) {
+            list.append(events::event(py, inner, event)?)?;
+        }
+        Ok(list)
+    }
+
+    fn apply(&self, py: Python<'_>, actions: &Bound<'_, PyList>) -> PyResult<()> {
+        let inner = self.inner()?;
+        let actions = actions::actions(actions, |n| self.server_limits.get(n as usize).cloned())?;
+        py.detach(|| inner.apply(actions));
+        Ok(())
+    }
+
+    fn listen(&self, listener: u32, host: &str, port: u16) -> PyResult<(String, u16)> {
+        let bound = self
+            .inner()?
+            .listen(listener, address(host, port)?)
+            .map_err(|error| errors::os_error(&error, &format!("{host}:{port}")))?;
+        Ok((bound.ip().to_string(), bound.port()))
+    }
+
+    fn stop_listening(&self, listener: u32) -> PyResult<()> {
+        self.inner()?.stop_listening(listener);
+        Ok(())
+    }
+
+    fn server_limits(&mut self, limits: HashMap<String, u64>) -> PyResult<usize> {
+        let mut made = ServerLimits::default();
+        for (key, value) in limits {
+            match key.as_str() {
+                "idle_ms" => made.idle_ms = value,
+                "total_ms" => made.total_ms = value,
+                "min_rate_bytes_s" => made.min_rate_bytes_s = value,
+                "header_bytes" => made.header_bytes = value as usize,
+                _ => return Err(PyValueError::new_err(format!("no limit is called {key:?}"))),
+            }
+        }
+        self.server_limits.push(Arc::new(made));
+        Ok(self.server_limits.len() - 1)
+    }
+
+    fn client_limits(&mut self, limits: HashMap<String, u64>) -> PyResult<usize> {
+        let mut made = ClientLimits::default();
+        for (key, value) in limits {
+            match key.as_str() {
+                "connect_ms" => made.connect_ms = value,
+                "banner_ms" => made.banner_ms = value,
+                "block_ms" => made.block_ms = value,
+                "dot_ms" => made.dot_ms = value,
+                _ => return Err(PyValueError::new_err(format!("no limit is called {key:?}"))),
+            }
+        }
+        self.client_limits.push(Arc::new(made));
+        Ok(self.client_limits.len() - 1)
+    }
+
+    fn dial(&self, ip: &str, port: u16, source: Option<&str>, limits: usize) -> PyResult<u64> {
+        let limits = self
+            .client_limits
+            .get(limits)
+            .cloned()
+            .ok_or_else(|| PyValueError::new_err(format!("no limits {limits}")))?;
+        let source = source.map(|s| address(s, 0).map(|a| a.ip())).transpose()?;
+        Ok(self.inner()?.dial(address(ip, port)?, source, limits))
+    }
+
+    fn hop(&self, connector: &str, kind: &str, destination: &str) -> PyResult<u32> {
+        Ok(self.inner()?.hop(connector, records::hop_kind(kind)?, destination))
+    }
+
+    fn draft(&self, py: Python<'_>, size_hint: u64) -> PyResult<(u64, u64)> {
+        let draft = self.inner()?.draft(size_hint).map_err(|error| errors::draft_refused(py, error))?;
+        Ok((draft, draft))
+    }
+
+    fn write_draft(&self, draft: u64, chunk: &[u8]) -> PyResult<bool> {
+        match self.inner()?.write_draft(draft, chunk) {
+            Some(Offer::Taken) => Ok(true),
+            Some(Offer::Full) => Ok(false),
+            None => Err(PyValueError::new_err(format!("no draft {draft}"))),
+        }
+    }
+
+    fn drop_draft(&self, draft: u64) -> PyResult<()> {
+        self.inner()?.drop_draft(draft);
+        Ok(())
+    }
+
+    fn commit(
+        &self,
+        draft: u64,
+        envelope: &Bound<'_, PyTuple>,
+        prepend: &[u8],
+        form: &str,
+        cause: &Bound<'_, PyList>,
+    ) -> PyResult<u64> {
+        let inner = self.inner()?;
+        let accepted = records::accepted(inner, envelope, records::form(form)?)?;
+        let cause = records::facts(inner, cause)?;
+        inner
+            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause)
+            .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
+    }
+
+    fn append(&self, facts: &Bound<'_, PyList>) -> PyResult<u64> {
+        let inner = self.inner()?;
+        Ok(inner.append(records::facts(inner, facts)?))
+    }
+
+    #[pyo3(signature = (kind, *arguments))]
+    fn request(&self, kind: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<u64> {
+        let inner = self.inner()?;
+        Ok(inner.request(records::request(inner, kind, arguments)?))
+    }
+
+    fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        let list = PyList::empty(py);
+        for sample in self.inner()?.metrics() {
+            list.append((sample.name, PyTuple::new(py, sample.labels)?, sample.value))?;
+        }
+        Ok(list)
+    }
+
+    fn log(&self, line: &str) -> PyResult<()> {
+        self.inner()?.log(line);
+        Ok(())
+    }
+
+    fn close(&mut self, py: Python<'_>) {
+        if let Some(mut inner) = self.inner.take() {
+            py.detach(|| inner.close());
+        }
+    }
+
+    fn step(&self, py: Python<'_>, now_ms: u64) -> PyResult<()> {
+        let inner = self.inner()?;
+        py.detach(|| inner.step(now_ms));
+        Ok(())
+    }
+
+    fn next_deadline_ms(&self) -> PyResult<Option<u64>> {
+        Ok(self.inner()?.next_deadline_ms())
+    }
+
+    fn memory_connect(&self, listener: u32, peer_ip: &str) -> PyResult<MemoryPeer> {
+        Ok(MemoryPeer(self.inner()?.wire().memory_connect(listener, address(peer_ip, 0)?)))
+    }
+
+    fn memory_accept(&self) -> PyResult<Option<MemoryPeer>> {
+        Ok(self.inner()?.wire().memory_accept().map(MemoryPeer))
+    }
+}
+
+/// Flags of content in plain form.
+#[pyfunction]
+pub(crate) fn content_flags(content: &Bound<'_, PyBytes>) -> u8 {
+    penstock_core::smtp::content::plain_flags(content.as_bytes()).0
+}

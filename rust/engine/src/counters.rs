@@ -1,0 +1,125 @@
+//! Counters of the hot path that need both halves: what was accepted and what became of it.
+//!
+//! Names and labels are those of `docs/metrics.md`; `net` and `spool` keep their own atomics, and
+//! [`Engine::metrics`](crate::Engine::metrics) puts all of them into one list of samples.
+
+use std::collections::BTreeMap;
+
+use parking_lot::Mutex;
+use penstock_spool::{GROUP_MESSAGES, Histogram, OutcomeState, SYNC_MICROS, Statistics};
+
+/// One value for the metrics endpoint: name without prefix, label values in the documented order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample {
+    /// Name without the `penstock_` prefix.
+    pub name: &'static str,
+    /// Label values, in the documented order.
+    pub labels: Vec<String>,
+    /// The value.
+    pub value: f64,
+}
+
+/// The only shard there is, as a label.
+const SHARD: &str = "0";
+
+/// Put what the spool counts under its documented names.
+pub(crate) fn spool_samples(spool: &Statistics, into: &mut Vec<Sample>) {
+    const MICROS: f64 = 1e6;
+    let syncs = ["spool_sync_seconds_bucket", "spool_sync_seconds_sum"];
+    histogram(syncs, &spool.sync_micros, SYNC_MICROS.map(|bound| bound as f64 / MICROS), MICROS, into);
+    let groups = ["spool_group_messages_bucket", "spool_group_messages_sum"];
+    histogram(groups, &spool.group_messages, GROUP_MESSAGES.map(|bound| bound as f64), 1.0, into);
+    for (part, value) in [("log", spool.log_bytes), ("live", spool.live_bytes), ("index", spool.index_bytes)]
+    {
+        let labels = vec![SHARD.into(), part.into()];
+        into.push(Sample { name: "spool_bytes", labels, value: value as f64 });
+    }
+    into.push(Sample { name: "spool_free_bytes", labels: Vec::new(), value: spool.free_bytes as f64 });
+    let failed = f64::from(u8::from(spool.failed));
+    into.push(Sample { name: "spool_failed", labels: vec![SHARD.into()], value: failed });
+}
+
+/// Write a histogram as Prometheus does: cumulative buckets, the last one without a bound, and the sum.
+fn histogram<const N: usize>(
+    [bucket, sum]: [&'static str; 2],
+    observed: &Histogram,
+    bounds: [f64; N],
+    unit: f64,
+    into: &mut Vec<Sample>,
+) {
+    let mut total = 0;
+    let bounds = bounds.iter().map(f64::to_string).chain(["+Inf".into()]);
+    for (bound, count) in bounds.zip(observed.counts) {
+        total += count;
+        into.push(Sample { name: bucket, labels: vec![SHARD.into(), bound], value: total as f64 });
+    }
+    into.push(Sample { name: sum, labels: vec![SHARD.into()], value: observed.sum as f64 / unit });
+}
+
+#[derive(Default)]
+struct Accepted {
+    messages: u64,
+    bytes: u64,
+}
+
+#[derive(Default)]
+pub(crate) struct Counters {
+    accepted: Mutex<BTreeMap<String, Accepted>>,
+    delivery: Mutex<BTreeMap<String, [u64; 4]>>,
+}
+
+const RESULTS: [&str; 4] = ["delivered", "deferred", "failed", "expired"];
+
+fn result_index(state: OutcomeState) -> Option<usize> {
+    match state {
+        OutcomeState::Delivered | OutcomeState::Relayed => Some(0),
+        OutcomeState::Deferred | OutcomeState::InDoubt => Some(1),
+        OutcomeState::Failed => Some(2),
+        OutcomeState::Expired => Some(3),
+        OutcomeState::Removed => None,
+    }
+}
+
+impl Counters {
+    pub(crate) fn accepted(&self, connector: &str, size: u64) {
+        let mut table = self.accepted.lock();
+        if let Some(row) = table.get_mut(connector) {
+            row.messages += 1;
+            row.bytes += size;
+        } else {
+            table.insert(connector.into(), Accepted { messages: 1, bytes: size });
+        }
+    }
+
+    pub(crate) fn outcome(&self, connector: &str, state: OutcomeState) {
+        let Some(index) = result_index(state) else { return };
+        let mut table = self.delivery.lock();
+        if !table.contains_key(connector) {
+            table.insert(connector.into(), [0; 4]);
+        }
+        if let Some(count) = table.get_mut(connector).and_then(|row| row.get_mut(index)) {
+            *count += 1;
+        }
+    }
+
+    pub(crate) fn samples(&self, into: &mut Vec<Sample>) {
+        for (connector, row) in self.accepted.lock().iter() {
+            let labels = vec![connector.clone()];
+            into.push(Sample {
+                name: "messages_accepted_total",
+                labels: labels.clone(),
+                value: row.messages as f64,
+            });
+            into.push(Sample { name: "accepted_bytes_total", labels, value: row.bytes as f64 });
+        }
+        for (connector, row) in self.delivery.lock().iter() {
+            for (result, &count) in RESULTS.iter().zip(row) {
+                into.push(Sample {
+                    name: "delivery_recipients_total",
+                    labels: vec![connector.clone(), (*result).into()],
+                    value: count as f64,
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! What the caller is told.
+
+use std::net::SocketAddr;
+
+use penstock_core::flow::ContentFlags;
+use penstock_core::message::header::HeaderFacts;
+use penstock_core::queue_id::QueueId;
+use penstock_core::smtp::command::{Command, Malformed};
+use penstock_core::smtp::reply::Reply;
+use penstock_net::{CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent};
+use penstock_spool::{Answer, CommitError};
+
+/// One fact for the caller, in the order in which [`Engine::poll`](crate::Engine::poll) hands them out:
+/// spool, closures, client side, server side.
+#[allow(missing_docs, reason = "fields have the names and meanings of those of NetEvent and SpoolEvent")]
+#[derive(Debug)]
+pub enum Event {
+    /// The message of this ticket is on disk and synced.
+    Committed { ticket: u64, queue_id: QueueId, lsn: u64 },
+    /// The message of this ticket was not stored.
+    CommitFailed { ticket: u64, queue_id: QueueId, error: CommitError },
+    /// Everything up to this log sequence number is in the index.
+    Checkpoint { watermark: u64 },
+    /// The answer to a question asked with [`Engine::request`](crate::Engine::request).
+    Answer { request: u64, answer: Answer },
+    /// A Maildir delivery has ended; `Err` holds the reason.
+    Dropped { request: u64, result: Result<(), String> },
+    /// A sync of the log failed; nothing is accepted any more.
+    Poisoned { errno: i32, text: String },
+    /// A server-side connection is gone.
+    Closed { conn: Conn, reason: CloseReason, draft: Option<u64> },
+    /// A client-side connection is gone.
+    ClientClosed { conn: Conn, reason: CloseReason, replies_seen: u32, content: ContentState },
+    /// A dialled connection is up.
+    Connected { conn: Conn, turn: u32, local: SocketAddr },
+    /// A dialled connection did not come up.
+    DialFailed { conn: Conn, stage: DialStage, errno: i32, text: String },
+    /// Replies of the peer, `first` counting from the connection's first.
+    Replies { conn: Conn, turn: u32, first: u32, replies: Vec<Reply> },
+    /// A peer has connected.
+    Opened { conn: Conn, turn: u32, listener: u32, peer: SocketAddr, local: SocketAddr },
+    /// Commands of a peer, in order.
+    Commands { conn: Conn, turn: u32, items: Vec<Result<Command, Malformed>>, early: bool, eof: bool },
+    /// Content is complete in its draft, or was refused.
+    Content {
+        conn: Conn,
+        turn: u32,
+        draft: u64,
+        status: ContentStatus,
+        flags: ContentFlags,
+        size: u64,
+        facts: HeaderFacts,
+    },
+}
+
+/// The order of hand-out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Spool,
+    Closure,
+    Client,
+    Server,
+}
+
+impl Event {
+    pub(crate) fn lane(&self) -> Lane {
+        match self {
+            Self::Committed { .. }
+            | Self::CommitFailed { .. }
+            | Self::Checkpoint { .. }
+            | Self::Answer { .. }
+            | Self::Dropped { .. }
+            | Self::Poisoned { .. } => Lane::Spool,
+            Self::Closed { .. } | Self::ClientClosed { .. } => Lane::Closure,
+            Self::Connected { .. } | Self::DialFailed { .. } | Self::Replies { .. } => Lane::Client,
+            Self::Opened { .. } | Self::Commands { .. } | Self::Content { .. } => Lane::Server,
+        }
+    }
+
+    /// Turns a net event into ours; the sink of a finished content is handed to `keep`.
+    pub(crate) fn from_net(
+        event: NetEvent,
+        keep: impl FnOnce(u64, Box<dyn penstock_core::flow::ContentSink>),
+    ) -> Self {
+        match event {
+            NetEvent::Opened { conn, turn, listener, peer, local } => {
+                Self::Opened { conn, turn, listener, peer, local }
+            }
+            NetEvent::Commands { conn, turn, items, early, eof } => {
+                Self::Commands { conn, turn, items, early, eof }
+            }
+            NetEvent::Content { conn, turn, draft, sink, status, flags, size, facts, .. } => {
+                keep(draft, sink);
+                Self::Content { conn, turn, draft, status, flags, size, facts }
+            }
+            NetEvent::Closed { conn, reason, draft } => Self::Closed { conn, reason, draft },
+            NetEvent::Connected { conn, turn, local } => Self::Connected { conn, turn, local },
+            NetEvent::DialFailed { conn, stage, errno, text } => {
+                Self::DialFailed { conn, stage, errno, text }
+            }
+            NetEvent::Replies { conn, turn, first, replies } => Self::Replies { conn, turn, first, replies },
+            NetEvent::ClientClosed { conn, reason, replies_seen, content } => {
+                Self::ClientClosed { conn, reason, replies_seen, content }
+            }
+        }
+    }
+}
