@@ -90,6 +90,7 @@ class Rig:
                 listeners=(1,),
                 remote_ip_ranges=("10.0.0.0/8",),
                 max_inbound_connection_per_source=2,
+                **changed,
             ),
             ReceiveConnectorSettings(
                 name="mx",
@@ -109,7 +110,6 @@ class Rig:
             ),
             connectors=connectors,
             message_expiration_ms=1000,
-            **changed,
         )
         self.receiver = Receiver(
             self.core, settings, Router(), self.accepted.append, lambda number: f"q{number}"
@@ -266,7 +266,7 @@ def test_refused_connections_leave_nothing_behind(rig: Rig) -> None:
     assert rig.open(5)[0][0] == "begin"
 
 
-def test_connections_in_all_are_limited(tmp_path: Path) -> None:
+def test_connections_of_a_connector_are_limited(tmp_path: Path) -> None:
     rig = Rig(tmp_path, max_inbound_connection=1)
     rig.open(1)
     assert rig.open(2, "10.0.0.9") == [("reply", replies.TOO_MANY_CONNECTIONS, 0, 0, True)]

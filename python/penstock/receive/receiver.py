@@ -146,7 +146,7 @@ class Receiver:
             for connector in settings.connectors
         }
         self._uncovered = ConnectorCounts(NO_CONNECTOR)
-        self._admission = Admission(settings.max_inbound_connection)
+        self._admission = Admission()
         self._connections: dict[int, _Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()

@@ -43,6 +43,7 @@ class ReceiveConnectorSettings:
         max_protocol_errors: The next wrong command ends the session.
         max_hop_count: Received fields that a message may have.
         tarpit_ms: Delay of each 5yz reply; 0 for none.
+        max_inbound_connection: Connections at a time.
         max_inbound_connection_per_source: Connections of one address at a time.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
@@ -59,6 +60,7 @@ class ReceiveConnectorSettings:
     max_protocol_errors: int = 5
     max_hop_count: int = 30
     tarpit_ms: int = 5_000
+    max_inbound_connection: int = 5_000
     max_inbound_connection_per_source: int = 20
     connection_timeout_ms: int = 600_000
     connection_inactivity_timeout_ms: int = 300_000
@@ -74,7 +76,6 @@ class ReceiveSettings:
             server's name.
         accepted_domains: Domains we take mail for.
         connectors: Receive connectors.
-        max_inbound_connection: Connections in all at a time.
         message_expiration_ms: How long delivery of a new message is tried.
     """
 
@@ -82,5 +83,4 @@ class ReceiveSettings:
     default_domain: str
     accepted_domains: tuple[AcceptedDomainSettings, ...]
     connectors: tuple[ReceiveConnectorSettings, ...]
-    max_inbound_connection: int = 5_000
     message_expiration_ms: int = 4 * 86_400_000
