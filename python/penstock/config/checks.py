@@ -1,0 +1,285 @@
+"""What single keys cannot show: rules that join several keys, tables or files."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+
+from penstock.config import model
+from penstock.config.problems import Problem
+from penstock.config.settings import Config
+from penstock.config.tree import Entry, Layer, Node, Path, plain
+from penstock.config.validate import Tables
+from penstock.config.values import Endpoint, Refused, quoted
+from penstock.receive.connectors import IpRange, is_open_to_the_public, parse_range
+from penstock.route.router import UNREACHABLE, Router
+from penstock.route.settings import RouteConnector, RouteDomain
+
+__all__ = ["Checks", "check_outcome"]
+
+EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
+"""Who meets a connector of usage `internet` that lists nobody."""
+SOCKET_OCTETS_MAX: Final = 107
+"""Linux' sun_path, without the octet that ends it."""
+WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
+
+
+class Checks:
+    """Judges the tables that could be read."""
+
+    def __init__(self, tree: Node, tables: Tables, problems: list[Problem]) -> None:
+        """Prepare.
+
+        Args:
+            tree: Where everything is written.
+            tables: What could be read of it.
+            problems: Takes what is found.
+        """
+        self._tree = tree
+        self._tables = tables
+        self._problems = problems
+
+    def run(self) -> None:
+        """Apply every rule. **Blocking**: looks at files that are named."""
+        self._names()
+        self._domains()
+        for name in self._named("receive_connector"):
+            self._ranges(("receive_connector", name))
+        for name, connector in in_force(self._tree, self._tables):
+            self._receive(("receive_connector", name), connector)
+        for name, send in self._tables.send_connectors.items():
+            if send.enabled:
+                self._send(("send_connector", name), send)
+        self._same_ranges()
+        self._endpoints()
+        self._socket()
+
+    def _entries(self, path: Path) -> Mapping[str, Entry]:
+        node = self._tree.find(path)
+        return node.entries if node is not None else {}
+
+    def _named(self, kind: str) -> Iterable[str]:
+        return self._entries((kind,)).keys()
+
+    def _add(
+        self, code: str, message: str, path: Path, *, is_key: bool = False, fix: str | None = None
+    ) -> None:
+        place = self._tree.place_of(path, key=is_key)
+        self._problems.append(place.problem(code, message, path=path, fix=fix))
+
+    def _names(self) -> None:
+        """One name space for connectors of both kinds, in which case means nothing."""
+        first: dict[str, Path] = {}
+        for kind in ("receive_connector", "send_connector"):
+            for name in self._named(kind):
+                path = (kind, name)
+                if is_profiles_own(self._tree, path):
+                    continue
+                other = first.setdefault(name.lower(), path)
+                if other is not path:
+                    where = self._tree.place_of(other, key=True)
+                    message = f"{other[0]} {other[1]} ({where}) has this name already."
+                    self._add("C110", message, path, is_key=True)
+
+    def _domains(self) -> None:
+        seen: dict[str, Path] = {}
+        for name in self._named("accepted_domain"):
+            path: Path = ("accepted_domain", name)
+            other = seen.setdefault(name.lower(), path)
+            if other is not path:
+                where = self._tree.place_of(other, key=True)
+                self._add("C111", f"The domain is there already ({where}).", path, is_key=True)
+        default = ""
+        for name, domain in self._tables.accepted_domains.items():
+            path = ("accepted_domain", name)
+            if domain.default and default:
+                self._add("C111", f"{default} is the default domain already.", (*path, "default"))
+            if domain.default:
+                default = default or name
+            self._domain(path, domain)
+
+    def _domain(self, path: Path, domain: model.AcceptedDomain) -> None:
+        if domain.type == "authoritative":
+            wanted = {
+                "recipients": (domain.recipients, '{ file = "recipients" }'),
+                "deliver_to": (domain.deliver_to, '{ maildir = "DIRECTORY" }'),
+            }
+            missing = [f"{key} = {example}" for key, (value, example) in wanted.items() if value is None]
+            if missing:
+                message = "An authoritative domain needs both recipients and deliver_to."
+                self._add("C121", message, path, is_key=True, fix="\n".join(missing))
+        elif domain.deliver_to is not None:
+            message = f"Mail for a domain of type {domain.type} goes on through a send connector."
+            self._add("C124", message, (*path, "deliver_to"), is_key=True)
+        if domain.recipients is not None:
+            self._readable((*path, "recipients", "file"), domain.recipients.file)
+
+    def _readable(self, path: Path, file: str) -> None:
+        full = absolute(self._tree, path, file)
+        try:
+            if not stat.S_ISREG(os.stat(full).st_mode):
+                reason = "is not a regular file"
+            elif not os.access(full, os.R_OK):
+                reason = "may not be read"
+            else:
+                return
+        except OSError as error:
+            reason = f"cannot be read: {error.strerror}"
+        self._add("C125", f"{full} {reason}.", path)
+
+    def _receive(self, path: Path, connector: model.ReceiveConnector) -> None:
+        if connector.connection_inactivity_timeout >= connector.connection_timeout:
+            message = "connection_inactivity_timeout has to be shorter than connection_timeout."
+            self._add("C103", message, (*path, "connection_inactivity_timeout"))
+        if connector.usage == "relay" and connector.remote_ip_ranges is None:
+            message = (
+                "A connector of usage relay takes mail for every domain, so it must list who may use it."
+            )
+            fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
+            self._add("C122", message, path, is_key=True, fix=fix)
+
+    def _ranges(self, path: Path) -> None:
+        """An open relay is told of whatever else is wrong with its connector."""
+        table = {key: plain(entry.node) for key, entry in self._entries(path).items()}
+        if table.get("enabled") is False or not isinstance(table.get("remote_ip_ranges"), tuple):
+            return
+        for index, text in enumerate(table["remote_ip_ranges"]):
+            here = (*path, "remote_ip_ranges", index)
+            try:
+                span = parse_range(text)
+            except (ValueError, AttributeError):
+                continue
+            if _is_relay(table.get("usage")) and is_open_to_the_public(span):
+                message = (
+                    f"Open relay: with usage relay, {text} could send mail to anybody. "
+                    "A range of public addresses may be a /16 (IPv6 /32) at most; list those who may relay, "
+                    "or take usage internet."
+                )
+                self._add("C120", message, here)
+            network = _network_meant(text)
+            if network is not None:
+                self._add("C206", f"{text} means all of {network}.", here, fix=quoted(network))
+
+    def _send(self, path: Path, connector: model.SendConnector) -> None:
+        if not connector.smart_hosts:
+            message = "Delivery by MX is not possible in this version: a send connector needs smart_hosts."
+            self._add("C123", message, path, is_key=True, fix='smart_hosts = ["mail.example.com"]')
+        if connector.source_ip_address is None:
+            return
+        version = ipaddress.ip_address(connector.source_ip_address).version
+        for index, smart_host in enumerate(connector.smart_hosts):
+            try:
+                other = ipaddress.ip_address(smart_host.host).version
+            except ValueError:
+                continue
+            if other != version:
+                message = f"{smart_host.host} cannot be reached from {connector.source_ip_address}."
+                self._add("C103", message, (*path, "smart_hosts", index))
+
+    def _same_ranges(self) -> None:
+        seen: dict[tuple[Endpoint, IpRange], str] = {}
+        for name, connector in in_force(self._tree, self._tables):
+            for index, text in enumerate(connector.remote_ip_ranges or EVERYWHERE):
+                path: Path = ("receive_connector", name, "remote_ip_ranges", index)
+                for binding in dict.fromkeys(connector.bindings):
+                    other = seen.setdefault((binding, parse_range(text)), name)
+                    if other != name:
+                        self._add("C203", f"{text} meets {other} on {binding}, which comes first.", path)
+                        break
+
+    def _endpoints(self) -> None:
+        """The system gives an address and port to one socket, and a wildcard takes every address with it."""
+        listeners: dict[Endpoint, Path] = {}
+        for name, connector in in_force(self._tree, self._tables):
+            for index, binding in enumerate(connector.bindings):
+                listeners.setdefault(binding, ("receive_connector", name, "bindings", index))
+        used = [*listeners.items()]
+        if self._tables.control is not None and self._tables.control.metrics is not None:
+            used.append((self._tables.control.metrics, ("control", "metrics")))
+        # By IP version and port; port 0 is another one each time.
+        bound: dict[tuple[bool, int], dict[str, Path]] = {}
+        for endpoint, path in used:
+            beside = bound.setdefault((":" in endpoint.host, endpoint.port), {}) if endpoint.port else {}
+            taken = {endpoint.host, *WILDCARDS} if endpoint.host not in WILDCARDS else beside.keys()
+            other = next((host for host in beside if host in taken), None)
+            if other is not None:
+                where = f"{Endpoint(other, endpoint.port)} ({self._tree.place_of(beside[other])})"
+                self._add("C126", f"{endpoint} cannot be bound beside {where}.", path)
+            beside.setdefault(endpoint.host, path)
+
+    def _socket(self) -> None:
+        path: Path = ("control", "socket")
+        if self._tables.control is None:
+            return
+        full = absolute(self._tree, path, self._tables.control.socket)
+        if len(full.encode()) > SOCKET_OCTETS_MAX:
+            message = f"The path of a socket has at most {SOCKET_OCTETS_MAX} octets; this one is {full}."
+            self._add("C106", message, path)
+
+
+def check_outcome(config: Config, tree: Node) -> Iterator[Problem]:
+    """Yield warnings about a configuration without errors as a whole."""
+    if not config.receive_connectors:
+        message = "No receive connector is in force: no mail comes in over SMTP."
+        yield tree.place.source.whole.problem("C201", message)
+    if "." not in config.fqdn:
+        message = (
+            f"The server calls itself {config.fqdn}, which is no full name; other servers may refuse it."
+        )
+        fix = f'fqdn = "{config.fqdn}.example.com"'
+        yield tree.place_of(("server", "fqdn")).problem("C202", message, path=("server", "fqdn"), fix=fix)
+    router = Router(
+        [
+            RouteDomain(name=domain.name, type=domain.type, match_sub_domains=domain.match_sub_domains)
+            for domain in config.accepted_domains
+        ],
+        [
+            RouteConnector(name=send.name, enabled=send.enabled, address_spaces=send.address_spaces)
+            for send in config.send_connectors
+        ],
+    )
+    accepted = tree.find(("accepted_domain",))
+    for name in accepted.entries if accepted is not None else ():
+        if router.route(f"postmaster@{name}", name) == UNREACHABLE:
+            message = "No send connector covers this domain: its mail is taken and waits as Unreachable."
+            path = ("accepted_domain", name)
+            yield tree.place_of(path, key=True).problem("C205", message, path=path)
+
+
+def in_force(tree: Node, tables: Tables) -> Iterator[tuple[str, model.ReceiveConnector]]:
+    """Yield the receive connectors that are enabled; a profile's own are not until they get ranges."""
+    for name, connector in tables.receive_connectors.items():
+        if connector.enabled and not is_profiles_own(tree, ("receive_connector", name)):
+            yield name, connector
+
+
+def is_profiles_own(tree: Node, path: Path) -> bool:
+    """Whether a table is in the profile alone."""
+    entry = tree.entry(path)
+    return entry is not None and entry.place.source.layer is Layer.PROFILE
+
+
+def absolute(tree: Node, path: Path, file: str) -> str:
+    """Return a path that begins in the folder of the file in which it is written."""
+    node = tree.find(path)
+    folder = tree.place.source.folder if node is None else node.place.source.folder
+    return os.path.normpath(os.path.join(folder, file))
+
+
+def _is_relay(usage: object) -> bool:
+    """Whether a value as it is written, in anybody's spelling, means usage `relay`."""
+    try:
+        return model.RECEIVE_USAGE.read(usage) == "relay"
+    except Refused:
+        return False
+
+
+def _network_meant(text: str) -> str | None:
+    """Return the network of a text that names an address in it, such as 10.20.0.11/16."""
+    if "/" not in text:
+        return None
+    interface = ipaddress.ip_interface(text.strip())
+    return None if interface.ip == interface.network.network_address else str(interface.network)

@@ -1,0 +1,238 @@
+"""What a configuration may say: every table and key, with its type and limits.
+
+Defaults are in profiles/*.toml; a key that has none here has one there, or must be written. What belongs
+together is judged in `checks`, so that one mistake does not hide another.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from penstock.config.keys import AutoOr, Choice, Count, Duration, Flag, Size, Text, Version
+from penstock.config.values import (
+    Endpoint,
+    SmartHost,
+    read_address_space,
+    read_domain,
+    read_duration,
+    read_endpoint,
+    read_ip,
+    read_ip_range,
+    read_path,
+    read_server_name,
+    read_size,
+    read_smart_host,
+)
+from penstock.route.address_space import AddressSpace
+
+__all__ = [
+    "MAIN_FILE_ONLY",
+    "NAMED_TABLES",
+    "TABLES",
+    "AcceptedDomain",
+    "Control",
+    "DeliverTo",
+    "Log",
+    "Queue",
+    "ReceiveConnector",
+    "RecipientsSource",
+    "SendConnector",
+    "Server",
+    "Spool",
+    "Table",
+    "Top",
+    "key_names",
+]
+
+CONFIG_VERSION: Final = 1
+CONNECTIONS_MAX: Final = 50_000
+"""What the wire engine holds at a time."""
+SECOND_MS: Final = read_duration("1s")
+DAY_MS: Final = read_duration("1d")
+MESSAGE_BYTES_MAX: Final = read_size("48 MB")
+"""A message lies in one segment of the spool's log."""
+
+BINDINGS_MAX: Final = 64
+SMART_HOSTS_MAX: Final = 64
+ITEMS_MAX: Final = 10_000
+"""Ranges or address spaces of one connector."""
+
+DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
+Switch: TypeAlias = Annotated[bool, Flag()]
+Path: TypeAlias = Annotated[str, Text(read_path)]
+Domain: TypeAlias = Annotated[str, Text(read_domain)]
+Retries: TypeAlias = Annotated[int, Count(0, 15)]
+Timeout: TypeAlias = Annotated[int, Duration(SECOND_MS, DAY_MS)]
+
+PROFILE: Final = Choice(
+    "relay",
+    later=dict.fromkeys(("exchange", "iis", "dev", "embedded"), "features that do not exist yet"),
+)
+RECEIVE_USAGE: Final = Choice(
+    "relay",
+    "internet",
+    later={
+        "client": "authentication",
+        "internal": "authentication of servers",
+        "partner": "TLS",
+        "custom": "permission groups",
+    },
+)
+SEND_USAGE: Final = Choice(
+    "custom",
+    "internet",
+    later=dict.fromkeys(("m365_connector", "m365_client", "m365_direct", "m365_hve"), "TLS"),
+)
+
+
+class Table(BaseModel):
+    """A table: nothing but its keys, each of its own type."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, hide_input_in_errors=True)
+
+
+class Top(Table):
+    """The keys above all tables."""
+
+    config_version: Annotated[int, Version(CONFIG_VERSION)] = CONFIG_VERSION
+    profile: Annotated[str, PROFILE] = "relay"
+
+
+class Server(Table):
+    """`[server]`."""
+
+    name: Annotated[str, Text(read_server_name)] | None = None
+    fqdn: Domain | None = None
+    io_threads: Annotated[int | None, AutoOr(Count(1, 64))]
+
+
+class Spool(Table):
+    """`[spool]`."""
+
+    path: Path
+    refuse_mail_below: Annotated[int, Size(read_size("1 MB"), read_size("1024 TB"))]
+
+
+class Queue(Table):
+    """`[queue]`: names as in Set-TransportService and Set-TransportConfig."""
+
+    queue_glitch_retry_count: Retries
+    queue_glitch_retry_interval: Annotated[int, Duration(SECOND_MS, read_duration("12h"))]
+    transient_failure_retry_count: Retries
+    transient_failure_retry_interval: Annotated[int, Duration(SECOND_MS, read_duration("12h"))]
+    outbound_connection_failure_retry_interval: Annotated[int, Duration(SECOND_MS, read_duration("20d"))]
+    message_retry_interval: Timeout
+    message_expiration_timeout: Annotated[int, Duration(read_duration("5s"), read_duration("90d"))]
+    max_outbound_connections: Annotated[int, Count(1, CONNECTIONS_MAX)]
+
+
+class Log(Table):
+    """`[log]`."""
+
+    directory: Path
+
+
+class Control(Table):
+    """`[control]`."""
+
+    socket: Path
+    metrics: Annotated[Endpoint, Text(read_endpoint)] | None = None
+
+
+class RecipientsSource(Table):
+    """Where the addresses of a domain are listed."""
+
+    file: Path
+
+
+class DeliverTo(Table):
+    """Where the mail of a domain ends."""
+
+    maildir: Path
+
+
+class AcceptedDomain(Table):
+    """`[accepted_domain."NAME"]`."""
+
+    type: Annotated[
+        DomainType,
+        Choice("authoritative", "internal_relay", "external_relay"),
+        Field(examples=['"internal_relay"']),
+    ]
+    match_sub_domains: Switch
+    default: Switch
+    recipients: RecipientsSource | None = None
+    deliver_to: DeliverTo | None = None
+
+
+class ReceiveConnector(Table):
+    """`[receive_connector.NAME]`: names as in Set-ReceiveConnector."""
+
+    enabled: Switch
+    usage: Annotated[str, RECEIVE_USAGE, Field(examples=['"relay"'])]
+    bindings: Annotated[
+        tuple[Annotated[Endpoint, Text(read_endpoint)], ...],
+        Field(min_length=1, max_length=BINDINGS_MAX, examples=['["0.0.0.0:25", "[::]:25"]']),
+    ]
+    remote_ip_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...] | None, Field(min_length=1, max_length=ITEMS_MAX)
+    ] = None
+    fqdn: Domain | None = None
+    max_message_size: Annotated[
+        int,
+        Size(read_size("64 KB"), MESSAGE_BYTES_MAX, "A larger message is not possible in this version."),
+    ]
+    max_header_size: Annotated[int, Size(read_size("1 KB"), read_size("4 MB"))]
+    max_recipients_per_message: Annotated[int, Count(1, 5_000)]
+    max_protocol_errors: Annotated[int, Count(1, 10_000)]
+    max_hop_count: Annotated[int, Count(1, 500)]
+    tarpit_interval: Annotated[int, Duration(0, read_duration("10m"))]
+    max_inbound_connection: Annotated[int, Count(1, CONNECTIONS_MAX)]
+    max_inbound_connection_per_source: Annotated[int, Count(1, CONNECTIONS_MAX)]
+    connection_timeout: Timeout
+    connection_inactivity_timeout: Timeout
+
+
+class SendConnector(Table):
+    """`[send_connector.NAME]`: names as in Set-SendConnector."""
+
+    enabled: Switch
+    usage: Annotated[str, SEND_USAGE, Field(examples=['"custom"'])]
+    address_spaces: Annotated[
+        tuple[Annotated[AddressSpace, Text(read_address_space)], ...],
+        Field(min_length=1, max_length=ITEMS_MAX, examples=['["*"]']),
+    ]
+    smart_hosts: Annotated[
+        tuple[Annotated[SmartHost, Text(read_smart_host)], ...], Field(max_length=SMART_HOSTS_MAX)
+    ] = ()
+    port: Annotated[int, Count(1, 65_535)]
+    fqdn: Domain | None = None
+    source_ip_address: Annotated[str, Text(read_ip)] | None = None
+    max_outbound_connections_per_domain: Annotated[int, Count(1, CONNECTIONS_MAX)]
+    smtp_max_messages_per_connection: Annotated[int, Count(1, 10_000)]
+
+
+TABLES: Final[dict[str, type[Table]]] = {
+    "server": Server,
+    "spool": Spool,
+    "queue": Queue,
+    "log": Log,
+    "control": Control,
+}
+NAMED_TABLES: Final[dict[str, type[Table]]] = {
+    "accepted_domain": AcceptedDomain,
+    "receive_connector": ReceiveConnector,
+    "send_connector": SendConnector,
+}
+INNER_TABLES: Final[dict[str, type[Table]]] = {"recipients": RecipientsSource, "deliver_to": DeliverTo}
+MAIN_FILE_ONLY: Final = frozenset({"profile", "config_version", "server", "spool", "control"})
+"""What a drop-in must not say, so that none can move the spool or open the control socket to others."""
+
+
+def key_names() -> frozenset[str]:
+    """Return the name of every table and key."""
+    tables: dict[str, type[Table]] = {"": Top, **TABLES, **NAMED_TABLES, **INNER_TABLES}
+    keys = {key for table in tables.values() for key in table.model_fields}
+    return frozenset(keys.union(filter(None, tables)))
