@@ -1,0 +1,1 @@
+"""Delivery: connections to smart hosts, Maildirs, outcomes, reports to senders, expiry."""
