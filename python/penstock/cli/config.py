@@ -1,0 +1,99 @@
+"""`penstock config`: the configuration, without a daemon."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+import click
+
+from penstock.cli.options import Noun, Options, pass_options
+from penstock.cli.output import print_line, remark
+from penstock.errors import ConfigError
+
+if TYPE_CHECKING:
+    from penstock.config.problems import Problem
+    from penstock.config.settings import Config
+
+__all__ = ["config", "load_config", "override_option", "say_refused", "say_warnings"]
+
+F = TypeVar("F", bound=Callable[..., object])
+
+EXIT_REFUSED = 2
+
+
+def override_option(function: F) -> F:
+    """Add `--set` to a command."""
+    return click.option(
+        "--set",
+        "overrides",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Override one key, such as server.name=relay2; may be given again.",
+    )(function)
+
+
+def load_config(options: Options, overrides: Sequence[str]) -> Config:
+    """Return the configuration.
+
+    Raises:
+        ConfigError: It has errors.
+    """
+    from penstock.config.loader import load
+
+    return load(options.config_file, overrides=overrides)
+
+
+def say_refused(refused: ConfigError) -> int:
+    """Say on stderr what is wrong with a configuration; return the exit code for it."""
+    from penstock.config import render
+
+    problems = _problems(refused)
+    sys.stderr.write(f"penstock: {render.headline(problems)}\n\n{render.as_text(problems)}\n")
+    return EXIT_REFUSED
+
+
+def say_warnings(options: Options, config: Config) -> None:
+    """Say on stderr what should be looked at."""
+    from penstock.config import render
+
+    if config.warnings and not options.quiet:
+        sys.stderr.write(render.as_text(config.warnings) + "\n")
+
+
+@click.group(cls=Noun, example="penstock --config /etc/penstock/penstock.toml config check")
+def config() -> None:
+    """The configuration."""
+
+
+@config.command("check", example="penstock --config /etc/penstock/penstock.toml config check")
+@override_option
+@pass_options
+def check(options: Options, *, overrides: tuple[str, ...]) -> int:
+    """Check a configuration; needs no daemon.
+
+    Everything that is wrong is shown at once, with its place and what to write instead. Ends with 2 if there
+    is an error; warnings and notes do not count.
+    """
+    from penstock.config import render
+
+    try:
+        accepted = load_config(options, overrides)
+    except ConfigError as refused:
+        code, problems = EXIT_REFUSED, _problems(refused)
+    else:
+        code, problems = 0, [*accepted.warnings, *accepted.notes]
+    if options.json:
+        for problem in problems:
+            print_line(render.as_json(problem))
+    elif problems:
+        print_line(render.as_text(problems))
+    remark(options, f"{options.config_file}: {render.headline(problems)}")
+    return code
+
+
+def _problems(refused: ConfigError) -> Sequence[Problem]:
+    from penstock.config.problems import Problem
+
+    return [problem for problem in refused.problems if isinstance(problem, Problem)]
