@@ -22,7 +22,7 @@ class Journal:
     def __init__(self, write: Callable[[str], None]) -> None:
         self._write = write
 
-    def event(self, event: str, now_ms: int, **fields: str | int | None) -> None:
+    def event(self, event: str, now_ms: int, /, **fields: str | int | None) -> None:
         """Write one event; fields that are None are left out.
 
         Raises:

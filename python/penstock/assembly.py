@@ -1,0 +1,106 @@
+"""From the configuration to what each part has to be told: plain values, no decisions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from penstock.config.settings import Config
+from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
+from penstock.queue.retry import RetrySchedule
+from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from penstock.route.router import Router
+from penstock.route.settings import RouteConnector, RouteDomain
+
+__all__ = ["deliver_settings", "receive_settings", "router"]
+
+
+def receive_settings(config: Config) -> ReceiveSettings:
+    """Return what reception has to know."""
+    return ReceiveSettings(
+        fqdn=config.fqdn,
+        default_domain=config.default_domain,
+        accepted_domains=tuple(
+            AcceptedDomainSettings(
+                name=domain.name,
+                type=domain.type,
+                match_sub_domains=domain.match_sub_domains,
+                recipients=domain.recipients_file,
+            )
+            for domain in config.accepted_domains
+        ),
+        connectors=tuple(
+            ReceiveConnectorSettings(
+                name=connector.name,
+                usage=connector.usage,
+                listeners=connector.listeners,
+                remote_ip_ranges=connector.remote_ip_ranges,
+                fqdn=connector.fqdn,
+                max_message_bytes=connector.max_message_bytes,
+                max_header_bytes=connector.max_header_bytes,
+                max_recipients_per_message=connector.max_recipients_per_message,
+                max_protocol_errors=connector.max_protocol_errors,
+                max_hop_count=connector.max_hop_count,
+                tarpit_ms=connector.tarpit_ms,
+                max_inbound_connection=connector.max_inbound_connection,
+                max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+                connection_timeout_ms=connector.connection_timeout_ms,
+                connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
+            )
+            for connector in config.receive_connectors
+        ),
+        message_expiration_ms=config.queue.message_expiration_ms,
+    )
+
+
+def router(config: Config) -> Router:
+    """Return the router of a configuration."""
+    return Router(
+        (
+            RouteDomain(name=domain.name, type=domain.type, match_sub_domains=domain.match_sub_domains)
+            for domain in config.accepted_domains
+        ),
+        (
+            RouteConnector(
+                name=connector.name, enabled=connector.enabled, address_spaces=connector.address_spaces
+            )
+            for connector in config.send_connectors
+        ),
+    )
+
+
+def deliver_settings(config: Config) -> DeliverSettings:
+    """Return what delivery has to know."""
+    queue = config.queue
+    return DeliverSettings(
+        fqdn=config.fqdn,
+        postmaster=f"postmaster@{config.default_domain or config.fqdn}",
+        connectors=tuple(_send_connectors(config)),
+        maildirs=tuple(
+            MaildirSettings(domain=domain.name, directory=domain.maildir)
+            for domain in config.accepted_domains
+            if domain.maildir is not None
+        ),
+        schedule=RetrySchedule(
+            queue_glitch_retry_count=queue.glitch_retry_count,
+            queue_glitch_retry_interval_ms=queue.glitch_retry_interval_ms,
+            transient_failure_retry_count=queue.transient_failure_retry_count,
+            transient_failure_retry_interval_ms=queue.transient_failure_retry_interval_ms,
+            outbound_connection_failure_retry_interval_ms=queue.outbound_connection_failure_retry_interval_ms,
+            message_retry_interval_ms=queue.message_retry_interval_ms,
+        ),
+        max_outbound_connections=queue.max_outbound_connections,
+        message_expiration_ms=queue.message_expiration_ms,
+    )
+
+
+def _send_connectors(config: Config) -> Iterator[SendConnectorSettings]:
+    for connector in config.send_connectors:
+        if connector.enabled:
+            yield SendConnectorSettings(
+                name=connector.name,
+                smart_hosts=tuple(SmartHost(host, port) for host, port in connector.smart_hosts),
+                fqdn=connector.fqdn,
+                source_ip_address=connector.source_ip_address,
+                max_outbound_connections_per_domain=connector.max_outbound_connections_per_domain,
+                smtp_max_messages_per_connection=connector.smtp_max_messages_per_connection,
+            )

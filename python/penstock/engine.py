@@ -1,0 +1,396 @@
+"""The engine: builds everything once, starts and stops it in order, hands events to those they concern.
+
+Stopping goes in this order: no new connections; idle peers are told 421, transactions under way may finish;
+no new attempts, those past the final dot wait for their reply; outcomes synced; checkpoint; lock released.
+What the grace cuts off is in doubt, never lost.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import random
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+from os import PathLike
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import trio
+
+from penstock import _core
+from penstock.assembly import deliver_settings, receive_settings, router
+from penstock.config.loader import load
+from penstock.config.settings import Config
+from penstock.control.server import serve_control, serve_metrics
+from penstock.deliver.deliverer import Deliverer
+from penstock.deliver.resolver import Resolver
+from penstock.dispatcher import Dispatcher, Handler
+from penstock.envelope import Envelope, Receipt
+from penstock.errors import BindFailed, EngineClosed, SpoolFailed
+from penstock.observe.journal import Journal
+from penstock.observe.lag import LAG_BOUNDS_S, watch
+from penstock.observe.metrics import Counts, Histogram, Sample, registry_of, render
+from penstock.questions import Questions
+from penstock.receive.entries import Entries
+from penstock.receive.receiver import Receiver
+from penstock.receive.submission import Submissions
+from penstock.views import About, EngineViews, Now
+
+__all__ = ["Engine", "open_engine"]
+
+Action: TypeAlias = tuple[Any, ...]
+Event: TypeAlias = tuple[Any, ...]
+
+GRACE_S: Final = 30.0
+"""How long a stop waits for what is under way."""
+DRAIN_STEP_S: Final = 0.02
+SYNC_S: Final = 10.0
+"""How long a stop waits for the last sync before it leaves that to the closing of the spool."""
+GENERATION: Final = 1
+"""Of the configuration; it counts reloads, of which there are none yet."""
+MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
+JOURNAL: Final = "journal.jsonl"
+
+
+def now_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
+
+
+class Engine:
+    """A running engine; `open_engine` makes one."""
+
+    def __init__(self, config: Config, core: _core.Engine) -> None:
+        """Build everything on an open spool; nothing runs yet."""
+        self._config = config
+        self._core = core
+        self._started_ms = now_ms()
+        self._state = "starting"
+        self._failure: SpoolFailed | None = None
+        self._on_failure: Callable[[], None] = lambda: None
+        self._bound: list[tuple[str, int]] = []
+        self._is_over = trio.Event()
+        self._dispatcher = Dispatcher(core, now_ms)
+        self._counts = Counts()
+        self._lag = Histogram("event_loop_lag_seconds", LAG_BOUNDS_S)
+        self._journal = Journal(core.log)
+        self._questions = Questions(core)
+        routes = router(config)
+        reception = receive_settings(config)
+        self._deliverer = Deliverer(
+            core,
+            deliver_settings(config),
+            routes,
+            Resolver(),
+            wake=self._dispatcher.wake,
+            count=self._counts.add,
+            journal=self._journal.event,
+            format_queue_id=_core.format_queue_id,
+            content_flags=_core.content_flags,
+            jitter=random.random,
+        )
+        self._receiver = Receiver(core, reception, routes, self._deliverer.accepted, _core.format_queue_id)
+        self._submissions = Submissions(
+            core,
+            Entries(core, routes, reception.message_expiration_ms),
+            self._deliverer.accepted,
+            content_flags=_core.content_flags,
+            format_queue_id=_core.format_queue_id,
+            max_message_bytes=MESSAGE_BYTES_MAX,
+            now_ms=now_ms,
+        )
+        self._sources: tuple[Callable[[], Iterator[Sample]], ...] = (
+            self._own_samples,
+            self._dispatcher.samples,
+            self._counts.samples,
+            self._lag.samples,
+            self._receiver.samples,
+            self._deliverer.samples,
+        )
+        self._registry = registry_of(core.metrics, *self._sources)
+
+    @property
+    def addresses(self) -> tuple[tuple[str, int], ...]:
+        """What was bound: IP address and port of each listener, in the order of the configuration."""
+        return tuple(self._bound)
+
+    @property
+    def waiting(self) -> int:
+        """Messages that were in the spool when it was opened."""
+        return int(self._core.recovery["messages"])
+
+    @property
+    def send_connectors(self) -> tuple[str, ...]:
+        """Names of the send connectors that are enabled."""
+        return tuple(connector.name for connector in self._config.send_connectors if connector.enabled)
+
+    async def submit(self, envelope: Envelope, content: bytes) -> Receipt:
+        """Store a message and queue it; see `Submissions.submit`.
+
+        **Durability**: on return the message survives power loss.
+
+        Raises:
+            EngineClosed: The engine has been stopped.
+            SubmissionError: The message cannot be taken as it is.
+            Unavailable: It cannot be taken now; nothing was stored.
+            SpoolFailed: The disk has failed.
+        """
+        if self._is_over.is_set():
+            raise EngineClosed
+        return await self._submissions.submit(envelope, content)
+
+    async def stop(self, *, grace_s: float = GRACE_S) -> None:
+        """Stop in order; may be called while the context that made the engine goes on.
+
+        **Durability**: on return every outcome that is known survives power loss.
+
+        Args:
+            grace_s: How long transactions and attempts under way may take to finish.
+        """
+        if self._state == "draining":
+            await self._is_over.wait()
+        if self._is_over.is_set():
+            return
+        self._state = "draining"
+        for listener in range(len(self._bound)):
+            self._core.stop_listening(listener)
+        self._receiver.drain()
+        self._submissions.drain()
+        self._deliverer.drain()
+        self._dispatcher.wake()
+        with trio.move_on_after(grace_s):
+            await self._come_to_rest()
+        if self._failure is None:
+            with trio.move_on_after(SYNC_S):
+                await self._questions.ask("sync")
+        self._questions.end()
+        self._journal.event("STOP", now_ms())
+        self._is_over.set()
+
+    async def _come_to_rest(self) -> None:
+        """Wait until nothing is under way any more; say goodbye to peers as they fall idle."""
+        while self._failure is None:
+            farewells: list[Action] = []
+            self._receiver.dismiss_idle(farewells)
+            self._core.apply(farewells)
+            if self._receiver.is_idle and self._submissions.is_idle and self._deliverer.is_idle:
+                return
+            await trio.sleep(DRAIN_STEP_S)
+
+    # Life; called by `open_engine`.
+
+    async def _start(self, nursery: trio.Nursery) -> None:
+        """Bind, serve, deliver.
+
+        Raises:
+            BindFailed: An address cannot be had.
+        """
+        config = self._config
+        self._on_failure = nursery.cancel_scope.cancel
+        for number, endpoint in enumerate(config.listeners):
+            try:
+                self._bound.append(self._core.listen(number, endpoint.host, endpoint.port))
+            except OSError as error:
+                raise BindFailed(str(endpoint), error.errno or 0, error.strerror or str(error)) from None
+        views = self._views()
+        if config.control_socket:
+            serve = partial(serve_control, Path(config.control_socket), views, version=version("penstock"))
+            await nursery.start(serve)
+        if config.metrics is not None:
+            serve_public = partial(
+                serve_metrics,
+                config.metrics.host,
+                config.metrics.port,
+                views,
+                version=version("penstock"),
+                names=(config.server_name, config.fqdn),
+            )
+            await nursery.start(serve_public)
+        self._deliverer.start(now_ms())
+        nursery.start_soon(self._dispatcher.run, self._handlers(), self._deliverer.turn)
+        nursery.start_soon(self._deliverer.run)
+        nursery.start_soon(watch, self._lag)
+        self._journal.event(
+            "START",
+            now_ms(),
+            version=version("penstock"),
+            generation=GENERATION,
+            listeners=len(self._bound),
+            waiting=self.waiting,
+        )
+        self._state = "ready"
+
+    def _handlers(self) -> dict[str, Handler]:
+        """Return who handles which event."""
+        receiver, deliverer, submissions = self._receiver, self._deliverer, self._submissions
+
+        def committed(event: Event, _actions: list[Action], _now_ms: int) -> None:
+            # Most tickets are the receiver's.
+            _ = receiver.committed(event) or deliverer.committed(event) or submissions.committed(event)
+
+        def commit_failed(event: Event, _actions: list[Action], _now_ms: int) -> None:
+            # All of them: that the disk is full is news for each.
+            receiver.commit_failed(event)
+            deliverer.commit_failed(event)
+            submissions.commit_failed(event)
+
+        def answer(event: Event, actions: list[Action], at_ms: int) -> None:
+            _ = deliverer.answer(event, actions, at_ms) or self._questions.answer(event)
+
+        def closed(event: Event, _actions: list[Action], _now_ms: int) -> None:
+            receiver.closed(event)
+
+        return {
+            "opened": receiver.opened,
+            "commands": receiver.commands,
+            "content": receiver.content,
+            "closed": closed,
+            "committed": committed,
+            "commit_failed": commit_failed,
+            "connected": deliverer.connected,
+            "dial_failed": deliverer.dial_failed,
+            "replies": deliverer.replies,
+            "client_closed": deliverer.client_closed,
+            "dropped": deliverer.dropped,
+            "answer": answer,
+            "checkpoint": deliverer.checkpoint,
+            "poisoned": self._poisoned,
+        }
+
+    def _poisoned(self, event: Event, _actions: list[Action], _now_ms: int) -> None:
+        """A sync has failed: no ack, no attempt, no second try of that sync (see ARCHITECTURE.md)."""
+        _, code, _ = event
+        self._failure = SpoolFailed(self._config.spool_path, code)
+        self._state = "failed"
+        self._receiver.poisoned()
+        self._deliverer.drain()
+        self._on_failure()
+
+    # What operators see.
+
+    def _views(self) -> EngineViews:
+        config = self._config
+        behind: dict[int, list[str]] = {number: [] for number in range(len(config.listeners))}
+        for connector in config.receive_connectors:
+            for number in connector.listeners:
+                behind[number].append(connector.name)
+        return EngineViews(
+            About(
+                server=config.server_name,
+                version=version("penstock"),
+                profile=config.profile,
+                generation=GENERATION,
+                started_ms=self._started_ms,
+                listeners=tuple(
+                    {"address": _address(*self._bound[number]), "connectors": names}
+                    for number, names in behind.items()
+                ),
+                send_connectors=self.send_connectors,
+                spool=config.spool_path,
+                refuse_mail_below_bytes=config.refuse_mail_below_bytes,
+            ),
+            ask=self._questions.ask,
+            delivering=self._deliverer,
+            now=self._now,
+            now_ms=now_ms,
+            metrics=partial(render, self._registry),
+            format_queue_id=_core.format_queue_id,
+            parse_queue_id=_core.parse_queue_id,
+        )
+
+    def _now(self) -> Now:
+        samples = {(name, labels): value for name, labels, value in self._core.metrics()}
+        for source in self._sources:
+            samples.update({(name, labels): value for name, labels, value in source()})
+        problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
+        if self._failure is not None:
+            problems.append(("spool_failed", str(self._failure)))
+        return Now(
+            state=self._state,
+            sessions=self._receiver.connections,
+            samples=samples,
+            problems=tuple(problems),
+        )
+
+    def _own_samples(self) -> Iterator[Sample]:
+        yield "build_info", (version("penstock"), platform.python_version(), self._config.profile), 1.0
+        yield "config_generation", (), float(GENERATION)
+
+
+@asynccontextmanager
+async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Engine]:
+    """Run an engine for as long as the context lasts.
+
+    Exceptions of the body come out as they are. If the engine fails by itself the body is cancelled and the
+    context raises the one error that says why.
+
+    **Blocking**: opening recovers the spool, in a thread.
+
+    Args:
+        config: A configuration, or the file to read it from.
+
+    Raises:
+        ConfigError: The file has errors.
+        SpoolError: The spool is locked, of a newer format, or its disk has failed.
+        BindFailed: A listener's address cannot be had.
+    """
+    if not isinstance(config, Config):
+        config = load(config)
+    core = await trio.to_thread.run_sync(partial(_open_core, config))
+    try:
+        engine = Engine(config, core)
+        from_body: BaseException | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                await engine._start(nursery)
+                try:
+                    yield engine
+                except BaseException as error:
+                    from_body = error
+                    raise
+                finally:
+                    with trio.CancelScope(shield=True):
+                        await engine.stop()
+                    nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            raise _bare(group, from_body) from None
+        if engine._failure is not None:
+            raise engine._failure
+    finally:
+        with trio.CancelScope(shield=True):
+            await trio.to_thread.run_sync(core.close)
+
+
+def _bare(group: BaseExceptionGroup[BaseException], from_body: BaseException | None) -> BaseException:
+    """Return what the caller is to see: its own exception, or the only one there is, without the nursery."""
+    if from_body is not None and not isinstance(from_body, trio.Cancelled):
+        return from_body
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def _open_core(config: Config) -> _core.Engine:
+    """Open the spool, making its folders and those of the log if they are not there.
+
+    Raises:
+        SpoolError: The spool cannot be opened.
+        OSError: A folder or file cannot be made.
+    """
+    for folder in (os.path.dirname(config.spool_path), config.log_directory):
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+    return _core.Engine(
+        spool=config.spool_path,
+        io_threads=config.io_threads,
+        options={"free_min_bytes": config.refuse_mail_below_bytes},
+        journal=os.path.join(config.log_directory, JOURNAL),
+    )
+
+
+def _address(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
