@@ -87,6 +87,7 @@ def penstock(folder: Path, sink_port: int) -> Daemon:
         max_connections=1000,
         outbound_connections=50,
         recipients=("postmaster@penstock.test",),
+        extra={"send_connector.out": ["smtp_max_messages_per_connection = 10000"]},
     )
     return Daemon(folder, settings)
 

@@ -256,6 +256,7 @@ class MemoryBackend(_Engine):
     def __init__(self, script: Script, folder: Path) -> None:
         """Connect."""
         super().__init__(script, folder, inline=True)
+        self.core.listen(LISTENER, "127.0.0.1", 25)
         self._peer = self.core.memory_connect(LISTENER, script.peer)
         self._output = b""
         self._run()

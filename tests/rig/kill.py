@@ -128,8 +128,8 @@ class Rig:
         self._seed = seed
         self._messages = messages
         self._connections = connections
-        # A receiver a little slower than the senders keeps mail between its 250 and its delivery.
-        self._receiver = Receiver(on_message=self.ledger.got, keep=False, content_delay_s=0.002)
+        # A receiver slower than the senders keeps mail between its 250 and its delivery.
+        self._receiver = Receiver(on_message=self.ledger.got, keep=False, content_delay_s=0.01)
         self._daemon = Daemon(
             folder,
             Settings(

@@ -20,8 +20,12 @@ class SmtpClient:
         self._socket = socket.create_connection((host, port), timeout=timeout_s)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._lines = self._socket.makefile("rb")
-        self.banner = self.reply()
-        self.extensions = self.command("EHLO client.test")[1].splitlines()[1:]
+        try:
+            self.banner = self.reply()
+            self.extensions = self.command("EHLO client.test")[1].splitlines()[1:]
+        except BaseException:
+            self.close()
+            raise
 
     def __enter__(self) -> Self:
         return self
