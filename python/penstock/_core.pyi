@@ -127,10 +127,14 @@ class Engine:
         """Make the eventfd readable once although nothing has happened."""
 
     def poll(self, limit: int) -> list[_Event]:
-        """Return up to `limit` events; never blocks."""
+        """Return up to `limit` events; never blocks.
+
+        With events a turn begins that ends with the next `apply`: what `commit` and `append` are given
+        meanwhile is passed on there, all at once.
+        """
 
     def apply(self, actions: list[_Action]) -> None:
-        """Carry out actions, in order; never blocks on a disk or a peer.
+        """Carry out actions, in order, and end the turn; never blocks on a disk or a peer.
 
         Raises:
             ValueError: No action has this name.

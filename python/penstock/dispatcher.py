@@ -86,7 +86,8 @@ class Dispatcher:
                     counted[kind] += 1
                     handlers[kind](event, actions, at_ms)
                 next_ms = turn(actions, at_ms)
-                if actions:
+                if events or actions:
+                    # Also without actions: it passes on what was handed to the log.
                     core.apply(actions)
                 if not events:
                     self._sleep_until(next_ms, at_ms)

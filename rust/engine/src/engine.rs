@@ -270,8 +270,14 @@ impl Engine {
     }
 
     /// Up to `limit` events; never blocks.
+    ///
+    /// With events a turn begins that ends with the next [`Engine::apply`]: what is handed to the log meanwhile is
+    /// passed on there, all at once, so that it makes one group and wakes each thread once.
     pub fn poll(&self, limit: usize) -> Vec<Event> {
         let events = self.shared.mailbox.take(limit);
+        if !events.is_empty() {
+            self.spool().hold();
+        }
         let told: Vec<u64> = events
             .iter()
             .filter_map(|event| match event {
@@ -285,7 +291,7 @@ impl Engine {
         events
     }
 
-    /// Carries out what the caller decided; never blocks on disk or peer.
+    /// Carries out what the caller decided, and ends its turn; never blocks on disk or peer.
     pub fn apply(&self, actions: Vec<Action>) {
         let mut for_net = Vec::with_capacity(actions.len());
         let mut spoken = Vec::new();
@@ -316,6 +322,7 @@ impl Engine {
                 }
             }
         }
+        self.spool().let_go();
         if !for_net.is_empty() {
             self.net().apply(for_net);
         }

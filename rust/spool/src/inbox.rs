@@ -4,7 +4,8 @@
 //! follows from what is asked for. Outcomes and starts are to be written at once: the writer is woken. A commit is to
 //! be synced: the syncer is woken, and writes what waits on its way; while a sync is under way nobody is woken for a
 //! commit, because the syncer looks again when it is done. A lone commit thus costs one change of threads, and while
-//! the disk is busy a group costs none.
+//! the disk is busy a group costs none. Whoever hands in several things in a row can hold the waking back until the
+//! last of them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,6 +65,8 @@ struct State {
     is_stopping: bool,
     /// Nothing is taken any more.
     is_shut: bool,
+    /// Nobody is woken for what comes in.
+    is_held: bool,
 }
 
 /// The place where records wait.
@@ -89,18 +92,36 @@ impl Inbox {
         if state.is_shut {
             return Err(item);
         }
-        if item.is_commit() {
-            state.is_urgent = true;
-            state.items.push(item);
-            if !state.is_syncing {
-                self.syncer.notify_one();
-            }
-        } else {
-            state.is_prompt = true;
-            state.items.push(item);
-            self.writer.notify_one();
+        let is_commit = item.is_commit();
+        state.is_urgent |= is_commit;
+        state.is_prompt |= !is_commit;
+        state.items.push(item);
+        if !state.is_held {
+            self.wake(&state, is_commit, !is_commit);
         }
         Ok(lsn)
+    }
+
+    /// Wake nobody for what comes in, until it is let go.
+    pub(crate) fn hold(&self) {
+        self.state.lock().is_held = true;
+    }
+
+    /// Wake whoever is needed for what came in since it was held.
+    pub(crate) fn let_go(&self) {
+        let mut state = self.state.lock();
+        if std::mem::take(&mut state.is_held) && !state.items.is_empty() {
+            self.wake(&state, state.is_urgent, state.is_prompt);
+        }
+    }
+
+    fn wake(&self, state: &State, for_sync: bool, for_write: bool) {
+        // The syncer writes what waits on its way, outcomes and starts too.
+        if for_sync && !state.is_syncing {
+            self.syncer.notify_one();
+        } else if for_write {
+            self.writer.notify_one();
+        }
     }
 
     /// The last number given.

@@ -128,6 +128,17 @@ impl Spool {
         gate
     }
 
+    /// Wake no thread for what is handed in from now on, so that all of it makes one group; [`Spool::let_go`] must follow
+    /// soon. What is waited for by time alone is not held up.
+    pub fn hold(&self) {
+        self.core.inbox.hold();
+    }
+
+    /// Have written and synced what was handed in since [`Spool::hold`].
+    pub fn let_go(&self) {
+        self.core.inbox.let_go();
+    }
+
     /// A message's content, from its first octet. If the message is not there, the source fails.
     pub fn content(&self, queue_id: QueueId) -> StoredContent {
         match self.core.find(queue_id) {
