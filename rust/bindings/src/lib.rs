@@ -14,6 +14,13 @@ mod records;
 mod toml;
 
 use pyo3::prelude::*;
+use tikv_jemallocator::Jemalloc;
+
+/// Content is allocated by one thread and freed by another, which the C library's allocator does at the price of a lock
+/// and of memory that does not come back: with this one a relayed message costs an eighth less. It serves the extension
+/// alone; the interpreter keeps its own.
+#[global_allocator]
+static ALLOCATOR: Jemalloc = Jemalloc;
 
 /// The Rust half of Penstock.
 #[pymodule]
