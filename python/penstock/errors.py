@@ -261,11 +261,13 @@ class Unreachable(ControlError):
 
     Attributes:
         socket: Where it was sought.
+        is_forbidden: Whether it may be there, but not for this user.
     """
 
-    def __init__(self, socket: str, reason: str = "") -> None:
+    def __init__(self, socket: str, reason: str = "", *, is_forbidden: bool = False) -> None:
         super().__init__(f"no daemon answers at {socket}" + (f": {reason}" if reason else ""))
         self.socket = socket
+        self.is_forbidden = is_forbidden
 
 
 class ProtocolMismatch(ControlError):

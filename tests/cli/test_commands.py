@@ -171,7 +171,7 @@ def test_status_of_a_daemon_with_nothing_to_do(penstock: Penstock, views: FakeVi
 @pytest.mark.parametrize(
     ("arguments", "code", "sentence"),
     [
-        (("message", "show", "gone"), 1, "penstock: not found: gone\n"),
+        (("message", "show", "gone"), 1, "penstock: not found: gone\nWhat waits is listed by"),
         (("message", "show", "a\x1b[2J"), 1, "penstock: not found: a [2J\n"),
         (("message", "show", "\udcff"), 1, "penstock: not found:"),
         (("message", "list", "--queue", "\n"), 1, "penstock: not found:"),

@@ -47,6 +47,20 @@ def test_a_good_configuration_is_a_0(config: Path, capsys: pytest.CaptureFixture
     assert check(config, capsys, "--json", "-q") == (0, "", "")
 
 
+def test_a_default_that_is_not_there_is_told_of_as_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "penstock.toml"
+    monkeypatch.setattr("penstock.cli.options.DEFAULT_CONFIG", absent)
+    monkeypatch.setattr("penstock.cli.config.DEFAULT_CONFIG", absent)
+    monkeypatch.delenv("PENSTOCK_CONFIG", raising=False)
+    for arguments in (["serve"], ["config", "check"]):
+        assert run(arguments) == 2
+        assert "--config FILE" in capsys.readouterr().err
+        assert run(["--config", str(absent), *arguments]) == 2
+        assert "--config FILE" not in capsys.readouterr().err
+
+
 def test_every_error_has_its_place_and_the_code_is_2(
     config: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,8 @@ from tests.control.fake import FakeViews, message_row
 from tests.control.running import running
 
 PACKAGE = Path(program.__file__).resolve().parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+# PYTHONUNBUFFERED would hide what becomes of output that is still buffered at the end.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(PACKAGE.parent), "PYTHONUNBUFFERED": ""}
 
 
 def process(*arguments: str, code: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
@@ -236,20 +237,48 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path) -> None:
                 assert started.wait(30) == 128 + signal.SIGPIPE
 
 
-def test_an_output_that_is_full_is_a_sentence(tmp_path: Path) -> None:
-    with running(tmp_path / "s", FakeViews()), open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "penstock", "--socket", str(tmp_path / "s"), "queue", "list"],
-            env=ENVIRONMENT,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+def redirected(where: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run the program as a shell does with redirections."""
+    line = f'exec "$0" -m penstock "$@" {where}'
+    command = ["/bin/sh", "-c", line, sys.executable, *arguments]
+    return subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.mark.parametrize("command", ["queue list", "status", "version", "--help"])
+@pytest.mark.parametrize(
+    ("where", "reason"), [(">/dev/full", "No space left on device"), (">&-", "Bad file descriptor")]
+)
+def test_an_output_that_cannot_be_written_is_a_sentence(
+    tmp_path: Path, command: str, where: str, reason: str
+) -> None:
+    with running(tmp_path / "s", FakeViews()):
+        done = redirected(where, "--socket", str(tmp_path / "s"), *command.split())
     assert done.returncode == 1
-    assert "No space left on device" in done.stderr
+    assert f"penstock: {reason}\n" in done.stderr
     assert "Traceback" not in done.stderr
+    assert "Exception" not in done.stderr
+
+
+@pytest.mark.parametrize("where", ["2>/dev/full", "2>&-", ">&- 2>&-", "<&- >/dev/full 2>&1"])
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("serve", 2), ("queue lst", 2), ("--socket /nowhere message show x", 3)],
+)
+def test_an_error_that_nobody_can_be_told_has_its_code_all_the_same(
+    tmp_path: Path, where: str, command: str, code: int
+) -> None:
+    config = tmp_path / "penstock.toml"
+    config.write_text('colour = "red"\n', encoding="utf-8")
+    assert redirected(where, "--config", str(config), *command.split()).returncode == code
+
+
+def test_no_descriptor_of_a_closed_stream_is_given_to_a_file() -> None:
+    code = (
+        "import os, sys; from penstock.cli.output import hold_streams; "
+        "[os.close(number) for number in (0, 1, 2)]; hold_streams(); "
+        "sys.exit(os.open(os.devnull, os.O_RDONLY))"
+    )
+    assert process(code=code).returncode >= 3
 
 
 def test_letters_that_the_terminal_lacks_are_escaped(tmp_path: Path) -> None:

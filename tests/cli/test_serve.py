@@ -72,15 +72,31 @@ def test_the_last_line_of_the_start_is_on_stdout(
 @pytest.mark.parametrize(
     ("ending", "code", "sentence"),
     [
-        (SpoolFailed("/spool/log", errno.EIO), 71, "/spool/log: Input/output error"),
+        (SpoolFailed("/spool/log", errno.EIO), 71, "/spool/log: Input/output error\n"),
+        (
+            SpoolFailed("/var/lib/penstock/spool", errno.EPERM),
+            71,
+            "/var/lib/penstock/spool: Operation not permitted (spool.path; Penstock runs as user ",
+        ),
+        (
+            OSError(errno.ENOSPC, "No space left on device (os error 28)", "/var/log/penstock/journal.jsonl"),
+            71,
+            "/var/log/penstock/journal.jsonl: No space left on device (log.directory)\n",
+        ),
         (SpoolDamaged("segment 3 has gone"), 71, "segment 3 has gone"),
-        (SpoolLocked(812), 72, "in use by process 812"),
+        (SpoolLocked(812), 72, "/var/lib/penstock/spool: the spool is in use by process 812"),
         (SpoolFormat(999, 1), 73, "format 999"),
         (
             BindFailed("127.0.0.1:25", 13, "Permission denied"),
             77,
-            "127.0.0.1:25: Permission denied",
+            "127.0.0.1:25: Permission denied; ports below 1024 are for root and CAP_NET_BIND_SERVICE\n",
         ),
+        (
+            BindFailed("[::1]:2525", 98, "Address already in use (os error 98)"),
+            77,
+            "[::1]:2525: Address already in use\n",
+        ),
+        (BindFailed("/run/s", 13, "Permission denied"), 77, "/run/s: Permission denied\n"),
         (
             PermissionError(13, "Permission denied", "/var/log/x"),
             71,

@@ -161,7 +161,7 @@ def test_failures_of_the_engine_are_errors_of_ours(
     assert client.status() == views.state
 
 
-@pytest.mark.parametrize("given", [{"limit": 0}, {"limit": 10_001}, {"cursor": "x"}])
+@pytest.mark.parametrize("given", [{"limit": 0}, {"limit": 10_001}, {"cursor": "x"}, {"cursor": "\udcff"}])
 def test_an_argument_that_the_daemon_refuses_is_a_value_error(client: Client, given: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"limit|cursor"):
         client.messages(**given)

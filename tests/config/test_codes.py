@@ -53,6 +53,10 @@ SOME_RANGES = 'remote_ip_ranges = ["10.20.0.0/16"]'
 ERRORS = [
     Case("C100", "[server« »x]", ""),
     Case("C100", "[queue]\nmessage_retry_interval = «15m»", "", 'message_retry_interval = "15m"'),
+    Case("C100", "[server]\nname = «first»", "", 'name = "first"'),
+    Case("C100", "[server]\nname = «nexus»", "", 'name = "nexus"'),
+    Case("C100", "[control]\nmetrics = 127.0«.0.1:9925»", "", 'metrics = "127.0.0.1:9925"'),
+    Case("C100", f"{domain()}default = «True»", "", "default = true"),
     Case("C100", '[server]\nname = "a"\n«name» = "b"', ""),
     Case("C100", '[server]\nname = "a«\x07»"', ""),
     Case("C100", '[server]\nname = "é" «x»', ""),

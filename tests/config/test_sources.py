@@ -94,6 +94,12 @@ def test_mistakes_of_syntax_are_told_one_a_line(folder: Folder) -> None:
     assert [problem.line for problem in problems] == [1, 3, 4, 5]
 
 
+def test_list_without_an_end_is_told_of_once(folder: Folder) -> None:
+    problems = folder.problems('a = 1m\nb = ["x"\nc = 1\n\n[d]\ne = [1, 2]\n')
+    assert [(problem.code, problem.line) for problem in problems] == [("C100", 1), ("C100", 3)]
+    assert "no `]` at its end" in problems[1].message
+
+
 def test_file_that_is_no_toml_at_all_is_told_of_briefly(folder: Folder) -> None:
     assert len(folder.problems("<xml/>\n" * 10_000)) == 10
 

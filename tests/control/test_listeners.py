@@ -110,8 +110,20 @@ async def test_anything_else_in_its_place_stays(tmp_path: Path, kind: str) -> No
     assert inodes(tmp_path) == before
 
 
-async def test_a_missing_folder_and_a_long_path_are_sentences(tmp_path: Path) -> None:
-    for path in (tmp_path / "gone" / "s", tmp_path / ("x" * listeners.PATH_BYTES_MAX)):
+async def test_a_missing_folder_is_made_and_may_be_entered_by_all(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "penstock" / "s"
+    before = os.umask(0o000)
+    try:
+        async with open_unix_listener(path):
+            assert stat.S_IMODE(path.parent.stat().st_mode) == 0o755
+    finally:
+        os.umask(before)
+    assert names(path.parent) == []
+
+
+async def test_an_impossible_folder_and_a_long_path_are_sentences(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "s", tmp_path / ("x" * listeners.PATH_BYTES_MAX)):
         with pytest.raises(BindFailed, match="cannot listen on"):
             async with open_unix_listener(path):
                 pass

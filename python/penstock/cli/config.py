@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import click
 
-from penstock.cli.options import Noun, Options, pass_options
-from penstock.cli.output import print_line, remark
+from penstock.cli.options import DEFAULT_CONFIG, Noun, Options, pass_options
+from penstock.cli.output import print_line, remark, say
 from penstock.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -20,7 +19,8 @@ __all__ = ["config", "load_config", "override_option", "say_refused", "say_warni
 
 F = TypeVar("F", bound=Callable[..., object])
 
-EXIT_REFUSED = 2
+EXIT_REFUSED: Final = 2
+UNNAMED: Final = "That is the default. Name another file with --config FILE or PENSTOCK_CONFIG."
 
 
 def override_option(function: F) -> F:
@@ -45,12 +45,14 @@ def load_config(options: Options, overrides: Sequence[str]) -> Config:
     return load(options.config_file, overrides=overrides)
 
 
-def say_refused(refused: ConfigError) -> int:
+def say_refused(options: Options, refused: ConfigError) -> int:
     """Say on stderr what is wrong with a configuration; return the exit code for it."""
     from penstock.config import render
 
     problems = _problems(refused)
-    sys.stderr.write(f"penstock: {render.headline(problems)}\n\n{render.as_text(problems)}\n")
+    say(f"penstock: {render.headline(problems)}\n\n{render.as_text(problems)}")
+    if _is_unnamed(options, problems):
+        say(f"\n{UNNAMED}")
     return EXIT_REFUSED
 
 
@@ -59,7 +61,7 @@ def say_warnings(options: Options, config: Config) -> None:
     from penstock.config import render
 
     if config.warnings and not options.quiet:
-        sys.stderr.write(render.as_text(config.warnings) + "\n")
+        say(render.as_text(config.warnings))
 
 
 @click.group(cls=Noun, example="penstock --config /etc/penstock/penstock.toml config check")
@@ -90,7 +92,16 @@ def check(options: Options, *, overrides: tuple[str, ...]) -> int:
     elif problems:
         print_line(render.as_text(problems))
     remark(options, f"{options.config_file}: {render.headline(problems)}")
+    if _is_unnamed(options, problems):
+        remark(options, UNNAMED)
     return code
+
+
+def _is_unnamed(options: Options, problems: Sequence[Problem]) -> bool:
+    """Whether the file that cannot be read is one that nobody asked for."""
+    return options.config is None and any(
+        problem.code == "C114" and problem.file == str(DEFAULT_CONFIG) for problem in problems
+    )
 
 
 def _problems(refused: ConfigError) -> Sequence[Problem]:

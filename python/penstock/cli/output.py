@@ -6,14 +6,23 @@ import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 import click
 
 from penstock.cli.options import Options
 from penstock.cli.text import printable
 
-__all__ = ["abandon_output", "colour_status", "columns", "print_json", "print_line", "remark"]
+__all__ = [
+    "abandon",
+    "colour_status",
+    "columns",
+    "hold_streams",
+    "print_json",
+    "print_line",
+    "remark",
+    "say",
+]
 
 _COLOURS: Final = {"Retry": "yellow", "Suspended": "magenta", "Active": "green"}
 
@@ -29,18 +38,45 @@ def print_json(objects: Iterable[Mapping[str, Any]]) -> None:
         sys.stdout.write(json.dumps(value, separators=(",", ":")) + "\n")
 
 
-def abandon_output() -> None:
-    """Let what is still buffered, and all that follows, go nowhere: whoever read it has gone."""
+def hold_streams() -> None:
+    """Give every standard stream that was closed a stand-in, so that no file or socket gets its number.
+
+    What is written to a closed output is still an error, so its stand-in cannot be written. Nobody can be
+    told of a closed standard error, so there it can.
+    """
+    for number, flags in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
+        try:
+            os.fstat(number)
+        except OSError:
+            # The lowest number that is free, which is this one.
+            os.open(os.devnull, flags)
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(2, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+
+
+def abandon(stream: TextIO) -> None:
+    """Let what is still buffered, and all that follows, go nowhere: it cannot be written."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, stream.fileno())
     os.close(nowhere)
+
+
+def say(text: str) -> None:
+    """Write a line to standard error; that it cannot be written changes nothing in how the program ends."""
+    try:
+        sys.stderr.write(text + "\n")
+        sys.stderr.flush()
+    except OSError:
+        abandon(sys.stderr)
 
 
 def remark(options: Options, text: str) -> None:
     """Say something that is not data, unless data alone is wanted."""
     if not options.quiet:
         sys.stdout.flush()
-        sys.stderr.write(printable(text) + "\n")
+        say(printable(text))
 
 
 def columns() -> int | None:

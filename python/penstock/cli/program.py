@@ -5,6 +5,7 @@ An operator's mistake is a sentence and an exit code of docs/cli.md, never a tra
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 from collections.abc import Sequence
@@ -15,7 +16,7 @@ import click
 from penstock.cli.config import config, say_refused
 from penstock.cli.message import message
 from penstock.cli.options import Noun, Options
-from penstock.cli.output import abandon_output
+from penstock.cli.output import abandon, hold_streams, say
 from penstock.cli.queue import queue
 from penstock.cli.serve import serve
 from penstock.cli.status import status
@@ -62,6 +63,7 @@ for _command in (serve, status, queue, message, config, version):
 
 def main() -> NoReturn:
     """Run the program and end it with its exit code."""
+    hold_streams()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -76,12 +78,18 @@ def run(arguments: Sequence[str]) -> int:
         code = _invoke(arguments, options)
         sys.stdout.flush()
     except BrokenPipeError:
-        abandon_output()
+        abandon(sys.stdout)
         return EXIT_BROKEN_PIPE
     except (KeyboardInterrupt, click.Abort):
         return EXIT_INTERRUPTED
     except Exception as error:
-        return _failed(error, options)
+        code = _failed(error, options)
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            # Python would try once more at its end, and end with a code of its own.
+            abandon(stream)
     return code
 
 
@@ -97,17 +105,25 @@ def _invoke(arguments: Sequence[str], options: Options) -> int:
 def _failed(error: Exception, options: Options) -> int:
     """Say what went wrong; return the exit code for it."""
     if isinstance(error, click.ClickException):
-        error.show()
+        with contextlib.suppress(OSError):
+            error.show()
         return error.exit_code
     if isinstance(error, ConfigError):
-        return say_refused(error)
+        return say_refused(options, error)
     if isinstance(error, OSError):
         # Of our own output: what the client meets is an error of ours.
         return _say(EXIT_NO, error.strerror or str(error))
     if isinstance(error, NotFound):
-        return _say(EXIT_NO, str(error))
+        return _say(
+            EXIT_NO,
+            str(error),
+            "What waits is listed by `penstock queue list` and `penstock message list`; "
+            "what has been delivered or has failed is in the journal.",
+        )
     if isinstance(error, Ambiguous):
         return _say(EXIT_NO, "that could be any of these:", *(f"  {each}" for each in error.candidates))
+    if isinstance(error, Unreachable) and error.is_forbidden:
+        return _say(EXIT_UNREACHABLE, str(error), "Run this as root, or as the user that the daemon runs as.")
     if isinstance(error, Unreachable):
         return _say(
             EXIT_UNREACHABLE,
@@ -127,5 +143,5 @@ def _failed(error: Exception, options: Options) -> int:
 
 def _say(code: int, sentence: str, *more: str) -> int:
     for line in (f"penstock: {sentence}", *more):
-        sys.stderr.write(printable(line) + "\n")
+        say(printable(line))
     return code

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import pwd
+import re
 import sys
 from collections.abc import Iterator
 from functools import partial
@@ -12,7 +15,7 @@ import click
 
 from penstock.cli.config import load_config, override_option, say_warnings
 from penstock.cli.options import Options, Verb, pass_options
-from penstock.cli.output import abandon_output
+from penstock.cli.output import abandon, say
 from penstock.cli.text import printable
 from penstock.errors import (
     BindFailed,
@@ -30,6 +33,7 @@ __all__ = ["serve"]
 
 EXIT_CONFIG: Final = 2
 EXIT_BUG: Final = 70
+PRIVILEGED_PORTS: Final = range(1, 1024)
 # Worst first: where several things went wrong at once, this decides what is said.
 EXITS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (SpoolFailed, 71),
@@ -73,7 +77,7 @@ def _run(options: Options, config: Config) -> int:
     try:
         trio.run(partial(run, config, announce=partial(_announce, options)))
     except Exception as error:
-        return _ended(error, options)
+        return _ended(error, options, config)
     except BaseExceptionGroup as group:
         if group.subgroup(KeyboardInterrupt) is None:
             raise
@@ -90,16 +94,16 @@ def _announce(options: Options, line: str) -> None:
         sys.stdout.write(printable(line) + "\n")
         sys.stdout.flush()
     except OSError:
-        abandon_output()
+        abandon(sys.stdout)
 
 
-def _ended(error: Exception, options: Options) -> int:
+def _ended(error: Exception, options: Options, config: Config) -> int:
     """Say why the daemon has ended; return the exit code for it."""
     causes = list(_causes(error))
     for kind, code in EXITS:
         for cause in causes:
             if isinstance(cause, kind):
-                _say(f"penstock: {_sentence(cause)}")
+                say(printable(f"penstock: {_sentence(cause, config)}"))
                 return code
     if options.verbose:
         import traceback
@@ -107,17 +111,54 @@ def _ended(error: Exception, options: Options) -> int:
         traceback.print_exception(error)
     cause = causes[0]
     hint = "" if options.verbose else " (with -v: where)"
-    _say(f"penstock: this is a bug in Penstock: {type(cause).__name__}: {cause}{hint}")
+    say(printable(f"penstock: this is a bug in Penstock: {type(cause).__name__}: {cause}{hint}"))
     return EXIT_BUG
 
 
-def _sentence(error: BaseException) -> str:
-    """Return what went wrong, the system's part of it in words."""
-    if isinstance(error, SpoolFailed):
-        return f"{error.path}: {os.strerror(error.errno)}"
-    if isinstance(error, OSError) and error.strerror:
-        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+def _sentence(error: BaseException, config: Config) -> str:
+    """Return what went wrong, the system's part of it in words, and where the operator can do something."""
+    match error:
+        case SpoolLocked() | SpoolFormat():
+            return f"{config.spool_path}: {error}"
+        case SpoolFailed():
+            return _of_file(error.path, os.strerror(error.errno), error.errno, config)
+        case BindFailed():
+            is_privileged = error.errno == errno.EACCES and _port(error.address) in PRIVILEGED_PORTS
+            hint = "; ports below 1024 are for root and CAP_NET_BIND_SERVICE" if is_privileged else ""
+            return _in_words(str(error)) + hint
+        case OSError(filename=str(path), strerror=str(reason)):
+            return _of_file(path, reason, error.errno or 0, config)
+        case OSError(strerror=str(reason)):
+            return _in_words(reason)
     return str(error)
+
+
+def _of_file(path: str, reason: str, number: int, config: Config) -> str:
+    """Return what is wrong with a file: by which key it can be moved, and who may not use it."""
+    keys = {"spool.path": config.spool_path, "log.directory": config.log_directory}
+    hints = [key for key, folder in keys.items() if f"{path}/".startswith(f"{folder}/")]
+    if number in (errno.EACCES, errno.EPERM):
+        hints.append(f"Penstock runs as user {_user()}")
+    return f"{path}: {_in_words(reason)}" + (f" ({'; '.join(hints)})" if hints else "")
+
+
+def _in_words(reason: str) -> str:
+    """Return what the system said without its number, which Rust adds."""
+    return re.sub(r" \(os error \d+\)$", "", reason)
+
+
+def _port(address: str) -> int:
+    """Return the port of an address with one; 0 for the path of a socket."""
+    port = address.rpartition(":")[2]
+    return int(port) if port.isdecimal() else 0
+
+
+def _user() -> str:
+    number = os.geteuid()
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -127,7 +168,3 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
             yield from _causes(inner)
     else:
         yield error
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(printable(text) + "\n")

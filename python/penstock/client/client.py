@@ -106,6 +106,8 @@ class Client:
         given = {"queue": queue, "limit": str(limit), "cursor": cursor}
         if queue is not None:
             _check_identity(queue)
+        if cursor is not None and not cursor.isprintable():
+            raise ValueError("The cursor is none of this daemon's.")
         query = urlencode({name: value for name, value in given.items() if value is not None})
         return _page(self._get(f"/v1/messages?{query}"))
 
@@ -148,7 +150,8 @@ class Client:
                     pass
             return self._ask(UnixConnection(self._path, self._timeout_s), target)
         except PermissionError:
-            raise Unreachable(self._path, "only its owner and root may use it") from None
+            reason = "only its owner and root may use it"
+            raise Unreachable(self._path, reason, is_forbidden=True) from None
         except TimeoutError:
             raise Unreachable(self._path, f"no answer within {self._timeout_s:g} s") from None
         except (http.client.IncompleteRead, http.client.RemoteDisconnected):

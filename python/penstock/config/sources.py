@@ -6,6 +6,7 @@ Whatever is there instead of a text file, or in it, becomes one clear problem. *
 from __future__ import annotations
 
 import codecs
+import math
 import os
 import stat
 from collections.abc import Sequence
@@ -26,6 +27,15 @@ SET_CHARACTERS_MAX: Final = 4_096
 SYNTAX_SHOWN_MAX: Final = 10
 """Mistakes of syntax that are told of one file; after a few they follow from each other."""
 
+# What the parser says (toml 1.2).
+_UNCLOSED: Final = "unclosed array"
+_NEXT_OF_LIST: Final = "missing comma between array elements"
+_UNQUOTED: Final = (
+    "string values must be quoted",
+    "invalid boolean",
+    "invalid float",
+    "number cannot be read",
+)
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PROFILES: Final = Path(__file__).parent / "profiles"
 
@@ -147,14 +157,24 @@ def _is_safe(status: os.stat_result) -> bool:
 def _parsed(text: str, source: Source, problems: list[Problem]) -> Node | None:
     raw, errors = parse_toml(text)
     told: set[int] = set()
+    last = _end_of_sense(errors)
     for what, line, column, width in errors:
         # What follows on the same line mostly follows from the first.
-        if line in told or len(told) == SYNTAX_SHOWN_MAX:
+        if line in told or line > last or len(told) == SYNTAX_SHOWN_MAX:
             continue
         told.add(line)
         place = Place(source, line, column, width)
+        if line == last:
+            what = "the list that begins above has no `]` at its end"
         problems.append(place.problem("C100", f"This is no TOML: {what}.", fix=_in_quotes(what, place)))
     return None if errors else build(raw, source)
+
+
+def _end_of_sense(errors: Sequence[tuple[str, int, int, int]]) -> float:
+    """Return the line from which on all was read as part of a list that has no end; infinity without such."""
+    if not any(what.startswith(_UNCLOSED) for what, *_ in errors):
+        return math.inf
+    return min((line for what, line, *_ in errors if what.startswith(_NEXT_OF_LIST)), default=math.inf)
 
 
 def _in_quotes(what: str, place: Place) -> str | None:
@@ -162,7 +182,9 @@ def _in_quotes(what: str, place: Place) -> str | None:
     line = place.source.lines[place.line - 1]
     key, _, value = line.partition("=")
     value = value.strip()
-    if "must be quoted" in what and value and value.isprintable() and not set(value) & set("\"'[]{}#,="):
+    if value in ("True", "False"):
+        return f"{key.strip()} = {value.lower()}"
+    if what.startswith(_UNQUOTED) and value and value.isprintable() and not set(value) & set("\"'[]{}#,="):
         return f"{key.strip()} = {quoted(value)}"
     return None
 

@@ -25,6 +25,7 @@ from penstock.errors import BindFailed
 __all__ = ["open_tcp_listener", "open_unix_listener"]
 
 SOCKET_MODE: Final = 0o600
+FOLDER_MODE: Final = 0o755
 BACKLOG: Final = 128
 PATH_BYTES_MAX: Final = 107
 """Linux: 108 with the NUL."""
@@ -36,6 +37,8 @@ LOCK_PAUSE_S: Final = 0.02
 async def open_unix_listener(path: Path) -> AsyncIterator[trio.SocketListener]:
     """Listen on a Unix socket of mode 0600 while the context lasts; its file goes with it.
 
+    Its folder is made if it is not there: `/run` is empty after each start of the machine.
+
     Raises:
         BindFailed: Somebody listens there, something else is there, or the folder cannot be used.
     """
@@ -44,6 +47,7 @@ async def open_unix_listener(path: Path) -> AsyncIterator[trio.SocketListener]:
             str(path), errno.ENAMETOOLONG, f"a socket's path has at most {PATH_BYTES_MAX} octets"
         )
     with _failing(str(path)), contextlib.ExitStack() as made:
+        path.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
         folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         made.callback(os.close, folder)
         await _lock(folder)
