@@ -134,7 +134,17 @@ def test_the_extension_is_used_where_there_is_io_only() -> None:
         for name, _ in imports(path)
         if name.startswith("penstock._core")
     }
-    assert users <= {"engine.py", "receive", "deliver", "control", "observe", "config", "cli", "testing"}
+    assert users <= {
+        "assembly.py",
+        "engine.py",
+        "receive",
+        "deliver",
+        "control",
+        "observe",
+        "config",
+        "cli",
+        "testing",
+    }
 
 
 @pytest.mark.parametrize("name", ["penstock", "penstock.client", "penstock.cli"])

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from typing import Final
 
+from penstock import _core
 from penstock.config.settings import Config
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.queue.retry import RetrySchedule
@@ -11,7 +14,27 @@ from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSe
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
-__all__ = ["deliver_settings", "receive_settings", "router"]
+__all__ = ["deliver_settings", "open_core", "receive_settings", "router"]
+
+JOURNAL: Final = "journal.jsonl"
+"""Name of the journal in the folder of the log."""
+
+
+def open_core(config: Config) -> _core.Engine:
+    """Open the spool, making its folders and those of the log if they are not there.
+
+    Raises:
+        SpoolError: The spool cannot be opened.
+        OSError: A folder or file cannot be made.
+    """
+    for folder in (os.path.dirname(config.spool_path), config.log_directory):
+        os.makedirs(folder, mode=0o750, exist_ok=True)
+    return _core.Engine(
+        spool=config.spool_path,
+        io_threads=config.io_threads,
+        options={"free_min_bytes": config.refuse_mail_below_bytes},
+        journal=os.path.join(config.log_directory, JOURNAL),
+    )
 
 
 def receive_settings(config: Config) -> ReceiveSettings:

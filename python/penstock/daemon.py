@@ -8,13 +8,13 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Final
 
 import trio
 
 from penstock.config.settings import Config
-from penstock.engine import GENERATION, open_engine
+from penstock.engine import GENERATION, Engine, open_engine
 
 __all__ = ["run"]
 
@@ -23,7 +23,9 @@ GC_THRESHOLDS: Final = (50_000, 20, 100)
 
 
 async def run(config: Config, *, announce: Callable[[str], None]) -> None:
-    """Run an engine until SIGTERM or SIGINT, then stop it in order.
+    """Run an engine until SIGTERM, SIGINT or SIGHUP, then stop it in order; a second signal cuts that short.
+
+    SIGHUP is what a foreground daemon gets when its terminal closes.
 
     Args:
         config: What to run.
@@ -37,7 +39,7 @@ async def run(config: Config, *, announce: Callable[[str], None]) -> None:
     _raise_descriptor_limit()
     _work_in_batches()
     gc.set_threshold(*GC_THRESHOLDS)
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with open_engine(config) as engine:
             announce(
                 f"ready in {time.monotonic() - begun_s:.2f} s: "
@@ -46,8 +48,17 @@ async def run(config: Config, *, announce: Callable[[str], None]) -> None:
                 f"{_count(engine.waiting, 'message')} waiting, generation {GENERATION}"
             )
             async for number in signals:
-                announce(f"stopping: {signal.Signals(number).name}")
+                announce(f"stopping: {signal.Signals(number).name}; once more to wait for nothing")
                 break
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_hurry, engine, signals)
+                await engine.stop()
+                nursery.cancel_scope.cancel()
+
+
+async def _hurry(engine: Engine, signals: AsyncIterator[int]) -> None:
+    async for _ in signals:
+        engine.hurry()
 
 
 def _raise_descriptor_limit() -> None:

@@ -7,7 +7,6 @@ What the grace cuts off is in doubt, never lost.
 
 from __future__ import annotations
 
-import os
 import platform
 import random
 import time
@@ -22,10 +21,11 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from penstock import _core
-from penstock.assembly import deliver_settings, receive_settings, router
+from penstock.assembly import deliver_settings, open_core, receive_settings, router
 from penstock.config.loader import load
 from penstock.config.settings import Config
 from penstock.control.server import serve_control, serve_metrics
+from penstock.control.views import State
 from penstock.deliver.deliverer import Deliverer
 from penstock.deliver.resolver import Resolver
 from penstock.dispatcher import Dispatcher, Handler
@@ -38,7 +38,7 @@ from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
 from penstock.receive.submission import Submissions
-from penstock.views import About, EngineViews, Now
+from penstock.views import DISK_LOW, About, EngineViews, Now
 
 __all__ = ["Engine", "open_engine"]
 
@@ -52,8 +52,8 @@ SYNC_S: Final = 10.0
 """How long a stop waits for the last sync before it leaves that to the closing of the spool."""
 GENERATION: Final = 1
 """Of the configuration; it counts reloads, of which there are none yet."""
-MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
-JOURNAL: Final = "journal.jsonl"
+MEGABYTE: Final = 1024 * 1024
+MESSAGE_BYTES_MAX: Final = 48 * MEGABYTE
 
 
 def now_ms() -> int:
@@ -69,11 +69,12 @@ class Engine:
         self._config = config
         self._core = core
         self._started_ms = now_ms()
-        self._state = "starting"
+        self._state: State = "starting"
         self._failure: SpoolFailed | None = None
         self._on_failure: Callable[[], None] = lambda: None
         self._bound: list[tuple[str, int]] = []
         self._is_over = trio.Event()
+        self._grace = trio.CancelScope()
         self._dispatcher = Dispatcher(core, now_ms)
         self._counts = Counts()
         self._lag = Histogram("event_loop_lag_seconds", LAG_BOUNDS_S)
@@ -162,7 +163,7 @@ class Engine:
         self._submissions.drain()
         self._deliverer.drain()
         self._dispatcher.wake()
-        with trio.move_on_after(grace_s):
+        with trio.move_on_after(grace_s) as self._grace:
             await self._come_to_rest()
         if self._failure is None:
             with trio.move_on_after(SYNC_S):
@@ -170,6 +171,10 @@ class Engine:
         self._questions.end()
         self._journal.event("STOP", now_ms())
         self._is_over.set()
+
+    def hurry(self) -> None:
+        """End the grace of a stop that is under way: what is still under way then is cut off."""
+        self._grace.cancel()
 
     async def _come_to_rest(self) -> None:
         """Wait until nothing is under way any more; say goodbye to peers as they fall idle."""
@@ -309,6 +314,15 @@ class Engine:
         problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
+        free, least = samples.get(("spool_free_bytes", ())), self._config.refuse_mail_below_bytes
+        if free is not None and free < least:
+            problems.append(
+                (
+                    DISK_LOW,
+                    f"New mail is refused: {free / MEGABYTE:.0f} MB are free at {self._config.spool_path}, "
+                    f"and refuse_mail_below is {least / MEGABYTE:.0f} MB.",
+                )
+            )
         return Now(
             state=self._state,
             sessions=self._receiver.connections,
@@ -340,7 +354,7 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
     """
     if not isinstance(config, Config):
         config = load(config)
-    core = await trio.to_thread.run_sync(partial(_open_core, config))
+    core = await trio.to_thread.run_sync(partial(open_core, config))
     try:
         engine = Engine(config, core)
         from_body: BaseException | None = None
@@ -373,23 +387,6 @@ def _bare(group: BaseExceptionGroup[BaseException], from_body: BaseException | N
     while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
         error = error.exceptions[0]
     return error
-
-
-def _open_core(config: Config) -> _core.Engine:
-    """Open the spool, making its folders and those of the log if they are not there.
-
-    Raises:
-        SpoolError: The spool cannot be opened.
-        OSError: A folder or file cannot be made.
-    """
-    for folder in (os.path.dirname(config.spool_path), config.log_directory):
-        os.makedirs(folder, mode=0o750, exist_ok=True)
-    return _core.Engine(
-        spool=config.spool_path,
-        io_threads=config.io_threads,
-        options={"free_min_bytes": config.refuse_mail_below_bytes},
-        journal=os.path.join(config.log_directory, JOURNAL),
-    )
 
 
 def _address(host: str, port: int) -> str:

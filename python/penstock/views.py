@@ -26,12 +26,13 @@ from penstock.control.views import (
     QueueType,
     Reason,
     Snapshot,
+    State,
     Status,
 )
 from penstock.deliver.views import HopView
 from penstock.errors import NotFound
 
-__all__ = ["About", "Delivering", "EngineViews", "Now"]
+__all__ = ["DISK_LOW", "About", "Delivering", "EngineViews", "Now"]
 
 HopRow: TypeAlias = tuple[Any, ...]
 MessageRow: TypeAlias = Mapping[str, Any]
@@ -45,6 +46,8 @@ _TYPES: Final[dict[str, QueueType]] = {
     "unreachable": "Unreachable",
 }
 UNREACHABLE: Final = "Unreachable"
+DISK_LOW: Final = "disk_low"
+"""Name of the problem that stands while mail is refused for lack of room."""
 
 
 class Delivering(Protocol):
@@ -95,7 +98,7 @@ class Now:
         problems: What needs an operator: a short stable name and a sentence each.
     """
 
-    state: Any
+    state: State
     sessions: int
     samples: Mapping[tuple[str, tuple[str, ...]], float]
     problems: tuple[tuple[str, str], ...]
@@ -248,7 +251,8 @@ class EngineViews:
 
     def is_ready(self) -> bool:
         """Return whether mail is taken."""
-        return bool(self._now().state == "ready")
+        now = self._now()
+        return now.state == "ready" and not any(name == DISK_LOW for name, _ in now.problems)
 
     def metrics(self) -> bytes:
         """Return Prometheus' text."""

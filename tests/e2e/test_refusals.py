@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -119,6 +122,33 @@ def test_stop_says_421_to_idle_peers(launch: Launch) -> None:
         assert (code, text[:5]) == (421, "4.3.2")
 
 
+def test_a_second_signal_ends_the_wait_for_a_silent_peer(launch: Launch) -> None:
+    relay = launch()
+    with SmtpClient(relay.port) as client:
+        for command in ("MAIL FROM:<me@penstock.test>", "RCPT TO:<you@penstock.test>", "DATA"):
+            client.command(command)
+        begun = time.monotonic()
+        os.kill(relay.pid, signal.SIGHUP)
+        wait_until(lambda: "stopping: SIGHUP" in relay.printed())
+        assert relay.is_running
+        os.kill(relay.pid, signal.SIGTERM)
+        assert relay.wait() == 0
+    assert time.monotonic() - begun < 15
+
+
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> None:
+    """Return once the condition holds.
+
+    Raises:
+        TimeoutError: It did not in time.
+    """
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        time.sleep(0.05)
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
     """A file system of 96 MB; only root can mount one."""
@@ -149,6 +179,8 @@ def test_full_disk_is_a_452_and_nothing_acknowledged_is_lost(small_disk: Path, l
             assert (code, reply[:5]) == (452, "4.3.1")
             assert client.command("NOOP")[0] == 250
         assert acknowledged > 0
+        wait_until(lambda: relay.cli("status").returncode == 1)
+        assert "New mail is refused" in relay.cli("status").stdout
         relay.kill()
         relay.start()
         assert sum(row["count"] for row in relay.rows("queue", "list")) == acknowledged

@@ -122,8 +122,10 @@ def send(port: int, names: Iterable[str], ledger: Ledger, over: threading.Event)
 class Rig:
     """One daemon folder, one receiver, one ledger, as many rounds as asked for."""
 
-    def __init__(self, folder: Path, *, messages: int, connections: int, seed: int) -> None:
-        self.ledger = Ledger()
+    def __init__(
+        self, folder: Path, *, messages: int, connections: int, seed: int, ledger: Ledger | None = None
+    ) -> None:
+        self.ledger = ledger or Ledger()
         self._rng = random.Random(seed)
         self._seed = seed
         self._messages = messages
@@ -165,6 +167,8 @@ class Rig:
         begun = time.monotonic()
         self._daemon.start(wait=False)
         senders, _ = self._send(0)
+        # The senders would wait for ever for one that cannot start.
+        self._daemon.wait_ready()
         for sender in senders:
             sender.join()
         self._drain()
@@ -179,13 +183,21 @@ class Rig:
         self._daemon.start(wait=False)
         senders, over = self._send(number)
         time.sleep(max(0.0, begun + after_s - time.monotonic()))
-        self._daemon.kill()
+        self._end()
         over.set()
         for sender in senders:
             sender.join()
         # What the daemon had handed to the kernel still reaches the receiver.
         time.sleep(0.1)
         return len(self.ledger.promised())
+
+    def _end(self) -> None:
+        """End the daemon as a round does."""
+        self._daemon.kill()
+
+    def _is_explained(self, name: str, doubts: set[str]) -> bool:
+        """Whether a message may have been received twice; `doubts` are the ids that were named in doubt."""
+        return doubts.issuperset(self.ledger.received[name])
 
     def _send(self, number: int) -> tuple[list[threading.Thread], threading.Event]:
         over = threading.Event()
@@ -227,7 +239,7 @@ class Rig:
             received=len(received),
             lost=sorted(self.ledger.promised()),
             doubled=doubled,
-            unexplained=[name for name in doubled if not doubts.issuperset(received[name])],
+            unexplained=[name for name in doubled if not self._is_explained(name, doubts)],
             mangled=sorted(self.ledger.mangled),
         )
 

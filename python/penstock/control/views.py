@@ -26,6 +26,7 @@ __all__ = [
     "RecipientState",
     "Snapshot",
     "Spool",
+    "State",
     "Status",
     "Views",
     "Waiting",
@@ -33,6 +34,7 @@ __all__ = [
 
 QueueType: TypeAlias = Literal["SmartHost", "Maildir", "Unreachable"]
 QueueStatus: TypeAlias = Literal["Active", "Connecting", "Ready", "Retry", "Suspended"]
+State: TypeAlias = Literal["starting", "ready", "draining", "failed"]
 EntryStatus: TypeAlias = Literal["Ready", "Active", "Retry", "Suspended"]
 RecipientState: TypeAlias = Literal["pending", "delivered", "relayed", "failed", "expired", "removed"]
 Reason: TypeAlias = Literal[
@@ -259,7 +261,7 @@ class Status(TypedDict):
     """Profile of its configuration."""
     generation: int
     """Configuration generation in force."""
-    state: Literal["starting", "ready", "draining", "failed"]
+    state: State
     """`starting`, `ready`, `draining` or `failed`."""
     at: str
     """The daemon's time."""
