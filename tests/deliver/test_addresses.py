@@ -140,6 +140,32 @@ async def test_mail_waits_for_the_look_up_and_no_longer(
     assert [ip for _, ip, *_ in rig.core.dials] == ["192.0.2.1"]
 
 
+@pytest.mark.parametrize("pool", [3, 9])
+async def test_answers_that_differ_each_time_do_not_keep_a_dead_hop_from_retry(
+    nursery: trio.Nursery, autojump_clock: trio.testing.MockClock, pool: int
+) -> None:
+    rig = Rig(hosts=("mx.example",))
+    ips = [f"192.0.2.{number}" for number in range(pool)]
+    nursery.start_soon(rig.deliverer.run)
+    rig.accept("you@b.example")
+    tried: list[str] = []
+    while not rig.hop_facts():
+        # A name server turns its list round, or gives another part of it.
+        start = len(tried) % pool
+        rig.answers["mx.example"] = Addresses(tuple((ips[start:] + ips[:start])[:3]), GOOD_MIN_MS)
+        rig.turn()
+        await trio.testing.wait_all_tasks_blocked()
+        rig.turn()
+        ((conn, ip, *_),) = rig.core.dials[len(tried) :]
+        tried.append(ip)
+        assert len(tried) <= 3
+        rig.now_ms += 30_000
+        rig.tell("dial_failed", conn, "connect", 110, "timed out")
+        rig.turn()
+    if pool == 3:
+        assert set(tried) == set(ips)
+
+
 async def test_hosts_that_cannot_be_found_put_the_hop_into_retry(
     nursery: trio.Nursery, autojump_clock: trio.testing.MockClock
 ) -> None:

@@ -19,6 +19,8 @@ ROUTED = replies.ROUTED_ADDRESS
 def domains(tmp_path: Path) -> AcceptedDomains:
     path = tmp_path / "recipients"
     path.write_text("you@own.example\nyou@sub.own.example\n", encoding="utf-8")
+    wide = tmp_path / "wide"
+    wide.write_text("@wide.example\nlist%old@wide.example\n", encoding="utf-8")
     return AcceptedDomains(
         (
             AcceptedDomainSettings(
@@ -27,6 +29,7 @@ def domains(tmp_path: Path) -> AcceptedDomains:
             AcceptedDomainSettings(name="relay.own.example", type="internal_relay", match_sub_domains=True),
             AcceptedDomainSettings(name="far.example", type="external_relay"),
             AcceptedDomainSettings(name="any.example", type="authoritative"),
+            AcceptedDomainSettings(name="wide.example", type="internal_relay", recipients=str(wide)),
         )
     )
 
@@ -58,6 +61,14 @@ def domains(tmp_path: Path) -> AcceptedDomains:
         ('"a@elsewhere.example"@far.example', ROUTED, OK),
         ("a%b@any.example", OK, OK),
         ("a%elsewhere.example@own.example", UNKNOWN, UNKNOWN),
+        ("nobody@wide.example", OK, OK),
+        ("postmaster@wide.example", OK, OK),
+        ("a%elsewhere.example@wide.example", ROUTED, OK),
+        ("elsewhere.example!a@wide.example", ROUTED, OK),
+        ('"a@elsewhere.example"@wide.example', ROUTED, OK),
+        ('"a\\@elsewhere.example"@wide.example', ROUTED, OK),
+        # Whoever lists an address by name means it.
+        ("LIST%old@wide.example", OK, OK),
     ],
 )
 def test_recipients(

@@ -239,7 +239,27 @@ def test_reply_that_makes_no_sense_ends_the_session(text: str) -> None:
         return
     assert step is Step.DONE
     assert peer.take() == ("close", True)
-    assert short(peer.session.outcomes) == [(0, "deferred", "dot", int(text[:3]), "4.5.0")]
+    # The peer has the whole content: whether it took it, only it knows.
+    assert short(peer.session.outcomes) == [(0, "in_doubt", "dot", int(text[:3]), "4.5.0")]
+
+
+@pytest.mark.parametrize("text", ["354 go", "100 what"])
+def test_reply_that_makes_no_sense_before_the_content_leaves_no_doubt(text: str) -> None:
+    peer = Peer(*PIPELINING)
+    peer.send()
+    peer.take()
+    assert peer.say("250 ok", text) is Step.DONE
+    assert short(peer.session.outcomes) == [(0, "deferred", "rcpt", int(text[:3]), "4.5.0")]
+
+
+def test_421_to_the_content_is_a_refusal() -> None:
+    peer = Peer(*PIPELINING)
+    peer.send()
+    peer.take()
+    peer.say("250 ok", "250 ok", "354 go")
+    peer.take()
+    assert peer.say("421 4.3.2 stopping") is Step.DONE
+    assert short(peer.session.outcomes) == [(0, "deferred", "dot", 421, "4.3.2")]
 
 
 def test_ehlo_refused_falls_back_to_helo() -> None:

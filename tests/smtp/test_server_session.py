@@ -200,6 +200,27 @@ def test_error_beyond_the_limit_ends_the_session_and_leaves_the_rest_unread() ->
     assert server.state is ServerState.CLOSED
 
 
+@pytest.mark.parametrize("verb", ["GET", "POST", "CONNECT", "PRI"])
+def test_other_protocol_ends_the_session_at_once(verb: str) -> None:
+    server = session(max_protocol_errors=10_000)
+    assert ask(server, ("unknown", verb), ("unknown", "HOST:"), EHLO, MAIL) == [
+        ("reply", CONN, 1, replies.TOO_MANY_ERRORS, 4, 0, True)
+    ]
+    assert server.state is ServerState.CLOSED
+
+
+def test_first_line_with_octets_that_no_command_has_ends_the_session() -> None:
+    for kind in ("nul", "not_ascii"):
+        server = session()
+        assert ask(server, ("malformed", kind, 3, None), EHLO)[0][3:] == (replies.TOO_MANY_ERRORS, 2, 0, True)
+
+
+def test_whoever_has_greeted_is_forgiven_such_words() -> None:
+    server = session()
+    ask(server, EHLO)
+    assert ask(server, ("unknown", "GET"), ("malformed", "nul", 3, None))[0][6] is False
+
+
 def test_eof_without_commands_closes() -> None:
     server = session()
     assert ask(server) == [("reply", CONN, 1, b"", 0, 0, True)]

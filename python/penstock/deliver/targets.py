@@ -28,8 +28,8 @@ class Target(NamedTuple):
 class Targets:
     """All addresses of all smart hosts, in order.
 
-    The one that worked last is kept to. When it fails the next one is tried, round and round; when every one
-    was tried since the last success, none works.
+    The one that worked last is kept to. When it fails the next one is tried, round and round; when as many as
+    there are were tried since the last success, none works.
 
     Attributes:
         error: Why there are none, if there are none.
@@ -53,7 +53,7 @@ class Targets:
 
     @property
     def are_exhausted(self) -> bool:
-        """Whether every one was tried since the last success or the last `begin`."""
+        """Whether as many as there are were tried since the last success or the last `begin`."""
         return self._tried >= len(self._targets)
 
     def refresh(self, addresses: AddressBook, now_ms: int) -> bool:
@@ -76,9 +76,10 @@ class Targets:
         if not is_known:
             return False
         self.error = error
-        if tuple(targets) != self._targets:
+        # Name servers turn their lists round, so another order alone means nothing. Nor does news make up for
+        # what was tried: answers that differ each time must not keep a dead hop from being seen to be dead.
+        if set(targets) != set(self._targets):
             self._targets = tuple(targets)
-            self.begin()
             self._next = 0
         return True
 

@@ -55,10 +55,11 @@ class RecipientsFile:
 
     def __contains__(self, address: str) -> bool:
         """Whether an address exists."""
-        if address.lower() in self._addresses:
-            return True
-        address = plain_address(address)
-        return address in self._addresses or address.rpartition("@")[2] in self._domains
+        return self.names(address) or plain_address(address).rpartition("@")[2] in self._domains
+
+    def names(self, address: str) -> bool:
+        """Whether an address is listed itself, not only its whole domain."""
+        return address.lower() in self._addresses or plain_address(address) in self._addresses
 
     def refresh(self) -> None:
         """Read the file again if it has changed. **Blocking**: a look at the file, and its size if read."""

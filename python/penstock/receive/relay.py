@@ -91,15 +91,15 @@ class RelayPolicy:
         accepted = self._domains.find(domain)
         if accepted is None:
             return None if self._may_relay else replies.UNABLE_TO_RELAY
-        if accepted.recipients is not None:
-            if address in accepted.recipients or _local_part(address).lower() == "postmaster":
-                return None
+        recipients = accepted.recipients
+        local_part = _local_part(address)
+        if recipients is not None and address not in recipients and local_part != "postmaster":
             return replies.RECIPIENT_UNKNOWN
-        if not accepted.is_authoritative and not self._may_relay:
-            local_part = _local_part(address)
-            if not ROUTING_CHARACTERS.isdisjoint(local_part):
-                return replies.ROUTED_ADDRESS
-        return None
+        if accepted.is_authoritative or self._may_relay or ROUTING_CHARACTERS.isdisjoint(local_part):
+            return None
+        # That its whole domain is listed says nothing about where it asks to be sent on to.
+        is_named = recipients is not None and recipients.names(address)
+        return None if is_named else replies.ROUTED_ADDRESS
 
 
 def _local_part(address: str) -> str:

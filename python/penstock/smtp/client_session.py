@@ -203,8 +203,7 @@ class ClientSession:
             content: How much of the content the peer can have: "none", "partial" or "terminated".
 
         Returns:
-            DONE with outcomes if a transaction was running, FAILED if there was no session yet, else READY:
-            nothing was lost.
+            DONE with outcomes if a transaction was running, FAILED if there was no session yet, else READY.
         """
         state = self.state
         self.state = ClientState.CLOSED
@@ -323,8 +322,7 @@ class ClientSession:
 
     def _on_dot(self, _turn: int, reply: Reply, target: ClientState, _actions: list[Action]) -> Step:
         verdict = judge("dot", reply)
-        for index, address, _, _ in self._accepted:
-            self.outcomes.append((index, address, *verdict))
+        self.outcomes += [(index, address, *verdict) for index, address, _, _ in self._accepted]
         self._reset_first = reply[0] >= 400
         self.state = target
         return Step.DONE
@@ -351,7 +349,9 @@ class ClientSession:
         if state in _GREETING:
             self.failure = (stage, code, status, text)
             return Step.FAILED
-        return self._settle(self._refusal or ("deferred", stage, code, status, text))
+        # Before content has ended net lets only refusals by: the peer has it, and we do not understand it.
+        outcome = "in_doubt" if state is ClientState.DOT and not is_closing else "deferred"
+        return self._settle(self._refusal or (outcome, stage, code, status, text))
 
     def _finish(self, verdict: Verdict | None) -> Step:
         """End a transaction that came to nothing; RSET comes before the next."""

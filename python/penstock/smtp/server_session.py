@@ -36,6 +36,13 @@ SIZE_DIGITS_MAX: Final = 20
 TARPIT_MAX_MS: Final = 30_000
 """The longest that one batch of replies is delayed, however many of them are refusals."""
 
+OTHER_PROTOCOLS: Final = frozenset(
+    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE")
+)
+"""What a client of HTTP says first. What it sends can be somebody else's, with commands in it."""
+NO_TEXT: Final = frozenset(("nul", "not_ascii"))
+"""Malformed lines as other protocols begin with, TLS among them."""
+
 _CLASS_4: Final = ord("4")
 _CLASS_5: Final = ord("5")
 
@@ -307,11 +314,15 @@ class ServerSession:
     def _not_implemented(self, _item: Item) -> bytes:
         return self._wrong(replies.NOT_IMPLEMENTED)
 
-    def _unknown(self, _item: Item) -> bytes:
+    def _unknown(self, item: Item) -> bytes:
+        if item[1] in OTHER_PROTOCOLS:
+            self._spend_errors()
         return self._wrong(replies.UNRECOGNIZED)
 
     def _malformed(self, item: Item) -> bytes:
         _, kind, _, verb = item
+        if kind in NO_TEXT and verb is None:
+            self._spend_errors()
         return self._wrong(replies.MALFORMED_PATH.get((verb, kind)) or replies.malformed(kind))
 
     def _out_of_order(self, item: Item) -> bytes:
@@ -321,6 +332,11 @@ class ServerSession:
             return self._wrong(replies.BAD_SEQUENCE)
         needs_mail = self.state is ServerState.GREETED
         return self._wrong(replies.NEED_MAIL if needs_mail else replies.NEED_RECIPIENT)
+
+    def _spend_errors(self) -> None:
+        """Forgive no further error to a peer that does not begin in SMTP."""
+        if self.state is ServerState.START:
+            self.errors = max(self.errors, self.terms.max_protocol_errors)
 
     def _wrong(self, reply: bytes) -> bytes:
         """Count a protocol error."""

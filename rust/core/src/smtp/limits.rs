@@ -38,5 +38,10 @@ pub const REPLY_MAX: usize = 64 * 1024;
 /// Lines of a reply that we accept.
 pub const REPLY_LINES_MAX: usize = 256;
 
+/// Text of a reply that is kept, in octets: one envelope can draw thousands of replies before anybody takes them.
+///
+/// A greeting with all that IANA lists is half as long.
+pub const REPLY_TEXT_MAX: usize = 4 * 1024;
+
 /// Parameters of one MAIL or RCPT command; all that IANA lists together are fewer.
 pub const PARAMETERS_MAX: usize = 32;

@@ -5,7 +5,7 @@
 //! while their first digit, which decides (RFC 5321 4.2.1), is the same.
 
 use super::framing::LineCutter;
-use super::limits::{REPLY_LINE_ACCEPTED_MAX, REPLY_LINE_MAX, REPLY_LINES_MAX, REPLY_MAX};
+use super::limits::{REPLY_LINE_ACCEPTED_MAX, REPLY_LINE_MAX, REPLY_LINES_MAX, REPLY_MAX, REPLY_TEXT_MAX};
 use crate::text::printable;
 
 /// What a server has answered.
@@ -15,7 +15,7 @@ pub struct Reply {
     pub code: u16,
     /// The enhanced status code (RFC 3463) that the text begins with, if its class is that of the code.
     pub enhanced: Option<String>,
-    /// The text of each line without the codes: printable, cut at 2,048 octets a line and 256 lines.
+    /// The text of each line without the codes: printable, cut at 2,048 octets a line, 256 lines and 4 KiB.
     pub lines: Vec<String>,
 }
 
@@ -154,7 +154,10 @@ impl<'a> ReplyLine<'a> {
                 text = behind;
             }
         }
-        if reply.lines.len() < REPLY_LINES_MAX {
+        // Whole lines only: half of an extension's would say something else.
+        let kept: usize = reply.lines.iter().map(String::len).sum();
+        let fits = reply.lines.is_empty() || kept + text.len() <= REPLY_TEXT_MAX;
+        if fits && reply.lines.len() < REPLY_LINES_MAX {
             reply.lines.push(printable(text.to_vec()));
         }
         Ok(())
@@ -308,6 +311,22 @@ mod tests {
         let input = format!("{}554 z\r\n", "550-y\r\n".repeat(300));
         let (replies, error) = replies([input.as_bytes()]);
         assert_eq!((replies[0].code, replies[0].lines.len(), error), (554, 256, None));
+    }
+
+    #[test]
+    fn whole_lines_are_kept_up_to_4_kib_of_text() {
+        let line = |octets: usize| format!("550-{}\r\n", "x".repeat(octets));
+        let kept = |input: String| {
+            let (replies, error) = replies([input.as_bytes()]);
+            assert_eq!((replies[0].code, error), (554, None));
+            replies[0].lines.iter().map(String::len).collect::<Vec<_>>()
+        };
+        let two = line(1500).repeat(2);
+        let rest = REPLY_TEXT_MAX - 3000;
+        assert_eq!(kept(format!("{two}{}554 z\r\n", line(rest - 1))), [1500, 1500, rest - 1, 1]);
+        assert_eq!(kept(format!("{two}{}554 \r\n", line(rest))), [1500, 1500, rest, 0]);
+        assert_eq!(kept(format!("{two}{}554 z\r\n", line(rest + 1))), [1500, 1500, 1]);
+        assert_eq!(kept(format!("{}554 z\r\n", line(2000).repeat(30))), [2000, 2000, 1]);
     }
 
     #[test]
