@@ -174,11 +174,17 @@ impl Ending {
         Self::Flushing { since_ms: now_ms }
     }
 
+    /// When there is something to do: what is held back may go, or the time is over.
     pub(crate) fn deadline_ms(&self, out: &Output, now_ms: u64) -> u64 {
+        out.released_ms(now_ms).unwrap_or(u64::MAX).min(self.gives_up_ms(out))
+    }
+
+    /// When the time is over. It runs from when something was taken last, or could have been: a reply that is held back
+    /// has it from its release.
+    fn gives_up_ms(&self, out: &Output) -> u64 {
         match self {
             Self::Flushing { since_ms } => {
-                let since_ms = out.progress_ms().max(*since_ms).max(out.released_ms(now_ms).unwrap_or(0));
-                since_ms + FLUSH_MS
+                out.progress_ms().max(*since_ms).max(out.not_before_ms()) + FLUSH_MS
             }
             Self::Lingering { until_ms, .. } => *until_ms,
         }
@@ -191,7 +197,7 @@ impl Ending {
         cx: &mut Context,
         budget: &mut usize,
     ) -> bool {
-        if cx.now_ms >= self.deadline_ms(&link.out, cx.now_ms) {
+        if cx.now_ms >= self.gives_up_ms(&link.out) {
             return true;
         }
         if let Self::Flushing { .. } = self {

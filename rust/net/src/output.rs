@@ -76,6 +76,11 @@ impl Output {
         self.queue.back().map(|last| last.not_before_ms).filter(|&at_ms| at_ms > now_ms)
     }
 
+    /// Before when the first segment may not go; 0 without one.
+    pub(crate) fn not_before_ms(&self) -> u64 {
+        self.queue.front().map_or(0, |first| first.not_before_ms)
+    }
+
     /// When the first segment may go, if not yet.
     pub(crate) fn released_ms(&self, now_ms: u64) -> Option<u64> {
         self.queue.front().map(|first| first.not_before_ms).filter(|&at_ms| at_ms > now_ms)

@@ -176,6 +176,37 @@ fn a_tarpit_holds_back_a_reply_and_all_that_follows() {
 }
 
 #[test]
+fn a_closing_reply_that_is_held_back_is_sent_at_its_time() {
+    let mut bench = Bench::new();
+    let (peer, conn) = bench.session(ServerLimits::default());
+    let asked = bench.commands(&peer, b"FOO\r\nFOO\r\n");
+    let bytes = Bytes::from_static(b"500 what?\r\n421 enough\r\n");
+    bench.act(NetAction::Reply { conn, turn: asked.turn, bytes, answers: 2, delay_ms: 25_000, close: true });
+    bench.nothing_happens();
+    bench.pass_ms(24_750);
+    assert_eq!(peer.recv(), b"");
+    bench.pass_ms(500);
+    assert_eq!(peer.recv(), b"500 what?\r\n421 enough\r\n");
+    assert!(peer.is_closed());
+    peer.shutdown_write();
+    assert_eq!(closed(&bench.event()).0, CloseReason::Local);
+}
+
+#[test]
+fn a_peer_that_does_not_take_a_held_reply_is_given_up_from_its_release_on() {
+    let mut bench = Bench::new();
+    let (peer, conn) = bench.session(ServerLimits::default());
+    let asked = bench.commands(&peer, b"FOO\r\n");
+    peer.limit_window(0);
+    let bytes = Bytes::from_static(b"421 enough\r\n");
+    bench.act(NetAction::Reply { conn, turn: asked.turn, bytes, answers: 1, delay_ms: 25_000, close: true });
+    bench.pass_ms(34_000);
+    bench.nothing_happens();
+    bench.pass_ms(1_500);
+    assert_eq!(closed(&bench.event()).0, CloseReason::Local);
+}
+
+#[test]
 fn content_waits_for_room_in_its_sink() {
     let mut bench = Bench::new();
     let (peer, conn) = bench.session(ServerLimits::default());
