@@ -26,7 +26,7 @@ def test_message_is_written_with_its_reverse_path() -> None:
     end(rig, 1)
     rig.turn()
     ((_, queue_id, hop, attempt, due_ms, outcomes, peer, _),) = rig.core.facts
-    assert (queue_id, hop, attempt, due_ms, peer) == (7, DROP, 1, None, "/drop")
+    assert (queue_id, hop, attempt, due_ms, peer) == (7, DROP, 1, None, "")
     assert outcomes == [(0, "you@ours.example", "delivered", "file", 0, "2.0.0", "")]
     assert rig.deliverer.is_idle
 

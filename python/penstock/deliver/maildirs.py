@@ -7,6 +7,8 @@ delivered since the delivery began, and the message waits as well, longer each t
 
 from __future__ import annotations
 
+from typing import Final
+
 from penstock.deliver.records import Records
 from penstock.deliver.seams import Action, Event
 from penstock.deliver.settings import MaildirSettings
@@ -16,6 +18,8 @@ from penstock.queue.entry import Entry
 from penstock.queue.scheduler import Scheduler
 
 __all__ = ["Maildir", "Maildirs"]
+
+NOT_WRITTEN: Final = "the mailbox could not be written"
 
 
 class Maildir:
@@ -93,20 +97,21 @@ class Maildirs:
             maildir.delivered += 1
             if queue.failures:
                 self._records.hop(self._scheduler.succeeded(queue), now_ms)
-            state, status = "delivered", "2.0.0"
+            state, status, text = "delivered", "2.0.0", ""
         else:
             if maildir.delivered == delivered:
                 queue.began_ms = entry.began_ms
                 fact = self._scheduler.failed(queue, detail, is_exhausted=True, now_ms=now_ms)
                 self._records.hop(fact, now_ms)
-            state, status = "deferred", "4.3.0"
+            # What was wrong with which file is the queue's last error; the sender is not to read it.
+            state, status, text = "deferred", "4.3.0", NOT_WRITTEN
         outcomes: list[Outcome] = [
-            (recipient[0], recipient[1], state, "file", 0, status, detail) for recipient in entry.recipients
+            (recipient[0], recipient[1], state, "file", 0, status, text) for recipient in entry.recipients
         ]
         self._records.settle(
             entry,
             outcomes,
-            peer=maildir.settings.directory,
+            peer="",
             session="",
             now_ms=now_ms,
             probe_ms=queue.next_retry_ms,

@@ -146,13 +146,31 @@ fn deliver(job: Job) -> std::io::Result<()> {
     create(&job.directory)?;
     let name = format!("{}.{:016x}.penstock", job.queue_id, (job.hop >> 64) as u64);
     let temporary = job.directory.join("tmp").join(&name);
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let to = job.directory.join("new").join(&name);
+    // What is there is left of an attempt that was cut off; or a link that somebody has put in our way, which is removed
+    // and not followed.
+    remove(&temporary)?;
+    let written = write(job, &temporary).and_then(|()| std::fs::rename(&temporary, to));
+    if written.is_err() {
+        // A full disk gets its room back. If it cannot be removed either, the error before says more.
+        let _ = remove(&temporary);
+    }
+    written
+}
+
+fn write(job: Job, path: &Path) -> std::io::Result<()> {
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     let mut out = BufWriter::with_capacity(64 << 10, file);
     out.write_all(&job.prepend)?;
     copy(job.source, job.form, &mut out)?;
-    let file = out.into_inner().map_err(std::io::IntoInnerError::into_error)?;
-    file.sync_data()?;
-    std::fs::rename(&temporary, job.directory.join("new").join(&name))
+    out.into_inner().map_err(std::io::IntoInnerError::into_error)?.sync_data()
+}
+
+fn remove(path: &Path) -> std::io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 fn create(directory: &Path) -> std::io::Result<()> {
@@ -252,6 +270,25 @@ mod tests {
         assert_eq!(files.len(), 1);
         let path = files[0].as_ref().expect("entry").path();
         assert_eq!(std::fs::read(path).expect("read"), b"Return-Path: <a@b>\r\nA: b\r\n\r\n.dot\r\nx\r\n");
+    }
+
+    #[test]
+    fn a_link_in_the_way_is_not_followed_and_nothing_half_written_stays() {
+        let dir = tempfile::tempdir().expect("tempdir");
+        let maildir = dir.path().join("m");
+        let precious = dir.path().join("precious");
+        std::fs::write(&precious, b"precious").expect("write");
+        create(&maildir).expect("create");
+        let left = maildir.join("tmp").join(format!("{}.{:016x}.penstock", QueueId(77), 1_u64 << 36));
+        std::os::unix::fs::symlink(&precious, &left).expect("symlink");
+        let events = deliver_all(vec![job(&maildir, &[b"x\r\n"])]);
+        assert!(matches!(events.as_slice(), [Event::Dropped { result: Ok(()), .. }]));
+        assert_eq!(std::fs::read(&precious).expect("read"), b"precious");
+        std::fs::remove_dir_all(maildir.join("new")).expect("remove");
+        std::fs::write(maildir.join("new"), b"").expect("write");
+        let events = deliver_all(vec![job(&maildir, &[b"x\r\n"])]);
+        assert!(matches!(events.as_slice(), [Event::Dropped { result: Err(_), .. }]));
+        assert_eq!(std::fs::read_dir(maildir.join("tmp")).expect("tmp").count(), 0);
     }
 
     #[test]
