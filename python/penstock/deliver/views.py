@@ -15,6 +15,8 @@ QueueStatus: TypeAlias = Literal["Active", "Connecting", "Ready", "Retry", "Susp
 Sample: TypeAlias = tuple[str, tuple[str, ...], float]
 
 STATUSES: Final[tuple[QueueStatus, ...]] = ("Active", "Connecting", "Ready", "Retry", "Suspended")
+_HELD_UP: Final = {"Retry": "retry", "Suspended": "suspended"}
+"""What all entries of a queue are in because the queue is."""
 _MESSAGES: Final = (
     *(("delivery", status) for status in ("active", "ready", "retry", "suspended")),
     ("unreachable", "retry"),
@@ -72,8 +74,14 @@ def samples(queues: Iterable[DeliveryQueue], connections: Mapping[tuple[str, str
             statuses[status] += 1
         active = min(queue.under_way, queue.count)
         messages["delivery", "active"] += active
-        waits = {"Retry": "retry", "Suspended": "suspended"}.get(status, "ready")
-        messages["delivery", waits] += queue.count - active
+        waiting = queue.count - active
+        if status in _HELD_UP:
+            messages["delivery", _HELD_UP[status]] += waiting
+            continue
+        # What is neither in memory nor due in the index has been put off.
+        ready = waiting if queue.has_more else min(len(queue.ready), waiting)
+        messages["delivery", "ready"] += ready
+        messages["delivery", "retry"] += waiting - ready
     for known, number in statuses.items():
         yield "queues", (known.lower(),), float(number)
     for labels, number in messages.items():
