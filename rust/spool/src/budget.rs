@@ -2,8 +2,8 @@
 //!
 //! Whoever finds no room waits, and is given room in the order of waiting: an amount is set aside for it before it is
 //! woken, so that nobody who comes later can take it. So that half-finished drafts can always finish, one of those that
-//! wait, the oldest, may go beyond the limit until it is done; what is held in all is thus bounded by the limit and one
-//! message. A draft that is slow, but has room, holds nobody up.
+//! wait, the oldest, may go beyond the limit until what it holds is given back; what is held in all is thus bounded by
+//! the limit and one message, also while the disk stands still. A draft that is slow, but has room, holds nobody up.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -130,7 +130,8 @@ impl Share {
             let aside = state.aside.remove(&self.draft).unwrap_or(0);
             state.used -= aside + given_back;
             state.forget(self.draft);
-            if state.privileged == Some(self.draft) {
+            // What is sealed, and not yet written, holds its octets: another beyond the limit has to wait for that.
+            if state.privileged == Some(self.draft) && given_back == self.bytes {
                 state.privileged = None;
             }
             state.share_out(self.budget.limit)
@@ -219,13 +220,42 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_draft_holds_its_octets_but_nobody_up() {
+    fn sealed_drafts_that_nobody_writes_do_not_let_the_others_beyond_the_limit() {
         let bench = Bench::new(10);
-        let mut first = bench.budget.open(1, 5).unwrap();
-        let mut second = bench.budget.open(2, 5).unwrap();
-        assert!(bench.grow(&mut first, 50) && !bench.grow(&mut second, 50));
-        first.seal();
-        assert_eq!((bench.woken(), bench.budget.used()), (vec![2], 60));
-        assert!(bench.grow(&mut second, 50));
+        let mut drafts: Vec<Share> = (1..=5).map(|draft| bench.budget.open(draft, 2).unwrap()).collect();
+        let mut sealed = Vec::new();
+        let mut waiting = Vec::new();
+        for mut draft in drafts.drain(..) {
+            if bench.grow(&mut draft, 50) {
+                draft.seal();
+                sealed.push(draft);
+            } else {
+                waiting.push(draft);
+            }
+        }
+        assert_eq!((sealed.len(), bench.budget.used()), (1, 60), "the limit and one message");
+        for (nth, mut draft) in waiting.into_iter().enumerate() {
+            sealed.clear();
+            assert_eq!(bench.woken(), [nth as u64 + 2], "the next, once what was sealed is written");
+            assert!(bench.grow(&mut draft, 50));
+            draft.seal();
+            sealed.push(draft);
+        }
+        sealed.clear();
+        assert_eq!(bench.budget.used(), 0);
+    }
+
+    #[test]
+    fn a_sealed_draft_gives_back_what_was_set_aside_for_it() {
+        let bench = Bench::new(10);
+        let mut shares: Vec<Share> = (1..=3).map(|draft| bench.budget.open(draft, 3).unwrap()).collect();
+        let [one, two, three] = shares.get_disjoint_mut([0, 1, 2]).unwrap();
+        assert!(bench.grow(one, 2) && !bench.grow(two, 2) && !bench.grow(three, 2));
+        shares.remove(0);
+        assert_eq!(bench.woken(), [2, 3]);
+        let [two, three] = shares.get_disjoint_mut([0, 1]).unwrap();
+        two.seal();
+        assert_eq!(bench.budget.used(), 8, "three keeps what is set aside for it");
+        assert!(bench.grow(three, 2));
     }
 }

@@ -110,7 +110,7 @@ impl Inbox {
     /// Wake whoever is needed for what came in since it was held.
     pub(crate) fn let_go(&self) {
         let mut state = self.state.lock();
-        if std::mem::take(&mut state.is_held) && !state.items.is_empty() {
+        if std::mem::take(&mut state.is_held) {
             self.wake(&state, state.is_urgent, state.is_prompt);
         }
     }

@@ -1,9 +1,12 @@
 //! The index, which has to be opened anew when LMDB has failed.
 
+use std::io;
 use std::path::PathBuf;
 
 use parking_lot::RwLock;
 use penstock_core::queue_id::QueueId;
+use rustix::fs::{self, FallocateFlags, Mode, OFlags};
+use rustix::io::Errno;
 
 use crate::index::{Index, IndexError};
 use crate::redo::{Redo, SegmentUse, Stored, Watermark};
@@ -60,6 +63,19 @@ impl IndexSlot {
 
     pub(crate) fn segments(&self) -> Result<Vec<SegmentUse>, SlotError> {
         self.with(Index::segments)
+    }
+
+    /// Take room on the disk, so that the index can grow by so many octets when the disk is full. LMDB writes behind
+    /// the end of its file and finds the room there; the file's length stays. **Blocking.**
+    pub(crate) fn take_room(&self, bytes: u64) -> io::Result<()> {
+        let flags = OFlags::RDWR | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = fs::open(self.path.join("data.mdb"), flags, Mode::empty())?;
+        let length = u64::try_from(fs::fstat(&file)?.st_size).unwrap_or(0);
+        match fs::fallocate(&file, FallocateFlags::KEEP_SIZE, 0, length + bytes) {
+            // Such a file system has no room to promise.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            result => Ok(result?),
+        }
     }
 
     /// Close it for good.

@@ -7,7 +7,7 @@
 //! When the disk is full, what was written of a group is kept as far as records are whole; the rest is cut off, or
 //! written over by the next group, and is never taken for whole: its checksums do not fit, and the chain of records
 //! passes over it. Messages of the rest fail; outcomes are written again, into the reserve if need be, and if even that
-//! cannot be had they wait here until room is found.
+//! cannot be had they wait here until room is found. So it is when a segment cannot be had for want of descriptors.
 //!
 //! If you change in what order things are written here, also read `scan` and the crash states in `ARCHITECTURE.md`.
 
@@ -172,7 +172,7 @@ impl LogWriter {
         self.is_stalled = false;
         if self.is_growing && self.position > FIRST && core.segments.has_spare() {
             match self.roll(core, Purpose::Mail, 0) {
-                Err(error) if !device::is_full(&error) => return Err(Failure::new("segment", &error)),
+                Err(error) if !device::is_scarce(&error) => return Err(Failure::new("segment", &error)),
                 _ => {}
             }
         }
@@ -192,7 +192,7 @@ impl LogWriter {
             }
             return match self.roll(core, purpose, bytes) {
                 Ok(()) => Ok(()),
-                Err(error) if device::is_full(&error) => {
+                Err(error) if device::is_scarce(&error) => {
                     self.no_room(core, purpose, out);
                     Ok(())
                 }
@@ -303,7 +303,7 @@ impl LogWriter {
         let needed = self.buffer.lay_out(first, Stamp { nonce: 0, previous: 0, durable: 0 }).0.record_bytes();
         match self.roll(core, Purpose::LastRoom, needed) {
             Ok(()) => Ok(()),
-            Err(error) if device::is_full(&error) => {
+            Err(error) if device::is_scarce(&error) => {
                 self.is_stalled = true;
                 Ok(())
             }

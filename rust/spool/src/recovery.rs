@@ -74,8 +74,7 @@ pub(crate) fn open(
     }
     let behind: Vec<_> =
         segments.all().into_iter().filter(|segment| segment.number() >= watermark.segment).collect();
-    let (scan, scanned) =
-        Scanner::open(&*device, behind, database).map_err(OpenError::io(&layout.log))?.run(watermark)?;
+    let (scan, scanned) = Scanner::open(&*device, behind, database)?.run(watermark)?;
     for damage in &scan.damage {
         meta::report(&*device, &layout, damage.segment, damage.offset)?;
         segments.exempt(damage.segment);

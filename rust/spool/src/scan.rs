@@ -6,7 +6,8 @@
 //!
 //! * If a later record continues the chain, a write was given up half-way, and the log goes on.
 //! * If a later record was written when the missing one was durable, the missing one was acknowledged: that is damage.
-//!   It is reported, and the readable rest is kept.
+//!   It is reported, and the readable rest is kept. So is a segment whose own header cannot be read although it has
+//!   more than that: nobody knows what was in it.
 //! * Otherwise nothing from there on was acknowledged, and the log ends.
 //!
 //! Nothing is changed here, and an error of the disk is an error: it is never taken for the end of the log.
@@ -23,7 +24,7 @@ use crate::facts::Lsn;
 use crate::format::decode::{self, Part};
 use crate::format::record::{self, RecordHeader};
 use crate::format::segment::{FIRST, HEADER, SegmentHeader};
-use crate::format::{ALIGN, Malformed, align_up, chunk};
+use crate::format::{ALIGN, Malformed, PAGE, align_up, chunk};
 use crate::redo::{Location, Redo, Watermark};
 use crate::segments::Segment;
 
@@ -65,19 +66,26 @@ pub(crate) struct Scanned {
     pub(crate) segment: Arc<Segment>,
     pub(crate) file: Arc<dyn DeviceFile>,
     pub(crate) header: Option<SegmentHeader>,
+    /// It has had a header and records, and the header is not there any more.
+    is_unreadable: bool,
     size: u64,
     window: Vec<u8>,
     window_at: u64,
 }
 
 impl Scanned {
-    fn open(device: &dyn Device, segment: Arc<Segment>, database: u128) -> io::Result<Self> {
-        let file = segment.file(device)?;
-        let size = file.size()?;
-        let header = read_header(&*file)?
-            .ok()
-            .filter(|header| header.number == segment.number() && header.database == database);
-        Ok(Self { segment, file, header, size, window: Vec::new(), window_at: 0 })
+    fn open(device: &dyn Device, segment: Arc<Segment>, database: u128) -> Result<Self, OpenError> {
+        let (number, path) = (segment.number(), segment.path().to_path_buf());
+        let failed = |error| OpenError::io(&path)(error);
+        let file = segment.file(device).map_err(failed)?;
+        let size = file.size().map_err(failed)?;
+        let found = read_header(&*file).map_err(failed)?;
+        // A file gets its name, or more than its first page, only when that page is on the disk.
+        let is_unreadable = found.is_none() && size > PAGE;
+        let later = |Malformed(what)| OpenError::Record { segment: number, offset: 0, what };
+        let header = found.transpose().map_err(later)?;
+        let header = header.filter(|header| header.number == number && header.database == database);
+        Ok(Self { segment, file, header, is_unreadable, size, window: Vec::new(), window_at: 0 })
     }
 
     /// Octets at an offset; `None` beyond the end.
@@ -153,13 +161,10 @@ fn queue_id(parts: &[Part]) -> QueueId {
 }
 
 /// Read what a segment says of itself. **Blocking.**
-pub(crate) fn read_header(file: &dyn DeviceFile) -> io::Result<Result<SegmentHeader, Malformed>> {
+fn read_header(file: &dyn DeviceFile) -> io::Result<Option<Result<SegmentHeader, Malformed>>> {
     let mut octets = [0; HEADER];
     let read = device::read_full(file, &mut octets, 0)?;
-    if read < HEADER {
-        return Ok(Err(Malformed("the segment has no header")));
-    }
-    Ok(SegmentHeader::decode(&octets))
+    Ok(if read < HEADER { None } else { SegmentHeader::decode(&octets) })
 }
 
 /// A header, and where it is.
@@ -179,11 +184,15 @@ pub(crate) struct Scanner {
 
 impl Scanner {
     /// Look at segments, in order of their numbers. **Blocking.**
-    pub(crate) fn open(device: &dyn Device, segments: Vec<Arc<Segment>>, database: u128) -> io::Result<Self> {
+    pub(crate) fn open(
+        device: &dyn Device,
+        segments: Vec<Arc<Segment>>,
+        database: u128,
+    ) -> Result<Self, OpenError> {
         let segments = segments
             .into_iter()
             .map(|segment| Scanned::open(device, segment, database))
-            .collect::<io::Result<Vec<_>>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
         Ok(Self { segments, scan: Scan::default(), origins: HashSet::new() })
     }
 
@@ -192,6 +201,8 @@ impl Scanner {
         self.scan.last = from.lsn;
         self.scan.greatest = from.lsn;
         let start = self.segments.partition_point(|one| one.segment.number() < from.segment);
+        let unreadable = self.segments.iter().skip(start).filter(|one| one.is_unreadable);
+        self.scan.damage.extend(unreadable.map(|one| Damage { segment: one.segment.number(), offset: 0 }));
         let is_there = self.segments.get(start).is_some_and(|one| one.segment.number() == from.segment);
         let mut at = (start, if is_there { align_up(from.offset.max(FIRST), ALIGN) } else { FIRST });
         while let Some(next) = self.step(at)? {
@@ -218,8 +229,12 @@ impl Scanner {
         match later.first() {
             Some(first) if later.iter().any(|seen| seen.header.durable > last) => {
                 let (segment, offset) = at;
-                let number = self.segments.get(segment).map_or(0, |one| one.segment.number());
-                self.scan.damage.push(Damage { segment: number, offset });
+                let between = self.segments.get(segment..first.segment).unwrap_or_default();
+                // Of segments that cannot be read at all it is known already.
+                if !between.iter().any(|one| one.is_unreadable) {
+                    let number = self.segments.get(segment).map_or(0, |one| one.segment.number());
+                    self.scan.damage.push(Damage { segment: number, offset });
+                }
                 self.scan.last = first.header.previous;
                 Ok(Some((first.segment, first.offset)))
             }

@@ -205,7 +205,10 @@ impl Segments {
         let is_ordinary = capacity == self.segment_bytes;
         let spare = if is_ordinary { self.table.lock().spares.pop() } else { None };
         if let Some(spare) = spare {
-            let (segment, nonce) = self.adopt(&self.dir.join(format!("{SPARE}{spare}")))?;
+            let from = self.dir.join(format!("{SPARE}{spare}"));
+            let file = self.device.open(&from, Opening::Existing);
+            let file = file.inspect_err(|_| self.table.lock().spares.push(spare))?;
+            let (segment, nonce) = self.adopt(&from, file)?;
             return Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: false });
         }
         if purpose != Purpose::LastRoom {
@@ -220,7 +223,10 @@ impl Segments {
         if !is_ordinary || !std::mem::take(&mut self.table.lock().has_reserve) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let (segment, nonce) = self.adopt(&self.dir.join(RESERVE))?;
+        let from = self.dir.join(RESERVE);
+        let file = self.device.open(&from, Opening::Existing);
+        let file = file.inspect_err(|_| self.table.lock().has_reserve = true)?;
+        let (segment, nonce) = self.adopt(&from, file)?;
         Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: true })
     }
 
@@ -235,13 +241,16 @@ impl Segments {
     }
 
     /// Make a segment of a file that was kept for it.
-    fn adopt(&self, from: &Path) -> io::Result<(Arc<Segment>, u64)> {
+    fn adopt(&self, from: &Path, file: Arc<dyn DeviceFile>) -> io::Result<(Arc<Segment>, u64)> {
         let number = self.next_number();
-        let file = self.device.open(from, Opening::Existing)?;
         let nonce = self.begin(&*file, number)?;
         let path = self.path(number);
         self.device.rename(from, &path)?;
-        device::sync_dir(&*self.device, &self.dir)?;
+        if let Err(error) = device::sync_dir(&*self.device, &self.dir) {
+            // It holds nothing, and is taken for nothing if it cannot be removed.
+            let _ = self.device.remove(&path);
+            return Err(error);
+        }
         Ok((self.add(number, path, file, self.segment_bytes), nonce))
     }
 

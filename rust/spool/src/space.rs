@@ -1,5 +1,7 @@
-//! Room on the disk: how much there is, the reserve, spares, and the end of segments that nobody needs.
+//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments that nobody
+//! needs.
 
+use std::io;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::core::Core;
@@ -13,12 +15,17 @@ const SPARE_FROM: u64 = 16;
 /// ... and it has taken so many checkpoints to fill it. When much is written, dead segments become spares by themselves;
 /// if they do not, because nothing is delivered, a spare would only double what is written.
 const SPARE_AFTER: u64 = 2;
+/// The index has room to grow by such a part of a segment: a checkpoint, and an open that finds as much log as that,
+/// must not fail on a full disk, or the queue could not drain.
+const INDEX_ROOM: u64 = 2;
 
 /// Keeper of the room on the disk.
 #[derive(Default)]
 pub(crate) struct Space {
     look_ms: u64,
     retry_ms: u64,
+    /// Octets of the index when room was last taken for it.
+    index_bytes: Option<u64>,
 }
 
 impl Space {
@@ -47,8 +54,8 @@ impl Space {
         if core.is_poisoned() || now_ms < self.retry_ms || stop() {
             return;
         }
-        let mut made = Ok(());
-        if !segments.has_reserve() && free > segments.segment_bytes() {
+        let mut made = self.make_index_room(core, free);
+        if made.is_ok() && !segments.has_reserve() && free > segments.segment_bytes() {
             made = segments.make_reserve();
         }
         let is_used = core.log_position.load(Relaxed) > segments.segment_bytes() / SPARE_FROM;
@@ -62,5 +69,16 @@ impl Space {
         if made.is_err() {
             self.retry_ms = now_ms + RETRY_MS;
         }
+    }
+    /// Take room for the index when it has used up half of what it had.
+    fn make_index_room(&mut self, core: &Core, free: u64) -> io::Result<()> {
+        let room = core.segments.segment_bytes() / INDEX_ROOM;
+        let bytes = core.counters.index_bytes.load(Relaxed);
+        let has_room = self.index_bytes.is_some_and(|before| bytes < before + room / 2);
+        if !has_room && free > room {
+            core.index.take_room(room)?;
+            self.index_bytes = Some(bytes);
+        }
+        Ok(())
     }
 }

@@ -206,3 +206,24 @@ fn closed_in_order_nothing_may_repeat_and_nothing_is_replayed() {
         assert_eq!(bench.messages().iter().map(|row| row.queue_id).collect::<Vec<_>>(), [kept]);
     }
 }
+
+#[test]
+fn a_message_in_a_segment_that_was_a_spare_is_there() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let small = SpoolConfig { segment_bytes: 16 << 10, ..common::config(dir.path()) };
+    let mut bench = Bench::open_with(&device, small).unwrap();
+    bench.commit(6_000).unwrap();
+    bench.step();
+    bench.clock.advance(2_000);
+    bench.step();
+    let is_spare = |name: &String| name.starts_with("spare-");
+    let log = dir.path().join("shard-00/log");
+    assert!(device.names(&log).iter().any(is_spare), "there is one to be used");
+    let id = bench.commit(9_000).unwrap();
+    bench.step();
+    assert!(bench.ledger.0[&id].is_acked && !device.names(&log).iter().any(is_spare));
+    let crash = Crash::of((bench, dir));
+    for found in crash.after_power_losses() {
+        assert!(found.messages.contains(&id));
+    }
+}

@@ -124,11 +124,47 @@ fn outcomes_for_which_there_is_no_room_at_all_are_recorded_when_there_is() {
     bench.step();
     assert_eq!(gate.state(&silent()), GateState::Closed, "nothing is sent that is not recorded");
     assert!(!bench.poisoned);
+    assert!(bench.ask(Request::Sync).is_none(), "nothing is durable that is not written");
     device.set_capacity(1 << 20);
     bench.step();
     assert_eq!(gate.state(&silent()), GateState::Open);
     bench.settle(id);
     assert!(matches!(bench.sync(Request::Checkpoint), Some(Answer::Done { .. })));
+}
+
+#[test]
+fn a_segment_that_cannot_be_had_for_want_of_descriptors_is_had_later() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 16 << 10, ..config(dir.path()) }).unwrap();
+    bench.step();
+    let first = bench.commit(11_000).unwrap();
+    bench.step();
+    assert!(bench.ledger.0[&first].is_acked);
+    let mut gate = bench.start(first);
+    for call in [Call::SyncDir, Call::Open] {
+        // The file itself can be opened, its directory cannot; then nothing can.
+        device.fail_all(call, Some(Fault::NoDescriptor));
+        let draft = bench.draft(&[7; 11_000]);
+        let refused = draft.map(|draft| bench.hand_in(draft, &[7; 11_000]));
+        bench.step();
+        assert!(refused.is_none_or(|id| bench.ledger.0[&id].is_refused) && !bench.poisoned);
+        assert_eq!(gate.state(&silent()), GateState::Closed, "nothing is sent that is not recorded");
+        device.fail_all(call, None);
+    }
+    bench.step();
+    assert_eq!(gate.state(&silent()), GateState::Open);
+    bench.settle(first);
+    assert!(matches!(bench.sync(Request::Checkpoint), Some(Answer::Done { .. })));
+    let next = bench.commit(11_000).unwrap();
+    bench.step();
+    assert!(bench.ledger.0[&next].is_acked && !bench.poisoned);
+    let names = device.names(&dir.path().join(LOG));
+    let segments = names.iter().filter(|name| name.contains(".seg")).count();
+    assert!(segments <= 2, "what was begun in vain is gone: {names:?}");
+    let ledger = bench.close();
+    let (mut bench, _dir) = reopen(&device.after_kill(), dir.path(), &ledger, "later");
+    assert_eq!(ids(&mut bench), [next]);
 }
 
 #[test]
@@ -206,6 +242,46 @@ fn a_record_that_was_durable_and_cannot_be_read_is_reported_and_the_rest_is_kept
         Bench::open(&device, dir.path()).unwrap().close();
         assert!(device.names(&dir.path().join(LOG)).contains(&"00000001.seg".into()), "{place}");
     }
+}
+
+#[test]
+fn a_segment_whose_first_page_cannot_be_read_is_reported_and_kept() {
+    for nth in 0..3 {
+        // Each message has a segment of its own, and nothing is in the index.
+        let (bench, dir, all) = three(16 << 10);
+        let device = bench.device.clone();
+        bench.kill();
+        let name = format!("{:08}.seg", nth + 1);
+        device.flip(&dir.path().join(LOG).join(&name), 30, 2);
+        let mut bench = Bench::open(&device, dir.path()).unwrap();
+        assert_eq!(bench.recovery.damaged, 1, "{name}");
+        let rest: Vec<QueueId> = all.iter().filter(|&&id| id != all[nth]).copied().collect();
+        assert_eq!(ids(&mut bench), rest, "{name}");
+        bench.close();
+        let report = format!("{:08}-0.txt", nth + 1);
+        assert_eq!(device.names(&dir.path().join("shard-00/damaged")), [report]);
+        let bench = Bench::open(&device, dir.path()).unwrap();
+        assert_eq!(bench.recovery.damaged, 0, "told once");
+        bench.close();
+        assert!(device.names(&dir.path().join(LOG)).contains(&name), "{name}");
+    }
+}
+
+#[test]
+fn a_segment_of_a_later_version_is_not_taken_for_the_end_of_the_log() {
+    let (bench, dir, _) = three(1 << 20);
+    let device = bench.device.clone();
+    bench.kill();
+    let path = dir.path().join(LOG).join("00000001.seg");
+    let file = penstock_spool::Device::open(&device, &path, penstock_spool::Opening::Existing).unwrap();
+    let mut header = [0; 52];
+    file.read_at(&mut header, 0).unwrap();
+    header[8] = 2;
+    let sum = crc32c::crc32c(&header[..48]).to_le_bytes();
+    header[48..].copy_from_slice(&sum);
+    file.write_at(&[std::io::IoSlice::new(&header)], 0).unwrap();
+    let opened = Bench::open(&device, dir.path());
+    assert!(matches!(opened, Err(OpenError::Record { segment: 1, offset: 0, .. })));
 }
 
 #[test]

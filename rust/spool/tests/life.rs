@@ -231,3 +231,24 @@ fn drafts_share_a_budget() {
         bench.step();
     }
 }
+
+#[test]
+fn the_index_has_room_to_grow_into_when_the_disk_is_full() {
+    use std::os::unix::fs::MetadataExt;
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    // What the file has of the disk beyond its end; blocks are counted in units of 512 octets.
+    let room = || {
+        let file = std::fs::metadata(dir.path().join("shard-00/index/data.mdb")).unwrap();
+        (512 * file.blocks()).saturating_sub(file.len())
+    };
+    for _ in 0..20 {
+        bench.clock.advance(1_000);
+        bench.step();
+        assert!(room() >= 32 << 10, "{}", room());
+        for _ in 0..10 {
+            bench.commit(100).unwrap();
+        }
+        bench.sync(Request::Checkpoint);
+    }
+}

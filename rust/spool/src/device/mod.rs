@@ -11,6 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 pub use file::FileDevice;
+use rustix::io::Errno;
 
 /// How a file is opened.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -157,4 +158,11 @@ pub(crate) fn sync_dir(device: &dyn Device, path: &Path) -> io::Result<()> {
 /// Whether an error says that the disk is full, or what the owner may have of it.
 pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
+/// Whether an error says that something is wanting which may be had again: room, descriptors, the kernel's memory.
+/// Nothing is wrong with the disk then.
+pub(crate) fn is_scarce(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    is_full(error) || matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM))
 }

@@ -20,6 +20,8 @@ pub enum Fault {
     Io,
     /// `ENOSPC`; of what was to be written, half is.
     Full,
+    /// `EMFILE`, without any effect.
+    NoDescriptor,
     /// `EINTR`, without any effect.
     Interrupted,
     /// Half of what was to be read or written is; other calls are as usual.
@@ -40,6 +42,7 @@ impl Fault {
         assert_ne!(self, Self::Panic, "a fault that was asked for");
         let errno = match self {
             Self::Full => Errno::NOSPC,
+            Self::NoDescriptor => Errno::MFILE,
             Self::Interrupted => Errno::INTR,
             Self::Io | Self::Short | Self::Halt | Self::Panic => Errno::IO,
         };

@@ -164,6 +164,25 @@ fn an_end_of_an_earlier_entry_for_the_same_hop_is_not_taken_for_an_end_of_the_pr
 }
 
 #[test]
+fn the_end_of_an_attempt_counts_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, mut log, mut model) = (open(dir.path()), Log::default(), Model::default());
+    let deferred = |log: &mut Log, attempt, due_ms| {
+        log.settled(1, 0, attempt, Disposition::Due { due_ms }, vec![outcome(0, OutcomeState::Deferred)])
+    };
+    let mut redo = vec![log.accepted(1, 1, message(1, 1, vec![way(0, [0], 5)]))];
+    redo.extend([deferred(&mut log, 1, 50), deferred(&mut log, 2, 60)]);
+    for attempt in [1, 2] {
+        redo.extend([deferred(&mut log, attempt, 70), log.delivered(1, 0, attempt, &[0])]);
+    }
+    index.apply(&redo, log.end()).unwrap();
+    model.apply(&redo, log.end());
+    model.check(&index);
+    let entry = &model.messages[&QueueId(1)].entries[&hop(0)];
+    assert_eq!((entry.settled, entry.due_ms), (2, 60));
+}
+
+#[test]
 fn a_watermark_does_not_go_back() {
     let dir = tempfile::tempdir().unwrap();
     let (index, mut log) = (open(dir.path()), Log::default());
