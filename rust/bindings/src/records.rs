@@ -33,10 +33,7 @@ fn unknown(what: &str, value: &str) -> PyErr {
 }
 
 fn hop_of(engine: &Engine, number: u32) -> PyResult<penstock_engine::spool::HopId> {
-    engine
-        .hop_by_number(number)
-        .map(|hop| hop.id)
-        .ok_or_else(|| PyValueError::new_err(format!("no hop has the number {number}")))
+    engine.hop_id(number).ok_or_else(|| PyValueError::new_err(format!("no hop has the number {number}")))
 }
 
 pub(crate) fn form(text: &str) -> PyResult<Form> {

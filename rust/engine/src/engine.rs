@@ -475,9 +475,9 @@ impl Engine {
         self.hops.register(self.spool(), connector, kind, destination)
     }
 
-    /// The hop behind a number.
-    pub fn hop_by_number(&self, number: u32) -> Option<Hop> {
-        self.hops.get(number)
+    /// The spool's name for the hop behind a number.
+    pub fn hop_id(&self, number: u32) -> Option<penstock_spool::HopId> {
+        self.hops.id(number)
     }
 
     /// The number of a hop that the spool names.

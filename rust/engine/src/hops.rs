@@ -3,6 +3,7 @@
 //! A number is valid for this process only; the spool knows the hash and the text.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use penstock_spool::{HopId, HopKind, Spool};
@@ -23,7 +24,7 @@ pub struct Hop {
 #[derive(Default)]
 struct Table {
     by_id: HashMap<HopId, u32>,
-    rows: Vec<Hop>,
+    rows: Vec<Arc<Hop>>,
 }
 
 #[derive(Default)]
@@ -42,13 +43,18 @@ impl Hops {
         if let Some(&number) = table.by_id.get(&id) {
             return number;
         }
-        table.rows.push(Hop { id, connector: connector.into(), kind, destination: destination.into() });
+        table.rows.push(Arc::new(Hop {
+            id,
+            connector: connector.into(),
+            kind,
+            destination: destination.into(),
+        }));
         let number = table.rows.len() as u32;
         table.by_id.insert(id, number);
         number
     }
 
-    pub(crate) fn get(&self, number: u32) -> Option<Hop> {
+    pub(crate) fn get(&self, number: u32) -> Option<Arc<Hop>> {
         self.table.read().rows.get((number as usize).checked_sub(1)?).cloned()
     }
 

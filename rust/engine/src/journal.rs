@@ -5,8 +5,9 @@
 //! long that [`BACKLOG_MAX`] octets wait, further lines are counted and dropped: the journal must never
 //! hold back mail. A line that says how many were dropped follows.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions};
-use std::io::Write;
+use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,6 +18,9 @@ use parking_lot::{Condvar, Mutex};
 
 /// Octets that may wait for the writer.
 const BACKLOG_MAX: usize = 8 << 20;
+
+/// Octets of a usual line.
+const LINE_OCTETS: usize = 320;
 
 #[derive(Default)]
 struct Backlog {
@@ -127,7 +131,9 @@ impl Line {
     /// Starts a line with its event name and time.
     pub(crate) fn new(event: &str, at_ms: u64) -> Self {
         let at = humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at_ms));
-        Self(format!("{{\"at\":\"{at}\",\"event\":\"{event}\""))
+        let mut line = String::with_capacity(LINE_OCTETS);
+        let _ = write!(line, "{{\"at\":\"{at}\",\"event\":\"{event}\"");
+        Self(line)
     }
 
     /// Adds a text; control and non-ASCII characters are escaped, so that nothing a peer sends can
@@ -143,7 +149,6 @@ impl Line {
 
     /// Adds a number.
     pub(crate) fn number(mut self, key: &str, value: u64) -> Self {
-        use std::fmt::Write as _;
         let _ = write!(self.0, ",\"{key}\":{value}");
         self
     }
@@ -156,7 +161,11 @@ impl Line {
 }
 
 fn escape(out: &mut String, value: &str) {
-    use std::fmt::Write as _;
+    // As good as always there is nothing to escape.
+    if value.bytes().all(|octet| matches!(octet, b' '..=b'~') && octet != b'"' && octet != b'\\') {
+        out.push_str(value);
+        return;
+    }
     for c in value.chars() {
         match c {
             '"' => out.push_str("\\\""),
