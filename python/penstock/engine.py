@@ -314,13 +314,14 @@ class Engine:
         problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
-        free, least = samples.get(("spool_free_bytes", ())), self._config.refuse_mail_below_bytes
-        if free is not None and free < least:
+        if samples.get(("pressure_level", ("disk",))):
+            free, least = samples["spool_free_bytes", ()], self._config.refuse_mail_below_bytes
             problems.append(
                 (
                     DISK_LOW,
-                    f"New mail is refused: {free / MEGABYTE:.0f} MB are free at {self._config.spool_path}, "
-                    f"and refuse_mail_below is {least / MEGABYTE:.0f} MB.",
+                    f"New mail is refused for want of room: {free / MEGABYTE:.0f} MB are free at "
+                    f"{self._config.spool_path}; refuse_mail_below is {least / MEGABYTE:.0f} MB, and another "
+                    "segment of the log has to fit.",
                 )
             )
         return Now(

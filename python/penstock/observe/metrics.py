@@ -67,6 +67,7 @@ CATALOGUE: Mapping[str, Family] = {
     "spool_group_messages": Family("histogram", ("shard",), "Messages per group commit."),
     "spool_bytes": Family("gauge", ("shard", "part"), "Octets on disk; part: log, live, index."),
     "spool_free_bytes": Family("gauge", (), "Free space of the spool's file system, octets."),
+    "pressure_level": Family("gauge", ("resource",), "0 low, 2 high: new mail is refused; resource: disk."),
     "spool_failed": Family("gauge", ("shard",), "1 after a failed sync: nothing is accepted any more."),
     "queue_messages": Family(
         "gauge",

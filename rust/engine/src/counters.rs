@@ -19,6 +19,9 @@ pub struct Sample {
     pub value: f64,
 }
 
+/// The level at which mail is refused.
+const PRESSURE_HIGH: f64 = 2.0;
+
 /// The only shard there is, as a label.
 const SHARD: &str = "0";
 
@@ -35,6 +38,8 @@ pub(crate) fn spool_samples(spool: &Statistics, into: &mut Vec<Sample>) {
         into.push(Sample { name: "spool_bytes", labels, value: value as f64 });
     }
     into.push(Sample { name: "spool_free_bytes", labels: Vec::new(), value: spool.free_bytes as f64 });
+    let pressure = if spool.is_full { PRESSURE_HIGH } else { 0.0 };
+    into.push(Sample { name: "pressure_level", labels: vec!["disk".into()], value: pressure });
     let failed = f64::from(u8::from(spool.failed));
     into.push(Sample { name: "spool_failed", labels: vec![SHARD.into()], value: failed });
 }

@@ -207,6 +207,7 @@ impl Spool {
         let core = &*self.core;
         Statistics {
             log_bytes: core.segments.bytes(),
+            is_full: core.is_full(),
             failed: core.is_poisoned(),
             lag_records: core.lag_records.load(Relaxed),
             lag_bytes: core.lag_bytes.load(Relaxed),

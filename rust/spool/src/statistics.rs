@@ -35,6 +35,8 @@ pub struct Statistics {
     pub index_bytes: u64,
     /// Free space of the file system, as last seen.
     pub free_bytes: u64,
+    /// Whether new mail is refused for want of room on the disk.
+    pub is_full: bool,
     /// Whether the log has failed.
     pub failed: bool,
     /// Records that are in the log and not yet in the index.
