@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeAlias
 
-from penstock.queue.entry import Params, Recipient
+from penstock.queue.entry import Message, Recipient
 
 __all__ = [
     "Action",
@@ -65,36 +65,8 @@ class Router(Protocol):
         """Return the next hop of a recipient; there always is one, if only Unreachable."""
 
 
-class Fresh(Protocol):
+class Fresh(Message, Protocol):
     """A message that has just become durable."""
-
-    @property
-    def queue_id(self) -> int:
-        """Its queue id."""
-
-    @property
-    def lsn(self) -> int:
-        """Where the log has it."""
-
-    @property
-    def sender(self) -> str:
-        """The reverse-path, empty for the null one."""
-
-    @property
-    def received_ms(self) -> int:
-        """When it was accepted."""
-
-    @property
-    def size(self) -> int:
-        """Octets."""
-
-    @property
-    def flags(self) -> int:
-        """What is known of its content."""
-
-    @property
-    def params(self) -> Params:
-        """Parameters of MAIL."""
 
     @property
     def entries(self) -> list[tuple[int, list[Recipient], int, int, int]]:
