@@ -480,17 +480,6 @@ impl Engine {
         self.hops.id(number)
     }
 
-    /// The number of a hop that the spool names.
-    pub fn hop_number(
-        &self,
-        connector: &str,
-        kind: HopKind,
-        destination: &str,
-        id: penstock_spool::HopId,
-    ) -> u32 {
-        self.hops.number(id).unwrap_or_else(|| self.hop(connector, kind, destination))
-    }
-
     /// The number of a hop, if it has one.
     pub fn known_hop(&self, id: penstock_spool::HopId) -> Option<u32> {
         self.hops.number(id)
