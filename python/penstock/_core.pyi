@@ -10,11 +10,11 @@ turn that it answers, and one whose turn has passed is dropped.
 Events, each a tuple that begins with its name:
 
     ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
-    ("commands", conn, turn, items, early, eof)
+    ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
         ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
-        params: tuple of (key, value or None)
+        params: tuple of (key, value or None); answered: how many of the first ones were answered under a grant
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, starved
     ("closed", conn, reason, draft or None)
@@ -32,15 +32,19 @@ Events, each a tuple that begins with its name:
 Actions:
 
     ("begin", conn, turn, limits, banner, delay_ms)
-    ("reply", conn, turn, octets, answers, delay_ms, close)
+    ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
     ("take", conn, turn, draft, limit_bytes, reply)
-    ("await_durable", conn, turn, ticket, ok, failed)
+    ("await_durable", conn, turn, ticket, ok, failed[, grant])
     ("flight", conn, turn, [(octets, replies, deadline_ms), ...])
     ("content", conn, turn, queue_id, hop, attempt, peer, flight)
     ("park", conn, turn, idle_ms)
     ("close", conn, turn, quit)
     ("abort", conn)
     ("drop", request, queue_id, hop, attempt, directory, prepend)
+
+A grant, MAIL or DATA, lets that command be answered with the standard reply of `server_limits` if it is the next,
+alone, and nothing is unusual about it; the `commands` event that follows has the MAIL, and the `content` event a
+draft that nobody has opened.
 
 Facts:
 
@@ -150,8 +154,10 @@ class Engine:
     def stop_listening(self, listener: int) -> None:
         """Stop accepting; connections that exist go on."""
 
-    def server_limits(self, limits: dict[str, int]) -> int:
+    def server_limits(self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None) -> int:
         """Register limits for incoming connections; return their number.
+
+        `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
         Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`.
 
@@ -174,8 +180,8 @@ class Engine:
     def hop(self, connector: str, kind: str, destination: str) -> int:
         """Return the number of a next hop, the same one for the same three values."""
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
-        """Open a draft; return its number and its message's queue id.
+    def draft(self, size_hint: int) -> int:
+        """Open a draft; return its number, which is its message's queue id.
 
         Raises:
             DraftRefused: There is no room now.

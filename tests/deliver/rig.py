@@ -71,13 +71,13 @@ class Core:
         assert limits < len(self.limits)
         return conn
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
+    def draft(self, size_hint: int) -> int:
         if self.refusal:
             raise DraftRefused(self.refusal)
         draft = 5_000 + next(self._numbers)
         self.drafts[draft] = b""
         assert size_hint > 0
-        return draft, draft
+        return draft
 
     def write_draft(self, draft: int, chunk: bytes) -> bool:
         if len(self.drafts[draft]) + len(chunk) > self.room:

@@ -86,12 +86,11 @@ class FakeCore:
         self.committed: list[tuple[int, tuple[Any, ...], bytes]] = []
         self._numbers = itertools.count(1)
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
+    def draft(self, size_hint: int) -> int:
         """Open a draft, unless told otherwise."""
         if self.refusals:
             raise DraftRefused(self.refusals.pop(0))
-        number = next(self._numbers)
-        return number, number
+        return next(self._numbers)
 
     def drop_draft(self, draft: int) -> None:
         """Forget a draft."""
@@ -107,7 +106,9 @@ class FakeCore:
         """Return the only hop."""
         return 1
 
-    def server_limits(self, limits: dict[str, int]) -> int:
+    def server_limits(
+        self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
+    ) -> int:
         """Take limits for granted."""
         return 0
 

@@ -36,12 +36,11 @@ class Core:
         self.refusal = ""
         self._drafts = itertools.count(500)
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
+    def draft(self, size_hint: int) -> int:
         if self.refusal:
             raise DraftRefused(self.refusal)
         self.hints.append(size_hint)
-        draft = next(self._drafts)
-        return draft, draft + 1000
+        return next(self._drafts)
 
     def drop_draft(self, draft: int) -> None:
         self.dropped.append(draft)
@@ -56,7 +55,9 @@ class Core:
         self.hops.append((connector, kind, destination))
         return len(self.hops)
 
-    def server_limits(self, limits: dict[str, int]) -> int:
+    def server_limits(
+        self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
+    ) -> int:
         self.limits.append(limits)
         return len(self.limits) - 1
 

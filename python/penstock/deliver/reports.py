@@ -176,7 +176,7 @@ class Reports:
         """Hand a report to the writer; return False if there is no room for it now."""
         content = made.content
         try:
-            draft, queue_id = self._core.draft(len(content))
+            draft = self._core.draft(len(content))
         except DraftRefused:
             return False
         for start in range(0, len(content), CHUNK_OCTETS):
@@ -200,7 +200,7 @@ class Reports:
             [(hop, [0], PRIORITY_NORMAL, now_ms, expires_ms)],
         )
         ticket = self._core.commit(draft, envelope, b"", "plain", [unreported.fact])
-        message = StoredMessage(queue_id, 0, "", now_ms, len(content), flags, params)
+        message = StoredMessage(draft, 0, "", now_ms, len(content), flags, params)
         own = Entry(message, hop, [(0, made.recipient, 0, None)], expires_ms)
         self._committing[ticket] = unreported, own, message
         return True

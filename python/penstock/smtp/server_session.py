@@ -112,7 +112,9 @@ class ServerSession:
         self.size_declared = 0
         self.recipients: dict[str, str] = {}
 
-    def commands(self, turn: int, items: list[Item], early: bool, actions: list[Action]) -> bool:
+    def commands(
+        self, turn: int, items: list[Item], early: bool, actions: list[Action], answered: int = 0
+    ) -> bool:
         """Answer the commands of one event.
 
         Args:
@@ -120,11 +122,16 @@ class ServerSession:
             items: The commands in order.
             early: Octets followed that had to wait for a reply (RFC 2920 3.1), or came before the banner.
             actions: Where the answers go.
+            answered: How many of the commands were answered under a grant; the answer cannot be taken back.
 
         Returns:
             True if the last command is DATA and in order: it waits for `take` or `refuse_data`. All others
             are answered.
         """
+        if answered:
+            for item in items[:answered]:
+                self._catch_up(item)
+            items = items[answered:]
         if early and (self.state is ServerState.START or (items and items[-1][0] == "EHLO")):
             self.state = ServerState.CLOSED
             actions.append(("reply", self.conn, turn, replies.EARLY_TALKER, len(items), 0, True))
@@ -156,8 +163,22 @@ class ServerSession:
             self.state = ServerState.CLOSED
         delay_ms = self._delay_ms(refusals) if refusals else 0
         is_over = self.state is ServerState.CLOSED
-        actions.append(("reply", self.conn, turn, answer, len(items), delay_ms, is_over))
+        grant = self.terms.grants.get(self.state)
+        if grant is None:
+            actions.append(("reply", self.conn, turn, answer, len(items), delay_ms, is_over))
+        else:
+            actions.append(("reply", self.conn, turn, answer, len(items), delay_ms, is_over, grant))
         return False
+
+    def _catch_up(self, item: Item) -> None:
+        """Take note of a MAIL that was answered under a grant."""
+        _, address, _, params = item
+        self.size_declared = 0
+        self.is_eight_bit = False
+        if params:
+            self._mail_parameters(params)
+        self.sender = address
+        self.state = ServerState.SENDER
 
     def _delay_ms(self, refusals: int) -> int:
         return min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
@@ -216,7 +237,11 @@ class ServerSession:
     def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
         """Have the commit's completion answer the content, with one of two replies."""
         self._end_transaction()
-        actions.append(("await_durable", self.conn, turn, ticket, queued, failed))
+        grant = self.terms.grants.get(ServerState.GREETED)
+        if grant is None:
+            actions.append(("await_durable", self.conn, turn, ticket, queued, failed))
+        else:
+            actions.append(("await_durable", self.conn, turn, ticket, queued, failed, grant))
 
     def shut_down(self, turn: int, answers: int, actions: list[Action]) -> None:
         """End the session because the service stops (RFC 5321 3.8)."""

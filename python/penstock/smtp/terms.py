@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.smtp import replies
+from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["ClientTerms", "ServerTerms"]
 
@@ -21,6 +23,7 @@ class ServerTerms:
         max_protocol_errors: Commands that may be wrong; the next wrong one ends the session.
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
+        has_standard_replies: Whether MAIL and DATA may be answered ahead of the session, as its replies grant.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
     """
 
@@ -32,6 +35,8 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
+    has_standard_replies: bool = False
+    grants: Mapping[ServerState, str] = field(init=False)
     banner: bytes = field(init=False)
     helo: bytes = field(init=False)
     ehlo: bytes = field(init=False)
@@ -40,6 +45,7 @@ class ServerTerms:
     def __post_init__(self) -> None:
         """Encode the replies that depend on these terms."""
         put = object.__setattr__
+        put(self, "grants", GRANTS if self.has_standard_replies else {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
         put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))

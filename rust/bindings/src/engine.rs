@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_core::flow::Offer;
-use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits};
+use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, StandardReplies};
 use penstock_engine::spool::{FileDevice, SpoolConfig, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -134,7 +134,12 @@ impl Engine {
         Ok(())
     }
 
-    fn server_limits(&mut self, limits: HashMap<String, u64>) -> PyResult<usize> {
+    #[pyo3(signature = (limits, standard = None))]
+    fn server_limits(
+        &mut self,
+        limits: HashMap<String, u64>,
+        standard: Option<(Vec<u8>, Vec<u8>, u64)>,
+    ) -> PyResult<usize> {
         let mut made = ServerLimits::default();
         for (key, value) in limits {
             match key.as_str() {
@@ -144,6 +149,9 @@ impl Engine {
                 "header_bytes" => made.header_bytes = value as usize,
                 _ => return Err(PyValueError::new_err(format!("no limit is called {key:?}"))),
             }
+        }
+        if let Some((mail, data, limit_bytes)) = standard {
+            made.standard = StandardReplies { mail: mail.into(), data: data.into(), limit_bytes };
         }
         self.server_limits.push(Arc::new(made));
         Ok(self.server_limits.len() - 1)
@@ -178,9 +186,8 @@ impl Engine {
         Ok(self.inner()?.hop(connector, records::hop_kind(kind)?, destination))
     }
 
-    fn draft(&self, py: Python<'_>, size_hint: u64) -> PyResult<(u64, u64)> {
-        let draft = self.inner()?.draft(size_hint).map_err(|error| errors::draft_refused(py, error))?;
-        Ok((draft, draft))
+    fn draft(&self, py: Python<'_>, size_hint: u64) -> PyResult<u64> {
+        self.inner()?.draft(size_hint).map_err(|error| errors::draft_refused(py, error))
     }
 
     fn write_draft(&self, draft: u64, chunk: &[u8]) -> PyResult<bool> {

@@ -10,9 +10,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
-use penstock_net::{ClientLimits, Conn, EventSink, FlightPart, Net, NetAction, NetConfig, NetEvent};
+use penstock_net::{ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent};
 use penstock_spool::{
-    Accepted, Clock, Device, Disposition, Draft, DraftRefused, Fact, HopKind, OpenError, Outcome,
+    Accepted, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Fact, HopKind, OpenError, Outcome,
     OutcomeState, Recovery, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
 };
 
@@ -59,7 +59,7 @@ pub enum Action {
     /// Take the content that follows into this draft.
     Take { conn: Conn, turn: u32, draft: u64, limit_bytes: u64, reply: Bytes },
     /// Let the commit of this ticket answer.
-    AwaitDurable { conn: Conn, turn: u32, ticket: u64, ok: Bytes, failed: Bytes },
+    AwaitDurable { conn: Conn, turn: u32, ticket: u64, ok: Bytes, failed: Bytes, grant: Grant },
     /// Send a stored message; its Started record is written before its last octets leave.
     Content {
         conn: Conn,
@@ -95,6 +95,7 @@ struct Shared {
     journal: Journal,
     counters: Counters,
     net: OnceLock<Weak<Net>>,
+    opener: OnceLock<Drafts>,
 }
 
 impl EventSink for Shared {
@@ -106,6 +107,11 @@ impl EventSink for Shared {
                 }
             })
         }));
+    }
+
+    fn open_draft(&self, size_hint: u64) -> Option<(u64, Box<dyn ContentSink>)> {
+        let draft = self.opener.get()?.open(size_hint)?;
+        Some((draft.queue_id().0, Box::new(draft)))
     }
 
     fn oldest_waits_ms(&self) -> u64 {
@@ -206,6 +212,7 @@ impl Engine {
             journal,
             counters: Counters::default(),
             net: OnceLock::new(),
+            opener: OnceLock::new(),
         });
         let (spool, recovery) =
             Spool::open(config.spool, device, clock, Arc::clone(&shared) as Arc<dyn SpoolSink>)?;
@@ -213,6 +220,7 @@ impl Engine {
             .map(Arc::new)
             .map_err(io("network threads"))?;
         // A fresh OnceLock cannot be full.
+        let _ = shared.opener.set(spool.drafts());
         let _ = shared.net.set(Arc::downgrade(&net));
         let maildirs = Maildirs::start(mailbox, inline).map_err(io("maildir thread"))?;
         let engine = Self {
@@ -308,8 +316,8 @@ impl Engine {
                         None => NetAction::Abort { conn },
                     });
                 }
-                Action::AwaitDurable { conn, turn, ticket, ok, failed } => {
-                    for_net.push(NetAction::AwaitDurable { conn, turn, ok, failed });
+                Action::AwaitDurable { conn, turn, ticket, ok, failed, grant } => {
+                    for_net.push(NetAction::AwaitDurable { conn, turn, ok, failed, grant });
                     if let Some(stored) = self.shared.tickets.wait(ticket, conn, turn) {
                         spoken.push((conn, turn, stored));
                     }

@@ -1,11 +1,14 @@
 //! Content on its way in: chunks as they will lie in the log, with their checksums computed while the octets are warm.
 
 use std::any::Any;
+use std::sync::Weak;
 
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
 
 use crate::budget::Share;
+use crate::core::Core;
+use crate::DraftRefused;
 use crate::format::chunk::{self, ChunkSum};
 
 /// Octets that a draft takes at first if it is not known how long it will be.
@@ -37,8 +40,34 @@ pub(crate) struct Sealed {
     pub(crate) _share: Share,
 }
 
+/// Opens drafts for as long as the spool is open.
+pub struct Drafts(pub(crate) Weak<Core>);
+
+impl Drafts {
+    /// As [`Spool::draft`](crate::Spool::draft); nothing if it is refused, or the spool is closed.
+    pub fn open(&self, size_hint: u64) -> Option<Draft> {
+        open(&*self.0.upgrade()?, size_hint).ok()
+    }
+}
+
+/// Open a draft for a message of about `size_hint` octets; 0 if that is not known.
+pub(crate) fn open(core: &Core, size_hint: u64) -> Result<Draft, DraftRefused> {
+    if core.is_poisoned() {
+        return Err(DraftRefused::Poisoned);
+    }
+    if core.is_full() {
+        return Err(DraftRefused::DiskFull);
+    }
+    if core.lags(2) {
+        return Err(DraftRefused::Behind);
+    }
+    let queue_id = core.ids.lock().next(core.clock.now_ms());
+    let share = core.budget.open(queue_id.0, first_bytes(size_hint)).ok_or(DraftRefused::Budget)?;
+    Ok(Draft::new(queue_id, share))
+}
+
 /// Octets to count for a draft before any content has come.
-pub(crate) fn first_bytes(size_hint: u64) -> u64 {
+fn first_bytes(size_hint: u64) -> u64 {
     let octets = if size_hint == 0 { FIRST_BYTES as u64 } else { size_hint.min(chunk::MAX as u64) };
     octets + chunk::HEADER as u64
 }

@@ -71,7 +71,7 @@ mod threads;
 pub use clock::{Clock, SystemClock};
 pub use config::SpoolConfig;
 pub use device::{Device, DeviceFile, FileDevice, Lock, Opening};
-pub use draft::Draft;
+pub use draft::{Draft, Drafts};
 pub use errors::{CommitError, DraftRefused, OpenError};
 pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{

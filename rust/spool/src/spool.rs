@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::core::{Core, SYNC_WITHIN_MS};
 use crate::device::Device;
-use crate::draft::{self, Draft};
+use crate::draft::{self, Draft, Drafts};
 use crate::errors::{CommitError, DraftRefused, OpenError};
 use crate::events::SpoolSink;
 use crate::facts::{Accepted, Fact, HopId, HopKind, Lsn};
@@ -71,20 +71,12 @@ impl Spool {
 
     /// Open a draft for a message of about `size_hint` octets; 0 if that is not known.
     pub fn draft(&self, size_hint: u64) -> Result<Draft, DraftRefused> {
-        let core = &*self.core;
-        if core.is_poisoned() {
-            return Err(DraftRefused::Poisoned);
-        }
-        if core.is_full() {
-            return Err(DraftRefused::DiskFull);
-        }
-        if core.lags(2) {
-            return Err(DraftRefused::Behind);
-        }
-        let queue_id = core.ids.lock().next(core.clock.now_ms());
-        let share =
-            core.budget.open(queue_id.0, draft::first_bytes(size_hint)).ok_or(DraftRefused::Budget)?;
-        Ok(Draft::new(queue_id, share))
+        draft::open(&self.core, size_hint)
+    }
+
+    /// Return what opens drafts for somebody who must not own the spool.
+    pub fn drafts(&self) -> Drafts {
+        Drafts(Arc::downgrade(&self.core))
     }
 
     /// Hand a message to the writer: what it is, what is put before its content, and facts that are to be as durable as

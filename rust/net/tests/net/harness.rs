@@ -14,6 +14,7 @@ use penstock_core::flow::{
 };
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_net::{
+    Grant,
     ClientLimits, CloseReason, Conn, ContentState, ContentStatus, EventSink, FlightPart, MemoryPeer, Net,
     NetAction, NetConfig, NetEvent, ServerLimits,
 };
@@ -263,12 +264,12 @@ pub(crate) fn begin(conn: Conn, limits: ServerLimits) -> NetAction {
 
 pub(crate) fn reply(conn: Conn, turn: u32, bytes: &'static str, answers: u32) -> NetAction {
     let bytes = Bytes::from_static(bytes.as_bytes());
-    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: false }
+    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: false, grant: Grant::None }
 }
 
 pub(crate) fn last_reply(conn: Conn, turn: u32, bytes: &'static str, answers: u32) -> NetAction {
     let bytes = Bytes::from_static(bytes.as_bytes());
-    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: true }
+    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: true, grant: Grant::None }
 }
 
 pub(crate) fn take(conn: Conn, turn: u32, sink: Draft, limit_bytes: u64) -> NetAction {
@@ -278,7 +279,7 @@ pub(crate) fn take(conn: Conn, turn: u32, sink: Draft, limit_bytes: u64) -> NetA
 
 pub(crate) fn await_durable(conn: Conn, turn: u32) -> NetAction {
     let (ok, failed) = (Bytes::from_static(b"250 kept\r\n"), Bytes::from_static(b"451 lost\r\n"));
-    NetAction::AwaitDurable { conn, turn, ok, failed }
+    NetAction::AwaitDurable { conn, turn, ok, failed, grant: Grant::None }
 }
 
 pub(crate) fn flight(conn: Conn, turn: u32, parts: Vec<FlightPart>) -> NetAction {
