@@ -18,7 +18,7 @@ pub(crate) fn kept(records: &[Found]) -> Vec<bool> {
     let mut gone = gone(records);
     loop {
         let keeps =
-            |record: &Found| record.redo.iter().any(|one| subject(one).is_none_or(|id| !gone.contains(&id)));
+            |record: &Found| record.redo.iter().any(|one| one.subject().is_none_or(|id| !gone.contains(&id)));
         let kept: Vec<bool> = records.iter().map(keeps).collect();
         let accepted_again: Vec<QueueId> = records
             .iter()
@@ -34,18 +34,6 @@ pub(crate) fn kept(records: &[Found]) -> Vec<bool> {
             return kept;
         }
         gone.retain(|id| !accepted_again.contains(id));
-    }
-}
-
-/// The message that something is about.
-fn subject(redo: &Redo) -> Option<QueueId> {
-    match redo {
-        Redo::Accepted { queue_id, .. }
-        | Redo::Started { queue_id, .. }
-        | Redo::Fact { fact: Fact::Routed { queue_id, .. } | Fact::Settled { queue_id, .. }, .. } => {
-            Some(*queue_id)
-        }
-        Redo::Fact { fact: Fact::Hop { .. }, .. } => None,
     }
 }
 
@@ -113,6 +101,11 @@ fn gone(records: &[Found]) -> HashSet<QueueId> {
                 }
                 Fact::Hop { .. } => {}
             },
+            Redo::Moved { queue_id, .. } => {
+                if let Some(fate) = fates.get_mut(queue_id) {
+                    fate.is_unclear = true;
+                }
+            }
             Redo::Started { .. } => {}
         }
     }

@@ -23,6 +23,9 @@ pub struct SpoolConfig {
     pub draft_budget_bytes: u64,
     /// Free space of the file system below which drafts are refused.
     pub free_min_bytes: u64,
+    /// Octets a second that cleaning of the log may read and write, four times as many when the disk is nearly full; 0
+    /// to have nothing cleaned.
+    pub clean_bytes_per_s: u64,
     /// Ten bits of every queue id, so that no two nodes or shards give the same.
     pub node: u16,
 }
@@ -39,6 +42,7 @@ impl Default for SpoolConfig {
             map_bytes: 256 << 30,
             draft_budget_bytes: 96 << 20,
             free_min_bytes: 256 << 20,
+            clean_bytes_per_s: 32 << 20,
             node: 0,
         }
     }

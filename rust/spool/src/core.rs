@@ -1,7 +1,7 @@
 //! What the threads of a shard share, and the steps that they take.
 //!
 //! Each thread drives one object a step at a time; inline, the caller of `Spool::step` drives them all. Locks are taken
-//! in this order: checkpointer or space; log; inbox, pending or the messages being synced. Of these only the first is
+//! in this order: checkpointer, space or cleaner; log; inbox, pending or the messages being synced. Of these only the first is
 //! held while somebody outside is called; the others stand alone.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -15,6 +15,7 @@ use penstock_core::queue_id::QueueId;
 use crate::bell::Bell;
 use crate::budget::Budget;
 use crate::checkpointer::Checkpointer;
+use crate::cleaner::Cleaner;
 use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::device::{self, Device};
@@ -54,6 +55,7 @@ pub(crate) struct Core {
     pub(crate) requests: Requests,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) space: Mutex<Space>,
+    pub(crate) cleaner: Mutex<Cleaner>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) hops: HopNames,
@@ -71,6 +73,7 @@ pub(crate) struct Core {
     pub(crate) is_on_reserve: AtomicBool,
     pub(crate) checkpoint_bell: Bell,
     pub(crate) space_bell: Bell,
+    pub(crate) clean_bell: Bell,
     pub(crate) lag_records: AtomicU64,
     pub(crate) lag_bytes: AtomicU64,
     is_full: AtomicBool,
@@ -115,6 +118,7 @@ impl Core {
             requests: Requests::default(),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
+            cleaner: Mutex::default(),
             reader: Arc::new(Reader::new(Arc::clone(&parts.device), config.inline)),
             budget: Arc::new(Budget::new(config.draft_budget_bytes)),
             hops: HopNames::default(),
@@ -126,6 +130,7 @@ impl Core {
             log_began_ms: AtomicU64::new(now_ms),
             checkpoint_bell: Bell::default(),
             space_bell: Bell::default(),
+            clean_bell: Bell::default(),
             lag_records: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
             is_full: AtomicBool::new(false),

@@ -33,9 +33,26 @@ pub(crate) struct Commit {
     pub(crate) cause: Vec<Named>,
 }
 
+/// A message that is to lie elsewhere in the log.
+pub(crate) struct Move {
+    pub(crate) queue_id: QueueId,
+    /// As it was in the index, with the entries that were left.
+    pub(crate) accepted: Arc<Accepted>,
+    pub(crate) hops: Vec<Arc<HopName>>,
+    /// The last record that was in the index.
+    pub(crate) as_of: Lsn,
+    /// Of each entry the last attempt whose end was known.
+    pub(crate) attempts: Vec<u32>,
+    /// Attempts whose end was not known: the hop, which, with whom.
+    pub(crate) begun: Vec<(HopId, u32, String)>,
+    /// Its content as it lies in the log.
+    pub(crate) chunks: Vec<Vec<u8>>,
+}
+
 /// What a record is made of.
 pub(crate) enum Saying {
     Commit(Box<Commit>),
+    Move(Box<Move>),
     Facts(Vec<Named>),
     Started { queue_id: QueueId, hop: HopId, attempt: u32, peer: String, gate: GateKey },
 }
@@ -49,6 +66,10 @@ pub(crate) struct Item {
 impl Item {
     pub(crate) fn is_commit(&self) -> bool {
         matches!(self.saying, Saying::Commit(_))
+    }
+
+    pub(crate) fn is_move(&self) -> bool {
+        matches!(self.saying, Saying::Move(_))
     }
 }
 

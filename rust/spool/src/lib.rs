@@ -14,7 +14,7 @@
 //! ```
 //!
 //! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
-//! `core` the way into the log; `segments` and `space` its files; `pending`, `checkpointer` and `index` the way into
+//! `core` the way into the log; `segments`, `space` and `cleaner` its files; `pending`, `checkpointer` and `index` the way into
 //! the index; `draft` and `budget` content on its way in, `reader` on its way out; `scan`, `cancel`,
 //! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
 //!
@@ -34,6 +34,7 @@ mod bell;
 mod budget;
 mod cancel;
 mod checkpointer;
+mod cleaner;
 mod clock;
 mod config;
 mod core;

@@ -27,13 +27,18 @@ use crate::facts::Lsn;
 use crate::format::segment::FIRST;
 use crate::format::{PAGE, align_up};
 use crate::gate::GateKey;
-use crate::inbox::{Commit, Item, Named, Saying};
+use crate::inbox::{Commit, Item, Move, Named, Saying};
 use crate::layout::{Buffer, Placed, Stamp};
 use crate::redo::{Location, Redo};
 use crate::segments::{Purpose, Segment, Taken};
 
 /// Octets of a group beyond which the rest waits for the next.
 const GROUP_BYTES: u64 = 8 << 20;
+
+/// Places in which it is noted when a message was last spoken of: 1 MiB, so that the facts of the second or so that an
+/// index is behind share few of them.
+const TOLD_BITS: u32 = 17;
+const TOLD_PLACES: usize = 1 << TOLD_BITS;
 
 /// Why the log cannot go on.
 #[derive(Clone, Debug)]
@@ -77,7 +82,8 @@ impl Outbox {
                 self.done.push(commit.content);
             }
             Saying::Started { gate, .. } => self.failed.push(gate),
-            Saying::Facts(_) => {}
+            // The message stays where it is.
+            Saying::Facts(_) | Saying::Move(_) => {}
         }
     }
 }
@@ -120,6 +126,7 @@ pub(crate) struct LogWriter {
     dirty_since_ms: Option<u64>,
     /// Outcomes wait because there is no room for them.
     is_stalled: bool,
+    told: Told,
 }
 
 impl LogWriter {
@@ -142,6 +149,7 @@ impl LogWriter {
             acks: Vec::new(),
             dirty_since_ms: None,
             is_stalled: false,
+            told: Told::default(),
         }
     }
 
@@ -186,7 +194,8 @@ impl LogWriter {
     fn write_group(&mut self, core: &Core, out: &mut Outbox) -> Result<(), Failure> {
         if let Some((purpose, bytes)) = self.lay_out(core) {
             // The reserve is not left for a file that may find no room to grow.
-            if self.is_reserve && purpose == Purpose::Mail && !core.segments.has_spare() {
+            let is_outcomes = matches!(purpose, Purpose::Outcomes | Purpose::LastRoom);
+            if self.is_reserve && !is_outcomes && !core.segments.has_spare() {
                 self.no_room(core, purpose, out);
                 return Ok(());
             }
@@ -198,6 +207,10 @@ impl LogWriter {
                 }
                 Err(error) => Err(Failure::new("segment", &error)),
             };
+        }
+        if self.group.is_empty() {
+            // Moves that came too late.
+            return Ok(());
         }
         let file = self.file(core).map_err(|error| Failure::new("log", &error))?;
         let mut slices = self.buffer.slices(&self.group);
@@ -230,12 +243,24 @@ impl LogWriter {
         while offset - self.position < GROUP_BYTES
             && let Some(item) = self.waiting.front()
         {
+            if let Saying::Move(one) = &item.saying {
+                // What is in the same group has not been told of yet.
+                if self.group.iter().any(|placed| !placed.item.is_move()) {
+                    break;
+                }
+                if self.told.last(one.queue_id) > one.as_of {
+                    self.waiting.pop_front();
+                    continue;
+                }
+            }
             let stamp = Stamp { nonce: self.nonce, previous, durable };
             let (header, range) = self.buffer.lay_out(item, stamp);
-            let is_barred = self.is_reserve && item.is_commit();
+            // Of the reserve one half is for outcomes alone.
+            let is_half_full = offset + header.span() > self.capacity / 2;
+            let is_barred = self.is_reserve && (item.is_commit() || item.is_move() && is_half_full);
             if offset + header.span() > self.capacity || is_barred {
                 self.buffer.take_back(&range);
-                let purpose = if item.is_commit() { Purpose::Mail } else { Purpose::Outcomes };
+                let purpose = purpose(item);
                 return self.group.is_empty().then_some((purpose, header.record_bytes()));
             }
             let item = self.waiting.pop_front();
@@ -268,12 +293,17 @@ impl LogWriter {
                     let message = Redo::Accepted { lsn, queue_id, accepted, location, hops };
                     std::iter::once(message).chain(facts(lsn, cause)).collect()
                 }
+                Saying::Move(one) => {
+                    core.counters.cleaned(header.content_length.into());
+                    moved(lsn, *one, location)
+                }
                 Saying::Facts(facts_) => facts(lsn, facts_).collect(),
                 Saying::Started { queue_id, hop, attempt, peer, gate } => {
                     out.opened.push(gate);
                     vec![Redo::Started { lsn, queue_id, hop, attempt, peer }]
                 }
             };
+            redo.iter().filter_map(Redo::subject).for_each(|queue_id| self.told.note(queue_id, lsn));
             pending.push(lsn, (number, next), header.span(), redo);
             self.position = next;
             self.last = lsn;
@@ -281,7 +311,7 @@ impl LogWriter {
         }
         let (records, bytes) = pending.extent();
         drop(pending);
-        self.segment.reaches(self.position);
+        self.segment.reaches(self.position, self.last);
         core.note_lag(records, bytes);
     }
 
@@ -311,10 +341,10 @@ impl LogWriter {
         }
     }
 
-    /// Refuse the messages of the group and of what waits; give what is left, in order.
+    /// Refuse the messages of the group and of what waits, new and moved ones; give what is left, in order.
     fn put_back(&mut self, out: &mut Outbox) -> Vec<Item> {
         let rest = self.group.drain(..).map(|placed| placed.item).chain(self.waiting.drain(..));
-        let (commits, outcomes): (Vec<_>, Vec<_>) = rest.partition(Item::is_commit);
+        let (commits, outcomes): (Vec<_>, Vec<_>) = rest.partition(|item| item.is_commit() || item.is_move());
         for item in commits {
             out.refuse(item, CommitError::Full);
         }
@@ -324,14 +354,17 @@ impl LogWriter {
     /// Deal with what waits when no segment can be had.
     fn no_room(&mut self, core: &Core, purpose: Purpose, out: &mut Outbox) {
         core.note_full();
-        if purpose == Purpose::Mail {
-            if let Some(item) = self.waiting.pop_front() {
-                out.refuse(item, CommitError::Full);
+        match purpose {
+            Purpose::Mail | Purpose::Cleaning => {
+                if let Some(item) = self.waiting.pop_front() {
+                    out.refuse(item, CommitError::Full);
+                }
             }
-        } else {
-            let outcomes = self.put_back(out);
-            self.waiting.extend(outcomes);
-            self.is_stalled = true;
+            Purpose::Outcomes | Purpose::LastRoom => {
+                let outcomes = self.put_back(out);
+                self.waiting.extend(outcomes);
+                self.is_stalled = true;
+            }
         }
     }
 
@@ -385,6 +418,41 @@ impl LogWriter {
     }
 }
 
+fn purpose(item: &Item) -> Purpose {
+    match item.saying {
+        Saying::Commit(_) => Purpose::Mail,
+        Saying::Move(_) => Purpose::Cleaning,
+        Saying::Facts(_) | Saying::Started { .. } => Purpose::Outcomes,
+    }
+}
+
+/// When each message was last spoken of in this run. Messages share places, so that it may have been later than it was,
+/// never earlier.
+struct Told(Box<[Lsn]>);
+
+impl Default for Told {
+    fn default() -> Self {
+        Self(vec![0; TOLD_PLACES].into_boxed_slice())
+    }
+}
+
+impl Told {
+    fn place(queue_id: QueueId) -> usize {
+        // The upper bits of the product depend on all bits of the id (Knuth's multiplicative hash).
+        (queue_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - TOLD_BITS)) as usize
+    }
+
+    fn note(&mut self, queue_id: QueueId, lsn: Lsn) {
+        if let Some(last) = self.0.get_mut(Self::place(queue_id)) {
+            *last = lsn;
+        }
+    }
+
+    fn last(&self, queue_id: QueueId) -> Lsn {
+        self.0.get(Self::place(queue_id)).copied().unwrap_or(Lsn::MAX)
+    }
+}
+
 /// Tell that messages which were written will not be synced.
 pub(crate) fn refuse_acks(acks: Vec<Ack>, out: &mut Outbox) {
     out.events.extend(acks.into_iter().map(|Ack { lsn, queue_id }| SpoolEvent::CommitFailed {
@@ -392,6 +460,14 @@ pub(crate) fn refuse_acks(acks: Vec<Ack>, out: &mut Outbox) {
         queue_id,
         error: CommitError::Poisoned,
     }));
+}
+
+/// What is left of a message, and that it was in doubt if it was.
+fn moved(lsn: Lsn, moved: Move, location: Location) -> Vec<Redo> {
+    let Move { queue_id, accepted, hops, as_of, attempts, begun, .. } = moved;
+    let started = |(hop, attempt, peer)| Redo::Started { lsn, queue_id, hop, attempt, peer };
+    let message = Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts };
+    std::iter::once(message).chain(begun.into_iter().map(started)).collect()
 }
 
 fn facts(lsn: Lsn, named: Vec<Named>) -> impl Iterator<Item = Redo> {

@@ -52,6 +52,46 @@ pub(crate) enum Redo {
         attempt: u32,
         peer: String,
     },
+    /// The message as it was in the index at some time, its content included: nothing before this need be read for it.
+    Moved {
+        lsn: Lsn,
+        queue_id: QueueId,
+        /// With the entries that were left.
+        accepted: Arc<Accepted>,
+        location: Location,
+        /// The names of the hops of its entries, in their order.
+        hops: Vec<Arc<HopName>>,
+        /// All that was known of the message up to here is in it; nothing that the log says of it up to this record was
+        /// later.
+        as_of: Lsn,
+        /// The last attempt of each entry whose end was known; 0 for none.
+        attempts: Vec<u32>,
+    },
+}
+
+impl Redo {
+    /// Number of the record that says so.
+    pub(crate) fn lsn(&self) -> Lsn {
+        match self {
+            Self::Accepted { lsn, .. }
+            | Self::Fact { lsn, .. }
+            | Self::Started { lsn, .. }
+            | Self::Moved { lsn, .. } => *lsn,
+        }
+    }
+
+    /// The message that this is about; `None` if it is about a hop.
+    pub(crate) fn subject(&self) -> Option<QueueId> {
+        match self {
+            Self::Accepted { queue_id, .. }
+            | Self::Started { queue_id, .. }
+            | Self::Moved { queue_id, .. }
+            | Self::Fact { fact: Fact::Routed { queue_id, .. } | Fact::Settled { queue_id, .. }, .. } => {
+                Some(*queue_id)
+            }
+            Self::Fact { fact: Fact::Hop { .. }, .. } => None,
+        }
+    }
 }
 
 /// Up to where the index has what the log says.

@@ -81,7 +81,7 @@ struct Moved {
 impl Moved {
     fn apply(&self, redo: &mut Redo) {
         match redo {
-            Redo::Accepted { lsn, location, .. } => {
+            Redo::Accepted { lsn, location, .. } | Redo::Moved { lsn, location, .. } => {
                 *lsn = self.header.lsn;
                 location.segment = self.segment;
                 location.offset = self.offset + record::HEADER as u64 + u64::from(self.header.body_length);
@@ -159,7 +159,7 @@ impl<'a> Copier<'a> {
         let file = taken.segment.file(self.device)?;
         device::write_octets(&*file, &self.buffer, self.position)?;
         self.position += self.buffer.len() as u64;
-        taken.segment.reaches(self.position);
+        taken.segment.reaches(self.position, self.last);
         self.buffer.clear();
         Ok(())
     }

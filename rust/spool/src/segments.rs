@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::device::{self, Device, DeviceFile, Opening};
+use crate::facts::Lsn;
 use crate::format::segment::{FIRST, SegmentHeader};
 use crate::format::{PAGE, align_up};
 
@@ -40,6 +41,8 @@ pub(crate) struct Segment {
     file: Mutex<Option<Arc<dyn DeviceFile>>>,
     /// Octets of the file, as far as is known.
     bytes: AtomicU64,
+    /// No record in it has a greater number.
+    last_lsn: AtomicU64,
 }
 
 impl Segment {
@@ -67,9 +70,10 @@ impl Segment {
         self.file.try_lock()?.clone()
     }
 
-    /// Note that the file reaches at least so far.
-    pub(crate) fn reaches(&self, bytes: u64) {
+    /// Note that the file reaches at least so far, and up to which record.
+    pub(crate) fn reaches(&self, bytes: u64, lsn: Lsn) {
         self.bytes.fetch_max(bytes, Relaxed);
+        self.last_lsn.fetch_max(lsn, Relaxed);
     }
 }
 
@@ -95,6 +99,8 @@ pub(crate) enum Purpose {
     Outcomes,
     /// Outcomes for which a file that grows had no room.
     LastRoom,
+    /// Messages that are only moved: never the reserve.
+    Cleaning,
 }
 
 #[derive(Default)]
@@ -135,7 +141,8 @@ impl Segments {
             if let Some(number) = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok()) {
                 let file = device.open(&path, Opening::Existing)?;
                 let bytes = AtomicU64::new(file.size()?);
-                let segment = Segment { number, path, file: Mutex::new(None), bytes };
+                let last_lsn = AtomicU64::new(0);
+                let segment = Segment { number, path, file: Mutex::new(None), bytes, last_lsn };
                 table.known.insert(number, Arc::new(segment));
                 table.next_number = table.next_number.max(number + 1);
             } else if let Some(number) = name.strip_prefix(SPARE).and_then(|number| number.parse().ok()) {
@@ -181,6 +188,25 @@ impl Segments {
     /// Octets of all segments.
     pub(crate) fn bytes(&self) -> u64 {
         self.table.lock().known.values().map(|segment| segment.bytes.load(Relaxed)).sum()
+    }
+
+    /// Numbers and octets of the segments before `end` that may be cleaned.
+    pub(crate) fn sizes(&self, end: u64) -> Vec<(u64, u64)> {
+        let table = self.table.lock();
+        let may_be = table.known.range(..end).filter(|(number, _)| !table.exempt.contains(number));
+        may_be.map(|(&number, segment)| (number, segment.bytes.load(Relaxed))).collect()
+    }
+
+    /// Segments that are in use, and how many of them are kept because something in them is damaged.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let table = self.table.lock();
+        let exempt = table.known.keys().filter(|number| table.exempt.contains(number)).count();
+        (table.known.len() as u64, exempt as u64)
+    }
+
+    /// The id of the database that the log is part of.
+    pub(crate) fn database(&self) -> u128 {
+        self.database
     }
 
     /// Octets of an ordinary segment.
@@ -282,7 +308,8 @@ impl Segments {
 
     fn add(&self, number: u64, path: PathBuf, file: Arc<dyn DeviceFile>, bytes: u64) -> Arc<Segment> {
         let bytes = AtomicU64::new(bytes);
-        let segment = Arc::new(Segment { number, path, file: Mutex::new(Some(file)), bytes });
+        let last_lsn = AtomicU64::new(0);
+        let segment = Arc::new(Segment { number, path, file: Mutex::new(Some(file)), bytes, last_lsn });
         self.table.lock().known.insert(number, Arc::clone(&segment));
         segment
     }

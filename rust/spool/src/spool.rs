@@ -178,6 +178,7 @@ impl Spool {
             }
             core.checkpointer.lock().step(core, false);
             core.space.lock().step(core, &|| false);
+            core.cleaner.lock().step(core);
             while let Some(job) = core.reader.try_next() {
                 core.read_step(job);
             }
@@ -191,13 +192,17 @@ impl Spool {
     pub fn next_deadline_ms(&self) -> Option<u64> {
         let sync_ms = self.core.log.lock().dirty_since_ms().map(|since| since + SYNC_WITHIN_MS);
         let checkpoint_ms = self.core.checkpointer.lock().next_ms(&self.core);
-        sync_ms.into_iter().chain(checkpoint_ms).min()
+        let clean_ms = self.core.cleaner.lock().next_ms(&self.core);
+        sync_ms.into_iter().chain(checkpoint_ms).chain(clean_ms).min()
     }
 
     /// The state of things, for metrics.
     pub fn statistics(&self) -> Statistics {
         let core = &*self.core;
+        let (segments, damaged_segments) = core.segments.counts();
         Statistics {
+            segments,
+            damaged_segments,
             log_bytes: core.segments.bytes(),
             is_full: core.is_full(),
             failed: core.is_poisoned(),

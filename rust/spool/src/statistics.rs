@@ -1,6 +1,6 @@
 //! What is counted, and a copy of it at one moment.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Buckets of a histogram, the last without a bound.
@@ -49,6 +49,16 @@ pub struct Statistics {
     pub checkpoints_failed: u64,
     /// Records written since the spool was opened.
     pub records: u64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Segments that are kept because something in them is damaged.
+    pub damaged_segments: u64,
+    /// Messages that cleaning has moved since the spool was opened.
+    pub cleaned_messages: u64,
+    /// Octets of their contents.
+    pub cleaned_bytes: u64,
+    /// Whether a segment is being cleaned.
+    pub is_cleaning: bool,
 }
 
 struct Observed {
@@ -87,6 +97,9 @@ pub(crate) struct Counters {
     pub(crate) checkpoints: AtomicU64,
     pub(crate) checkpoints_failed: AtomicU64,
     pub(crate) records: AtomicU64,
+    cleaned_messages: AtomicU64,
+    cleaned_bytes: AtomicU64,
+    pub(crate) is_cleaning: AtomicBool,
 }
 
 impl Counters {
@@ -100,7 +113,16 @@ impl Counters {
             checkpoints: AtomicU64::new(0),
             checkpoints_failed: AtomicU64::new(0),
             records: AtomicU64::new(0),
+            cleaned_messages: AtomicU64::new(0),
+            cleaned_bytes: AtomicU64::new(0),
+            is_cleaning: AtomicBool::new(false),
         }
+    }
+
+    /// Count a message that was moved.
+    pub(crate) fn cleaned(&self, bytes: u64) {
+        self.cleaned_messages.fetch_add(1, Relaxed);
+        self.cleaned_bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn synced(&self, took: Duration, messages: usize) {
@@ -121,6 +143,9 @@ impl Counters {
             checkpoints: self.checkpoints.load(Relaxed),
             checkpoints_failed: self.checkpoints_failed.load(Relaxed),
             records: self.records.load(Relaxed),
+            cleaned_messages: self.cleaned_messages.load(Relaxed),
+            cleaned_bytes: self.cleaned_bytes.load(Relaxed),
+            is_cleaning: self.is_cleaning.load(Relaxed),
             ..Statistics::default()
         }
     }

@@ -33,7 +33,9 @@ impl Threads {
         threads.spawn("spool-reader", read)?;
         let stopped = Arc::clone(&stop);
         threads.spawn("spool-index", move |core| checkpoint(core, &stopped))?;
-        threads.spawn("spool-space", move |core| keep_space(core, &stop))?;
+        let stopped = Arc::clone(&stop);
+        threads.spawn("spool-space", move |core| keep_space(core, &stopped))?;
+        threads.spawn("spool-cleaner", move |core| clean(core, &stop))?;
         Ok(threads)
     }
 
@@ -55,6 +57,7 @@ impl Threads {
         self.core.reader.stop();
         self.core.checkpoint_bell.ring();
         self.core.space_bell.ring();
+        self.core.clean_bell.ring();
         for handle in self.handles.drain(..) {
             // What it died of was told when it died.
             let _ = handle.join();
@@ -108,5 +111,12 @@ fn keep_space(core: &Core, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         core.space.lock().step(core, &|| stop.load(Relaxed));
         core.space_bell.wait(Duration::from_millis(SPACE_MS));
+    }
+}
+
+fn clean(core: &Core, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        let wait_ms = core.cleaner.lock().step(core);
+        core.clean_bell.wait(Duration::from_millis(wait_ms));
     }
 }

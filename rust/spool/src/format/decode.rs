@@ -6,8 +6,8 @@ use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::{
-    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Outcome, OutcomeState,
-    RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
+    OutcomeState, RecipientRecord, RoutedTo,
 };
 
 use super::Malformed;
@@ -17,9 +17,28 @@ use super::tags::{self, accepted as a, hop as h, outcome as o};
 /// One thing that a record says.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Part {
-    Accepted { queue_id: QueueId, accepted: Box<Accepted>, hops: Vec<Arc<HopName>> },
-    Fact { fact: Fact, hops: Vec<Arc<HopName>> },
-    Started { queue_id: QueueId, hop: HopId, attempt: u32, peer: String },
+    Accepted {
+        queue_id: QueueId,
+        accepted: Box<Accepted>,
+        hops: Vec<Arc<HopName>>,
+    },
+    Fact {
+        fact: Fact,
+        hops: Vec<Arc<HopName>>,
+    },
+    Started {
+        queue_id: QueueId,
+        hop: HopId,
+        attempt: u32,
+        peer: String,
+    },
+    Moved {
+        queue_id: QueueId,
+        accepted: Box<Accepted>,
+        hops: Vec<Arc<HopName>>,
+        as_of: Lsn,
+        attempts: Vec<u32>,
+    },
 }
 
 /// The number of a tag, critical or not.
@@ -64,7 +83,9 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     const SENDER: u16 = n(a::SENDER);
     const RECIPIENT: u16 = n(a::RECIPIENT);
     const ENTRY: u16 = n(a::ENTRY);
+    const AS_OF: u16 = n(a::AS_OF);
     let (mut queue_id, mut has_extent, mut hops) = (None, false, Vec::new());
+    let (mut as_of, mut attempts) = (None, Vec::new());
     let mut message = Accepted {
         received_ms: 0,
         sender: String::new(),
@@ -110,17 +131,23 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             a::SUBJECT => message.subject = field.text()?,
             RECIPIENT => message.recipients.push(recipient(field.nested())?),
             ENTRY => {
-                let (entry, name) = entry(field.nested())?;
+                let (entry, name, begun) = entry(field.nested())?;
                 message.entries.push(entry);
                 hops.push(name);
+                attempts.push(begun);
             }
+            AS_OF => as_of = Some(field.number()?),
             _ => field.skip()?,
         }
     }
     if !has_extent {
         return Err(MISSING);
     }
-    Ok(Part::Accepted { queue_id: queue_id.ok_or(MISSING)?, accepted: Box::new(message), hops })
+    let (queue_id, accepted) = (queue_id.ok_or(MISSING)?, Box::new(message));
+    Ok(match as_of {
+        None => Part::Accepted { queue_id, accepted, hops },
+        Some(as_of) => Part::Moved { queue_id, accepted, hops, as_of, attempts },
+    })
 }
 
 fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> {
@@ -137,10 +164,11 @@ fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> 
     Ok(recipient)
 }
 
-fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>), Malformed> {
+/// An entry, the name of its hop, and the last attempt whose end was known.
+fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>, u32), Malformed> {
     const HOP: u16 = n(tags::entry::HOP);
     const RECIPIENTS: u16 = n(tags::entry::RECIPIENTS);
-    let mut named = None;
+    let (mut named, mut attempts) = (None, 0);
     let mut entry =
         EntryRecord { hop: HopId(0), recipients: Vec::new(), priority: 0, due_ms: 0, expires_ms: 0 };
     while let Some(field) = reader.next()? {
@@ -150,12 +178,13 @@ fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>), Mal
             tags::entry::PRIORITY => entry.priority = field.small()?,
             tags::entry::DUE => entry.due_ms = field.number()?,
             tags::entry::EXPIRES => entry.expires_ms = field.number()?,
+            tags::entry::ATTEMPTS => attempts = field.small()?,
             _ => field.skip()?,
         }
     }
     let (id, name) = named.ok_or(MISSING)?;
     entry.hop = id;
-    Ok((entry, name))
+    Ok((entry, name, attempts))
 }
 
 fn hop(mut reader: FieldReader<'_>) -> Result<(HopId, Arc<HopName>), Malformed> {
@@ -195,7 +224,7 @@ fn routed(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
             FROM => from = Some(hop_id(&field)?),
             TO => {
-                let (EntryRecord { hop, recipients, due_ms, .. }, name) = entry(field.nested())?;
+                let (EntryRecord { hop, recipients, due_ms, .. }, name, _) = entry(field.nested())?;
                 to.push(RoutedTo { hop, recipients, due_ms });
                 hops.push(name);
             }

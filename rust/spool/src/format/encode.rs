@@ -5,7 +5,7 @@ use std::sync::Arc;
 use penstock_core::flow::Form;
 use penstock_core::queue_id::QueueId;
 
-use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Outcome, RecipientRecord};
+use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RecipientRecord};
 
 use super::fields::FieldWriter;
 use super::tags::{
@@ -14,6 +14,28 @@ use super::tags::{
 
 /// Write that a message was taken; `hops` are the names of its entries' hops, in their order.
 pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted, hops: &[Arc<HopName>]) {
+    write_message(out, queue_id, message, hops, None);
+}
+
+/// Write a message as it was when the log had been read up to `as_of`; `attempts` are its entries', in their order.
+pub(crate) fn moved(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    (as_of, attempts): (Lsn, &[u32]),
+) {
+    write_message(out, queue_id, message, hops, Some((as_of, attempts)));
+}
+
+fn write_message(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    moved: Option<(Lsn, &[u32])>,
+) {
+    let (as_of, attempts) = moved.unwrap_or_default();
     FieldWriter::new(out).nested(part::ACCEPTED, |fields| {
         fields.given_number(a::QUEUE_ID, queue_id.0);
         fields.given_number(a::EXTENT, a::INLINE);
@@ -48,8 +70,14 @@ pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted,
         for one in &message.recipients {
             fields.nested(a::RECIPIENT, |fields| write_recipient(fields, one));
         }
-        for (one, name) in message.entries.iter().zip(hops) {
-            fields.nested(a::ENTRY, |fields| write_entry(fields, one, name));
+        for (nth, (one, name)) in message.entries.iter().zip(hops).enumerate() {
+            fields.nested(a::ENTRY, |fields| {
+                write_entry(fields, one, name);
+                fields.number(entry::ATTEMPTS, attempts.get(nth).copied().unwrap_or(0).into());
+            });
+        }
+        if moved.is_some() {
+            fields.given_number(a::AS_OF, as_of);
         }
     });
 }

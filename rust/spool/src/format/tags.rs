@@ -35,6 +35,8 @@ pub(super) mod accepted {
     pub(crate) const SUBJECT: u16 = 16;
     pub(crate) const RECIPIENT: u16 = 0x11 | CRITICAL;
     pub(crate) const ENTRY: u16 = 0x12 | CRITICAL;
+    /// Up to where the log had been read when this was written in place of an earlier one of the same message.
+    pub(crate) const AS_OF: u16 = 0x14 | CRITICAL;
 
     /// The content is in the same record, behind the body.
     pub(crate) const INLINE: u64 = 1;
@@ -68,6 +70,8 @@ pub(super) mod entry {
     pub(crate) const PRIORITY: u16 = 3;
     pub(crate) const DUE: u16 = 4;
     pub(crate) const EXPIRES: u16 = 5;
+    /// The last attempt whose end was known.
+    pub(crate) const ATTEMPTS: u16 = 6;
 }
 
 pub(super) mod routed {

@@ -78,6 +78,17 @@ fn message() -> impl Strategy<Value = Part> {
     )
 }
 
+/// A message that lies elsewhere now.
+fn moved() -> impl Strategy<Value = Part> {
+    (message(), any::<u64>(), any::<[u32; 3]>()).prop_map(|(part, as_of, attempts)| match part {
+        Part::Accepted { queue_id, accepted, hops } => {
+            let attempts = attempts[..accepted.entries.len()].to_vec();
+            Part::Moved { queue_id, accepted, hops, as_of, attempts }
+        }
+        other => other,
+    })
+}
+
 fn outcome() -> impl Strategy<Value = Outcome> {
     (any::<u32>(), 1u8..=7, any::<u8>(), any::<u16>(), text(), text()).prop_map(
         |(recipient, state, stage, code, enhanced, text)| Outcome {
@@ -139,6 +150,9 @@ fn written(parts: &[Part]) -> Vec<u8> {
             Part::Started { queue_id, hop, attempt, peer } => {
                 encode::started(&mut out, *queue_id, *hop, *attempt, peer);
             }
+            Part::Moved { queue_id, accepted, hops, as_of, attempts } => {
+                encode::moved(&mut out, *queue_id, accepted, hops, (*as_of, attempts));
+            }
         }
     }
     out
@@ -147,7 +161,7 @@ fn written(parts: &[Part]) -> Vec<u8> {
 proptest! {
     #[test]
     fn what_is_written_is_read(
-        message in prop::option::of(message()),
+        message in prop::option::of(prop_oneof![message(), moved()]),
         others in prop::collection::vec(prop_oneof![fact(), start()], 0..4),
     ) {
         let parts: Vec<Part> = message.into_iter().chain(others).collect();

@@ -16,6 +16,8 @@
 //! * A `Settled` none of whose recipients the entry has, and whose attempt it has not begun, is about an earlier entry
 //!   for the same hop.
 //! * `Routed` moves only recipients that the entry still has, and a recipient that is done is in no entry.
+//! * `Moved` says all that is left of a message, as of a number behind which the log told nothing of it until then. If
+//!   this batch has taken something later, it comes again, and only tells where the content is.
 //!
 //! What a batch has finished leaves no trace, so a recovery gives all that it has found to one batch.
 
@@ -27,7 +29,7 @@ use heed::RoTxn;
 use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
-use crate::facts::{Accepted, Disposition, Fact, HopId, HopName, Outcome, RoutedTo};
+use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RoutedTo};
 use crate::redo::{Location, Redo};
 
 use super::error::IndexError;
@@ -61,6 +63,8 @@ pub(super) struct Message<'a> {
     pub(super) entries: Vec<Slot<'a>>,
     /// What became of its recipients, in the order in which it happened.
     pub(super) outcomes: Vec<&'a Outcome>,
+    /// The last record about it in this batch, those that only moved it aside.
+    last: Lsn,
 }
 
 /// An entry as it was and as it is.
@@ -141,6 +145,17 @@ impl<'t, 'a> Batch<'t, 'a> {
                 }
             }
             Redo::Fact { fact, hops, .. } => self.take_fact(fact, hops)?,
+            Redo::Moved { queue_id, accepted, location, hops, as_of, attempts, .. } => {
+                self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
+                self.work.greatest = self.work.greatest.max(Some(*queue_id));
+                self.message(*queue_id)?.replace(accepted, attempts, *as_of, *location);
+                return Ok(());
+            }
+        }
+        if let Some(queue_id) = redo.subject()
+            && let Some(message) = self.work.messages.get_mut(&queue_id)
+        {
+            message.last = redo.lsn();
         }
         Ok(())
     }
@@ -188,7 +203,7 @@ impl<'t, 'a> Batch<'t, 'a> {
 impl<'a> Message<'a> {
     fn absent() -> Self {
         let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0 };
-        Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new() }
+        Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new(), last: 0 }
     }
 
     fn load(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Self, IndexError> {
@@ -204,7 +219,7 @@ impl<'a> Message<'a> {
             entries.push(Slot { hop, before, now: Some(entry), changed: false, peer: None });
         }
         let location = head.stored.location;
-        Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new() })
+        Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new(), last: 0 })
     }
 
     /// Whether anything is left to do for it.
@@ -241,24 +256,36 @@ impl<'a> Message<'a> {
             return;
         }
         self.origin = Origin::Accepted(accepted);
-        let known = RecipientSet::from_indices(0..accepted.recipients.len() as u32);
-        let lane = lane_of(&accepted.sender);
-        let mut records: Vec<_> = accepted.entries.iter().collect();
-        records.sort_by_key(|record| record.hop);
-        for record in records {
-            let recipients = RecipientSet::from_indices(record.recipients.iter().copied());
-            self.join(
-                record.hop,
-                EntryValue {
-                    priority: record.priority,
-                    due_ms: record.due_ms,
-                    expires_ms: record.expires_ms,
-                    attempts: 0,
-                    settled: 0,
-                    lane,
-                    recipients: recipients.intersection(&known),
-                },
-            );
+        for (hop, entry) in entries_of(accepted, &[]) {
+            self.join(hop, entry);
+        }
+    }
+
+    /// Take over what a record says that moved the message.
+    fn replace(&mut self, accepted: &'a Accepted, attempts: &[u32], as_of: Lsn, location: Location) {
+        self.location = location;
+        if self.last > as_of {
+            return;
+        }
+        if matches!(self.origin, Origin::Absent) {
+            self.origin = Origin::Accepted(accepted);
+        }
+        let entries = entries_of(accepted, attempts);
+        for slot in &mut self.entries {
+            if entries.binary_search_by_key(&slot.hop, |(hop, _)| *hop).is_err() {
+                slot.keep(RecipientSet::default());
+            }
+        }
+        for (hop, entry) in entries {
+            match self.slot(hop) {
+                // What is in doubt is told next, by the same record.
+                Some(slot) => {
+                    slot.changed |= slot.now.as_ref() != Some(&entry);
+                    slot.now = Some(entry).filter(|entry| !entry.recipients.is_empty());
+                    slot.peer = None;
+                }
+                None => self.join(hop, entry),
+            }
         }
     }
 
@@ -328,6 +355,29 @@ impl<'a> Message<'a> {
         slot.keep(staying);
         self.outcomes.extend(known);
     }
+}
+
+/// The entries of a message as its record has them, by hop; `attempts` are the last whose end was known.
+fn entries_of(accepted: &Accepted, attempts: &[u32]) -> Vec<(HopId, EntryValue)> {
+    let known = RecipientSet::from_indices(0..accepted.recipients.len() as u32);
+    let lane = lane_of(&accepted.sender);
+    let entry = |(nth, record): (usize, &EntryRecord)| {
+        let recipients = RecipientSet::from_indices(record.recipients.iter().copied());
+        let settled = attempts.get(nth).copied().unwrap_or(0);
+        let entry = EntryValue {
+            priority: record.priority,
+            due_ms: record.due_ms,
+            expires_ms: record.expires_ms,
+            attempts: settled,
+            settled,
+            lane,
+            recipients: recipients.intersection(&known),
+        };
+        (record.hop, entry)
+    };
+    let mut entries: Vec<_> = accepted.entries.iter().enumerate().map(entry).collect();
+    entries.sort_by_key(|(hop, _)| *hop);
+    entries
 }
 
 impl<'a> Slot<'a> {

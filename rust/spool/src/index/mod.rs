@@ -49,6 +49,7 @@ mod codec;
 mod error;
 mod keys;
 mod meta;
+mod moving;
 mod set;
 mod tables;
 #[cfg(test)]
@@ -74,6 +75,7 @@ use crate::rows::{Answer, Request};
 use self::batch::Batch;
 pub(crate) use self::error::IndexError;
 use self::meta::Reach;
+pub(crate) use self::moving::Present;
 use self::tables::{Table, Tables};
 use self::values::Head;
 
@@ -156,8 +158,8 @@ impl Index {
         }
         let work = {
             let mut batch = Batch::new(&self.tables, &txn, before.greatest);
-            for record in redo.iter().filter(|record| lsn(record) > before.watermark.lsn) {
-                debug_assert!(lsn(record) <= to.lsn, "invariant: the watermark is behind the records");
+            for record in redo.iter().filter(|record| record.lsn() > before.watermark.lsn) {
+                debug_assert!(record.lsn() <= to.lsn, "invariant: the watermark is behind the records");
                 batch.take(record)?;
             }
             batch.finish()
@@ -183,6 +185,11 @@ impl Index {
         let (txn, table, key) = (self.read()?, self.tables.message, keys::message(queue_id));
         let Some(value) = table.get(&txn, &key)? else { return Ok(None) };
         Ok(Some(table.sound(&key, Head::decode(value))?.stored))
+    }
+
+    /// Tell all that is left of messages, from one snapshot, and the last record that is in it.
+    pub(crate) fn present(&self, queue_ids: &[QueueId]) -> Result<(Lsn, Vec<Option<Present>>), IndexError> {
+        moving::present(&self.tables, &*self.read()?, queue_ids)
     }
 
     /// List the attempts whose end is not known, by message. Before the first attempt after open, these are the ones
@@ -233,12 +240,6 @@ impl Index {
 
 fn begin(env: &Env<WithoutTls>) -> Result<RoTxn<'_, WithoutTls>, IndexError> {
     env.read_txn().map_err(IndexError::lmdb("begin to read"))
-}
-
-fn lsn(record: &Redo) -> Lsn {
-    match record {
-        Redo::Accepted { lsn, .. } | Redo::Fact { lsn, .. } | Redo::Started { lsn, .. } => *lsn,
-    }
 }
 
 /// Make the directory, or see to it that nobody else can change what is in it: LMDB trusts its file.

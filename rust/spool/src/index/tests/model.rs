@@ -7,7 +7,7 @@ use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
 use super::{Index, dump};
-use crate::facts::{Accepted, Disposition, Fact, HopId, HopName, Outcome};
+use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Outcome};
 use crate::index::keys;
 use crate::index::values::{EntryValue, VERSION};
 use crate::redo::{InDoubt, Location, Redo, SegmentUse, Stored, Watermark};
@@ -82,6 +82,30 @@ impl Model {
                     }
                 }
                 self.messages.insert(*queue_id, message);
+            }
+            Redo::Moved { queue_id, accepted, location, hops, attempts, .. } => {
+                self.names.extend(hops.iter().map(|name| (name.id(), Arc::clone(name))));
+                self.greatest = self.greatest.max(Some(*queue_id));
+                let message = self.messages.entry(*queue_id).or_insert_with(|| Message {
+                    accepted: Arc::clone(accepted),
+                    location: *location,
+                    entries: BTreeMap::new(),
+                    last: BTreeMap::new(),
+                });
+                message.location = *location;
+                let entry = |(record, &settled): (&EntryRecord, &u32)| {
+                    let entry = Entry {
+                        priority: record.priority,
+                        due_ms: record.due_ms,
+                        expires_ms: record.expires_ms,
+                        attempts: settled,
+                        settled,
+                        peer: None,
+                        recipients: record.recipients.iter().copied().collect(),
+                    };
+                    (record.hop, entry)
+                };
+                message.entries = accepted.entries.iter().zip(attempts).map(entry).collect();
             }
             Redo::Started { queue_id, hop, attempt, peer, .. } => {
                 let entry = self.entry(*queue_id, *hop);
