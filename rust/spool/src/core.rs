@@ -21,6 +21,7 @@ use crate::config::SpoolConfig;
 use crate::device::{self, Device};
 use crate::errors::CommitError;
 use crate::events::{SpoolEvent, SpoolSink};
+use crate::floor::Floor;
 use crate::header;
 use crate::hops::HopNames;
 use crate::ids::IdSource;
@@ -51,6 +52,7 @@ pub(crate) struct Core {
     /// Messages that are being synced.
     syncing: Mutex<Vec<Ack>>,
     pub(crate) segments: Segments,
+    pub(crate) floor: Floor,
     pub(crate) index: IndexSlot,
     pub(crate) requests: Requests,
     pub(crate) checkpointer: Mutex<Checkpointer>,
@@ -97,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) sink: Arc<dyn SpoolSink>,
     pub(crate) log: LogWriter,
     pub(crate) segments: Segments,
+    pub(crate) floor: Floor,
     pub(crate) index: IndexSlot,
     pub(crate) last_lsn: u64,
     pub(crate) durable_record: u64,
@@ -114,6 +117,7 @@ impl Core {
             pending: Mutex::default(),
             syncing: Mutex::default(),
             segments: parts.segments,
+            floor: parts.floor,
             index: parts.index,
             requests: Requests::default(),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),

@@ -24,7 +24,8 @@
 //! * A sync that failed is not tried again; nothing is told to be committed after it.
 //! * The index has nothing that is not durable in the log.
 //! * No page of the log that a sync has covered is written again until its segment has a new nonce.
-//! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it.
+//! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it; before that it is
+//!   noted up to where an index must go from then on.
 //!
 //! Not here: SMTP, sockets, policy, and what the numbers of stages and hop states mean.
 
@@ -43,6 +44,7 @@ mod draft;
 mod errors;
 mod events;
 mod facts;
+mod floor;
 mod format;
 mod gate;
 mod header;

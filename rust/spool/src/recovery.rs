@@ -15,12 +15,13 @@ use crate::core::{Core, Parts};
 use crate::device::Device;
 use crate::errors::OpenError;
 use crate::events::SpoolSink;
+use crate::floor::Floor;
 use crate::format::{PAGE, align_up};
 use crate::index::Index;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::LogWriter;
 use crate::meta::{self, Layout};
-use crate::redo::InDoubt;
+use crate::redo::{InDoubt, Watermark};
 use crate::renew::{self, Renewed};
 use crate::scan::Scanner;
 use crate::segments::Segments;
@@ -64,10 +65,16 @@ pub(crate) fn open(
     let layout = Layout::new(&config.path);
     let (lock, database) = meta::claim(&*device, &layout)?;
     let index = open_index(&layout.index, config.map_bytes, database)?;
-    let may_repeat = meta::begin_run(&*device, &layout)?;
     let watermark = index.with(|index| Ok(index.watermark())).map_err(index_failed)?;
     let segments = Segments::open(Arc::clone(&device), layout.log.clone(), database, config.segment_bytes)
         .map_err(OpenError::io(&layout.log))?;
+    let floor = Floor::open(Arc::clone(&device), &layout.shard).map_err(OpenError::io(&layout.shard))?;
+    let Watermark { lsn, segment, .. } = watermark;
+    if lsn < floor.lsn() || segment != 0 && segments.get(segment).is_none() {
+        return Err(OpenError::StaleIndex { watermark: lsn, segment, floor: floor.lsn() });
+    }
+    index.with(Index::begin_epoch).map_err(index_failed)?;
+    let may_repeat = meta::begin_run(&*device, &layout)?;
     segments.skip_to(watermark.segment);
     for number in meta::reported(&*device, &layout).map_err(OpenError::io(&layout.damaged))? {
         segments.exempt(number);
@@ -84,6 +91,8 @@ pub(crate) fn open(
     let tail =
         renew::renew(&segments, &*device, scan, &scanned, watermark).map_err(OpenError::io(&layout.log))?;
     drop(scanned);
+    segments.bound(watermark.segment, watermark.lsn);
+    segments.bound(u64::MAX, tail.last);
     index.apply(&tail.redo, tail.watermark()).map_err(index_failed)?;
 
     let live = index.segments().map_err(index_failed)?;
@@ -115,6 +124,7 @@ pub(crate) fn open(
         sink,
         log,
         segments,
+        floor,
         index,
         last_lsn: greatest,
         durable_record: last,
@@ -136,7 +146,6 @@ fn open_index(path: &Path, map_bytes: u64, database: u128) -> Result<IndexSlot, 
     for dir in [path, shard] {
         std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(OpenError::io(dir))?;
     }
-    index.with(Index::begin_epoch).map_err(index_failed)?;
     Ok(index)
 }
 

@@ -169,6 +169,13 @@ impl Segments {
         self.table.lock().exempt.insert(number);
     }
 
+    /// Note that no record in the segments before `end` has a greater number.
+    pub(crate) fn bound(&self, end: u64, lsn: Lsn) {
+        for segment in self.table.lock().known.range(..end).map(|(_, segment)| segment) {
+            segment.last_lsn.fetch_max(lsn, Relaxed);
+        }
+    }
+
     /// Never use a number up to this one again.
     pub(crate) fn skip_to(&self, number: u64) {
         let mut table = self.table.lock();
@@ -332,17 +339,19 @@ impl Segments {
         let _ = self.device.remove(&segment.path);
     }
 
-    /// Whether something was given up that is still a segment on disk.
-    pub(crate) fn has_dead(&self) -> bool {
-        !self.table.lock().dead.is_empty()
+    /// The last record of what was given up and is still a segment on disk; `None` if there is no such segment.
+    pub(crate) fn last_dead(&self) -> Option<Lsn> {
+        self.table.lock().dead.iter().map(|segment| segment.last_lsn.load(Relaxed)).max()
     }
 
-    /// Make what was given up spares, or remove it. **Blocking.**
-    pub(crate) fn bury(&self) -> io::Result<()> {
+    /// Make what was given up, and has no record behind `floor`, spares, or remove it. **Blocking.**
+    pub(crate) fn bury(&self, floor: Lsn) -> io::Result<()> {
         loop {
             let (segment, spare) = {
                 let mut table = self.table.lock();
-                let Some(segment) = table.dead.pop() else { return Ok(()) };
+                let is_ripe = |segment: &Arc<Segment>| segment.last_lsn.load(Relaxed) <= floor;
+                let Some(at) = table.dead.iter().position(is_ripe) else { return Ok(()) };
+                let segment = table.dead.swap_remove(at);
                 let is_fit = segment.bytes.load(Relaxed) == self.segment_bytes;
                 let spare = (is_fit && table.spares.len() < SPARES_MAX).then_some(table.next_spare);
                 table.next_spare += u64::from(spare.is_some());

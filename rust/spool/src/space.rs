@@ -32,9 +32,13 @@ impl Space {
     /// Do what is due. What fails is tried again later: none of it is part of the log. **Blocking**, for long.
     pub(crate) fn step(&mut self, core: &Core, stop: &dyn Fn() -> bool) {
         let segments = &core.segments;
-        while segments.has_dead() && !stop() {
-            // It stays a file that nobody needs, and the next open finds it.
-            let _ = segments.bury();
+        while let Some(last) = segments.last_dead().filter(|_| !stop()) {
+            // Nothing goes before it is noted that it may be gone.
+            if core.floor.raise(last).is_err() {
+                break;
+            }
+            // What cannot be removed stays a file that nobody needs, and the next open finds it.
+            let _ = segments.bury(last);
         }
         let now_ms = core.now_ms();
         if now_ms < self.look_ms && !core.is_full() {

@@ -201,6 +201,7 @@ impl Spool {
         let core = &*self.core;
         let (segments, damaged_segments) = core.segments.counts();
         Statistics {
+            floor: core.floor.lsn(),
             segments,
             damaged_segments,
             log_bytes: core.segments.bytes(),

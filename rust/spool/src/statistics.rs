@@ -49,6 +49,8 @@ pub struct Statistics {
     pub checkpoints_failed: u64,
     /// Records written since the spool was opened.
     pub records: u64,
+    /// The least watermark that an index must have, because the log before it is not whole any more.
+    pub floor: u64,
     /// Segments of the log.
     pub segments: u64,
     /// Segments that are kept because something in them is damaged.

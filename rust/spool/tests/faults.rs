@@ -326,14 +326,111 @@ fn no_octet_of_a_damaged_content_is_given_to_anyone() {
 
 #[test]
 fn a_message_whose_segment_is_gone_is_reported() {
-    let (mut bench, dir, all) = three(1 << 20);
+    let (mut bench, dir, all) = three(16 << 10);
     bench.sync(Request::Checkpoint);
     let device = bench.device.clone();
     bench.kill();
     penstock_spool::Device::remove(&device, &dir.path().join(LOG).join("00000001.seg")).unwrap();
     let bench = Bench::open(&device, dir.path()).unwrap();
-    assert_eq!(bench.recovery.damaged, 3);
+    assert_eq!(bench.recovery.damaged, 1);
     assert_eq!(bench.content(all[0]), None);
+    assert!(bench.content(all[1]).is_some());
+}
+
+/// Put a copy of an index in the place of a spool's.
+fn put_back(copy: &Path, path: &Path) {
+    std::fs::remove_dir_all(path.join("shard-00/index")).unwrap();
+    common::copy_index(copy, path);
+}
+
+#[test]
+fn an_index_of_yesterday_is_refused_once_the_log_behind_it_is_not_whole() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let small = || SpoolConfig { segment_bytes: 16 << 10, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    let first = bench.commit(100).unwrap();
+    bench.sync(Request::Checkpoint);
+    let copy = directory();
+    common::copy_index(dir.path(), copy.path());
+    let more = |bench: &mut Bench| {
+        for _ in 0..6 {
+            let id = bench.commit(6_000).unwrap();
+            bench.step();
+            bench.deliver(id);
+            bench.step();
+        }
+    };
+    more(&mut bench);
+    assert_eq!(bench.spool().statistics().floor, 0, "nothing was given up");
+    let ledger = bench.kill();
+    // All that came since is still in the log.
+    put_back(copy.path(), dir.path());
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    ledger.check(&mut bench, "an old index beside a whole log");
+    assert_eq!(ids(&mut bench), [first]);
+    more(&mut bench);
+    bench.sync(Request::Checkpoint);
+    bench.step();
+    let floor = bench.spool().statistics().floor;
+    assert!(floor > 1);
+    bench.kill();
+    let (today, calls) = (directory(), device.calls().len());
+    common::copy_index(dir.path(), today.path());
+    put_back(copy.path(), dir.path());
+    let opened = Bench::open_with(&device, small());
+    assert!(
+        matches!(opened, Err(OpenError::StaleIndex { watermark: 1, segment: 1, floor: told }) if told == floor)
+    );
+    // An index that was lost is no better.
+    std::fs::remove_dir_all(dir.path().join("shard-00/index")).unwrap();
+    let opened = Bench::open_with(&device, small());
+    assert!(matches!(opened, Err(OpenError::StaleIndex { watermark: 0, segment: 0, .. })));
+    let changes = |call: &Call| matches!(call, Call::Remove | Call::Rename | Call::SetSize);
+    assert!(!device.calls()[calls..].iter().any(changes), "nothing was touched");
+    put_back(today.path(), dir.path());
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    assert_eq!(ids(&mut bench), [first]);
+}
+
+#[test]
+fn an_index_that_ends_in_a_segment_that_is_gone_is_refused() {
+    let (mut bench, dir, _) = three(1 << 20);
+    bench.sync(Request::Checkpoint);
+    let device = bench.device.clone();
+    bench.kill();
+    penstock_spool::Device::remove(&device, &dir.path().join(LOG).join("00000001.seg")).unwrap();
+    let opened = Bench::open(&device, dir.path());
+    assert!(matches!(opened, Err(OpenError::StaleIndex { watermark: 3, segment: 1, floor: 0 })));
+}
+
+#[test]
+fn no_segment_goes_before_it_is_noted_that_it_may() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 16 << 10, ..config(dir.path()) }).unwrap();
+    let segments = || device.names(&dir.path().join(LOG)).iter().filter(|name| name.contains(".seg")).count();
+    let all: Vec<QueueId> = (0..6).map(|_| bench.commit(6_000).unwrap()).collect();
+    bench.step();
+    let before = segments();
+    for id in all {
+        bench.deliver(id);
+    }
+    bench.clock.advance(20);
+    bench.step();
+    // From here on only the note is written. It fails, and is not tried again: the disk has lied once.
+    let write = device.calls().len() as u64;
+    bench.clock.advance(1_000);
+    device.fail_all(Call::Sync, Some(Fault::Io));
+    bench.step();
+    device.fail_all(Call::Sync, None);
+    assert!(device.calls().len() as u64 > write && !bench.poisoned);
+    bench.clock.advance(5_000);
+    bench.step();
+    assert_eq!((segments(), bench.spool().statistics().floor), (before, 0));
+    bench.kill();
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    bench.step();
+    assert!(segments() < before && bench.spool().statistics().floor > 0);
 }
 
 #[test]
