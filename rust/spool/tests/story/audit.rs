@@ -52,7 +52,9 @@ pub(crate) fn check(points: &[Point]) {
 /// Whether a file is a segment, or will be one.
 fn is_segment(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    name.ends_with(".seg") || name.starts_with("spare-") || name.starts_with("reserve")
+    path.extension().is_some_and(|end| end == "seg")
+        || name.starts_with("spare-")
+        || name.starts_with("reserve")
 }
 
 impl File {

@@ -168,7 +168,7 @@ impl Judge {
                 && is_same_image(&before.index, &point.index)
                 && is_same_disk(&before.moment, &point.moment)
         };
-        if before.filter(is_same).is_some() {
+        if before.is_some_and(|before| is_same(&before)) {
             return;
         }
         // Points and crashes of a point are chosen for more in turn.

@@ -77,7 +77,9 @@ impl Model {
                 let (accepted, content) = (Arc::clone(accepted), Arc::clone(content));
                 let message = Message { accepted, content, entries, last: BTreeMap::new() };
                 self.messages.insert(*queue_id, message);
-                cause.iter().for_each(|fact| self.fact(fact));
+                for fact in cause {
+                    self.fact(fact);
+                }
             }
             Deed::Start { queue_id, hop, attempt, peer } => {
                 let entry = self.messages.get_mut(queue_id).and_then(|message| message.entries.get_mut(hop));
