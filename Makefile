@@ -25,7 +25,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml) \
 PYTHON_TREES := $(wildcard python tests tools benches)
 
 .PHONY: help setup build run test test-rust test-python check check-rust check-python check-licences \
-    bench demo debian fuzz clean
+    bench crash demo debian fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -74,6 +74,9 @@ check-rust: .venv/.installed
 
 check-licences: .venv/.installed
 	python tools/licences.py
+
+crash: ## Cut a story of the spool off at every point, in every way (minutes)
+	PENSTOCK_CRASH_ALL=1 $(CARGO) test --release --locked -p penstock-spool --test enumeration -- --nocapture
 
 bench: build debian ## Compare with Postfix; see benches/README.md
 	python -m benches.compare

@@ -1,7 +1,8 @@
 //! What the threads of a shard share, and the steps that they take.
 //!
 //! Each thread drives one object a step at a time; inline, the caller of `Spool::step` drives them all. Locks are taken
-//! in this order: checkpointer, space or cleaner; log; inbox, pending or the messages being synced. Of these only the first is
+//! in this order: checkpointer, space or cleaner; log; inbox, pending, brake or the messages being synced. Of these only
+//! the first is
 //! held while somebody outside is called; the others stand alone.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
 use crate::bell::Bell;
+use crate::brake::Brake;
 use crate::budget::Budget;
 use crate::checkpointer::Checkpointer;
 use crate::cleaner::Cleaner;
@@ -22,6 +24,7 @@ use crate::device::{self, Device};
 use crate::errors::CommitError;
 use crate::events::{SpoolEvent, SpoolSink};
 use crate::floor::Floor;
+use crate::gate::GateKey;
 use crate::header;
 use crate::hops::HopNames;
 use crate::ids::IdSource;
@@ -60,6 +63,7 @@ pub(crate) struct Core {
     pub(crate) cleaner: Mutex<Cleaner>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) brake: Brake,
     pub(crate) hops: HopNames,
     pub(crate) ids: Mutex<IdSource>,
     pub(crate) counters: Counters,
@@ -125,6 +129,7 @@ impl Core {
             cleaner: Mutex::default(),
             reader: Arc::new(Reader::new(Arc::clone(&parts.device), config.inline)),
             budget: Arc::new(Budget::new(config.draft_budget_bytes)),
+            brake: Brake::default(),
             hops: HopNames::default(),
             ids: Mutex::new(IdSource::new(config.node, parts.last_id)),
             counters: Counters::new(),
@@ -230,6 +235,7 @@ impl Core {
             let mut log = self.log.lock();
             let result = log.write_waiting(self, &mut out);
             let mut target = log.begin_sync();
+            self.brake.sync_begins();
             // Here they are found, whatever becomes of this thread.
             self.syncing.lock().append(&mut target.acks);
             (result, target)
@@ -268,6 +274,7 @@ impl Core {
         }
         self.durable_record.store(target.record, Release);
         self.durable.store(target.handled, Release);
+        self.brake.synced(self.now_ms()).iter().for_each(GateKey::open);
     }
 
     /// Everything up to here is durable, or was refused.
@@ -294,6 +301,7 @@ impl Core {
             out.refuse(item, CommitError::Poisoned);
         }
         self.log.lock().abandon(&mut out);
+        out.failed.extend(self.brake.abandon());
         refuse_acks(std::mem::take(&mut *self.syncing.lock()), &mut out);
         out.deliver(&*self.sink);
     }

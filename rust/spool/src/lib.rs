@@ -14,7 +14,8 @@
 //! ```
 //!
 //! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
-//! `core` the way into the log; `segments`, `space` and `cleaner` its files; `pending`, `checkpointer` and `index` the way into
+//! `core` the way into the log; `segments`, `space` and `cleaner` its files; `brake` what keeps repeats after a power
+//! loss few; `pending`, `checkpointer` and `index` the way into
 //! the index; `draft` and `budget` content on its way in, `reader` on its way out; `scan`, `cancel`,
 //! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
 //!
@@ -32,6 +33,7 @@
 #![deny(unsafe_code)]
 
 mod bell;
+mod brake;
 mod budget;
 mod cancel;
 mod checkpointer;

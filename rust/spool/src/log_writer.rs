@@ -273,7 +273,7 @@ impl LogWriter {
 
     /// Take note of the first `count` records of the group: they are written.
     fn accept(&mut self, core: &Core, count: usize, out: &mut Outbox) {
-        let number = self.segment.number();
+        let (number, now_ms) = (self.segment.number(), core.now_ms());
         let mut pending = core.pending.lock();
         for placed in self.group.drain(..count) {
             let (next, header) = (placed.next(), placed.header);
@@ -288,6 +288,7 @@ impl LogWriter {
                 Saying::Commit(commit) => {
                     let Commit { content, accepted, hops, cause, .. } = *commit;
                     let queue_id = content.queue_id;
+                    core.brake.wrote(cause.iter().map(|named| &named.fact), now_ms);
                     self.acks.push(Ack { lsn, queue_id });
                     out.done.push(content);
                     let message = Redo::Accepted { lsn, queue_id, accepted, location, hops };
@@ -297,9 +298,12 @@ impl LogWriter {
                     core.counters.cleaned(header.content_length.into());
                     moved(lsn, *one, location)
                 }
-                Saying::Facts(facts_) => facts(lsn, facts_).collect(),
+                Saying::Facts(named) => {
+                    core.brake.wrote(named.iter().map(|named| &named.fact), now_ms);
+                    facts(lsn, named).collect()
+                }
                 Saying::Started { queue_id, hop, attempt, peer, gate } => {
-                    out.opened.push(gate);
+                    out.opened.extend(core.brake.pass(gate, now_ms));
                     vec![Redo::Started { lsn, queue_id, hop, attempt, peer }]
                 }
             };

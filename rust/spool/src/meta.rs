@@ -66,7 +66,21 @@ pub(crate) fn claim(
         Some(database) => database,
         None => create(device, layout)?,
     };
+    settle_names(device, layout)?;
     Ok((held, database))
+}
+
+/// Make sure that power loss leaves the names. Whoever made the spool may have been killed before it did so.
+fn settle_names(device: &dyn Device, layout: &Layout) -> Result<(), OpenError> {
+    for dir in [&layout.shard, &layout.root] {
+        device::sync_dir(device, dir).map_err(OpenError::io(dir))?;
+    }
+    // The directory's own name, should it be new; a root without a parent has none.
+    if let Some(parent) = layout.root.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        device::sync_dir(device, parent).map_err(OpenError::io(parent))?;
+    }
+    Ok(())
 }
 
 /// Read `meta.toml`; `None` if it is not there.
@@ -119,14 +133,6 @@ fn create(device: &dyn Device, layout: &Layout) -> Result<u128, OpenError> {
          format = {FORMAT}\nfeatures = 0\nshards = 1\ndatabase = \"{database:032x}\"\n"
     );
     replace(device, &layout.meta(), text.as_bytes()).map_err(failed)?;
-    for dir in [&layout.shard, &layout.root] {
-        device::sync_dir(device, dir).map_err(OpenError::io(dir))?;
-    }
-    // The directory's own name, should it be new; a root without a parent has none.
-    if let Some(parent) = layout.root.parent() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        device::sync_dir(device, parent).map_err(OpenError::io(parent))?;
-    }
     Ok(database)
 }
 
