@@ -5,7 +5,9 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::core::Core;
 use crate::events::SpoolEvent;
 use crate::index::Index;
+use crate::index::query::{Budget, Execution};
 use crate::pending::Batch;
+use crate::queries::Step;
 use crate::requests::Asked;
 use crate::rows::{Answer, Request};
 
@@ -13,6 +15,16 @@ use crate::rows::{Answer, Request};
 const RETRY_MS: u64 = 1_000;
 /// How often readers of the index that have died are looked for: a snapshot of theirs keeps pages from being reused.
 const REAP_MS: u64 = 10_000;
+
+/// What becomes of a question.
+enum Reply {
+    Now(Answer),
+    /// It is for the thread of queries.
+    Later {
+        execution: Box<Execution>,
+        budget: Budget,
+    },
+}
 
 /// The side of the index.
 pub(crate) struct Checkpointer {
@@ -44,7 +56,7 @@ impl Checkpointer {
         core.requests.take(&mut self.asked);
         if core.is_poisoned() {
             let text = "the log has failed";
-            self.answer(core, Vec::new(), u64::MAX, |_| Answer::Failed { text: text.into() });
+            self.answer(core, Vec::new(), u64::MAX, |_| Reply::Now(Answer::Failed { text: text.into() }));
             return;
         }
         let (now_ms, durable) = (core.now_ms(), core.durable());
@@ -52,7 +64,7 @@ impl Checkpointer {
         let is_due = core.lags(1) || now_ms >= self.last_ms + core.config.checkpoint_ms;
         let may_try = self.retry_ms.is_none_or(|at| now_ms >= at);
         if !(force || self.asked.iter().any(is_wanted) || is_due && may_try) {
-            self.answer(core, Vec::new(), durable, |_| Answer::Done { lsn: durable });
+            self.answer(core, Vec::new(), durable, |_| Reply::Now(Answer::Done { lsn: durable }));
             return;
         }
         self.last_ms = now_ms;
@@ -65,19 +77,23 @@ impl Checkpointer {
             Ok(events) => {
                 self.retry_ms = None;
                 self.answer(core, events, durable, |request| match request {
-                    Request::Sync | Request::Checkpoint => Answer::Done { lsn: durable },
-                    request => core
-                        .index
-                        .answer(request)
-                        .unwrap_or_else(|error| Answer::Failed { text: error.to_string() }),
+                    Request::Sync | Request::Checkpoint => Reply::Now(Answer::Done { lsn: durable }),
+                    Request::Query { execution, budget } => Reply::Later { execution, budget },
+                    request => Reply::Now(
+                        core.index
+                            .answer(&request)
+                            .unwrap_or_else(|error| Answer::Failed { text: error.to_string() }),
+                    ),
                 });
             }
             Err(text) => {
                 core.counters.checkpoints_failed.fetch_add(1, Relaxed);
                 self.retry_ms = Some(now_ms + RETRY_MS);
-                self.answer(core, Vec::new(), durable, |request| match request {
-                    Request::Sync => Answer::Done { lsn: durable },
-                    _ => Answer::Failed { text: text.clone() },
+                self.answer(core, Vec::new(), durable, |request| {
+                    Reply::Now(match request {
+                        Request::Sync => Answer::Done { lsn: durable },
+                        _ => Answer::Failed { text: text.clone() },
+                    })
                 });
             }
         }
@@ -122,16 +138,19 @@ impl Checkpointer {
         core: &Core,
         mut events: Vec<SpoolEvent>,
         durable: u64,
-        mut answer: impl FnMut(&Request) -> Answer,
+        mut answer: impl FnMut(Request) -> Reply,
     ) {
         let ready: Vec<Asked> = self.asked.extract_if(.., |asked| asked.lsn <= durable).collect();
-        events.extend(ready.iter().map(|Asked { number, request, .. }| SpoolEvent::Answer {
-            request: *number,
-            answer: answer(request),
+        let count = ready.len();
+        events.extend(ready.into_iter().filter_map(|Asked { number, request, .. }| match answer(request) {
+            Reply::Now(answer) => Some(SpoolEvent::Answer { request: number, answer }),
+            Reply::Later { execution, budget } => {
+                core.query_later(Step { request: number, execution, budget })
+            }
         }));
         if !events.is_empty() {
             core.sink.push(events);
         }
-        core.requests.answered(ready.len());
+        core.requests.answered(count);
     }
 }

@@ -5,6 +5,7 @@
 //! the first is
 //! held while somebody outside is called; the others stand alone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -32,6 +33,7 @@ use crate::inbox::Inbox;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::{Ack, Failure, LogWriter, Outbox, SyncTarget, refuse_acks};
 use crate::pending::Pending;
+use crate::queries::{Queries, Step};
 use crate::reader::{Job, Reader};
 use crate::redo::Stored;
 use crate::requests::Requests;
@@ -58,6 +60,7 @@ pub(crate) struct Core {
     pub(crate) floor: Floor,
     pub(crate) index: IndexSlot,
     pub(crate) requests: Requests,
+    pub(crate) queries: Queries,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) space: Mutex<Space>,
     pub(crate) cleaner: Mutex<Cleaner>,
@@ -124,6 +127,7 @@ impl Core {
             floor: parts.floor,
             index: parts.index,
             requests: Requests::default(),
+            queries: Queries::default(),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
             cleaner: Mutex::default(),
@@ -316,6 +320,26 @@ impl Core {
                 self.sink.push(vec![SpoolEvent::Answer { request, answer: Answer::Header { bytes } }]);
             }
         }
+    }
+
+    /// Leave a query's step for its thread, or tell that too many wait.
+    pub(crate) fn query_later(&self, step: Step) -> Option<SpoolEvent> {
+        let Step { request, execution, .. } = self.queries.push(step).err()?;
+        Some(SpoolEvent::Answer { request, answer: Answer::Busy { execution } })
+    }
+
+    /// Take a query's step. **Blocking**: reads the index, within the step's budget.
+    pub(crate) fn query_step(&self, step: Step) {
+        let Step { request, mut execution, budget } = step;
+        // What a query dies of is its own affair: it must not take the shard with it.
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            self.index.query(&mut execution, budget, &|| self.now_ms()).map_err(|error| error.to_string())
+        }));
+        let answer = match stepped.unwrap_or_else(|_| Err("the query has died".into())) {
+            Ok(()) => Answer::Query { execution },
+            Err(text) => Answer::Failed { text },
+        };
+        self.sink.push(vec![SpoolEvent::Answer { request, answer }]);
     }
 
     /// Where a message's content is, and the segment that has it. Looks into the index, which is mapped into memory and

@@ -241,7 +241,7 @@ pub enum Fact {
     Hop {
         /// Its next hop.
         hop: HopId,
-        /// By the caller's numbering; 0 is the usual one.
+        /// 0 the usual one, 1 in retry, 2 suspended; only queries ask what it means.
         state: u8,
         /// Why it is so.
         last_error: String,

@@ -8,6 +8,7 @@ use penstock_core::queue_id::QueueId;
 use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
+use crate::index::query::{Budget, Execution};
 use crate::index::{Index, IndexError};
 use crate::redo::{Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
@@ -59,6 +60,15 @@ impl IndexSlot {
 
     pub(crate) fn answer(&self, request: &Request) -> Result<Answer, SlotError> {
         self.with(|index| index.answer(request))
+    }
+
+    pub(crate) fn query(
+        &self,
+        execution: &mut Execution,
+        budget: Budget,
+        now_ms: &dyn Fn() -> u64,
+    ) -> Result<(), SlotError> {
+        self.with(|index| index.query(execution, budget, now_ms))
     }
 
     pub(crate) fn segments(&self) -> Result<Vec<SegmentUse>, SlotError> {

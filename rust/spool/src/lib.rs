@@ -11,12 +11,14 @@
 //!      inbox ──► log_writer ──► sync ──► Committed       reader                  │
 //!                    │            │                        │                     │
 //!                 pending ────────┴──► checkpointer ──► index ──► Checkpoint, Answer
+//!                                                         └─────► queries, Answer
 //! ```
 //!
 //! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
 //! `core` the way into the log; `segments`, `space` and `cleaner` its files; `brake` what keeps repeats after a power
 //! loss few; `pending`, `checkpointer` and `index` the way into
-//! the index; `draft` and `budget` content on its way in, `reader` on its way out; `scan`, `cancel`,
+//! the index; `draft` and `budget` content on its way in, `reader` on its way out; `queries` what is asked at length;
+//! `scan`, `cancel`,
 //! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
 //!
 //! # Invariants
@@ -28,7 +30,7 @@
 //! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it; before that it is
 //!   noted up to where an index must go from then on.
 //!
-//! Not here: SMTP, sockets, policy, and what the numbers of stages and hop states mean.
+//! Not here: SMTP, sockets, policy, and what the numbers of stages mean.
 
 #![deny(unsafe_code)]
 
@@ -59,6 +61,7 @@ mod layout;
 mod log_writer;
 mod meta;
 mod pending;
+mod queries;
 mod reader;
 mod recovery;
 mod redo;
@@ -82,6 +85,11 @@ pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
+};
+pub use index::query::{
+    Budget, Cursor, DEPTH_MAX, Execution, Filter, GROUPS_MAX, Group, Key, Kind, LISTED_MAX, NODES_MAX,
+    Operator, Property, Query, QueryError, QueryRow, RECIPIENTS_TOLD, SORTED_BYTES, SORTS_MAX, Sort,
+    Standing, Sum, TEXT_BYTES_MAX, TOP_MAX, Table, TopGroups, Tree, Value, WILDCARDS_MAX, Want,
 };
 pub use reader::StoredContent;
 pub use recovery::Recovery;

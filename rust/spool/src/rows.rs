@@ -7,6 +7,7 @@ use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::{EnvelopeParams, HopId, HopKind, Lsn, OutcomeState};
+use crate::index::query::{Budget, Execution};
 
 /// A question. It is answered from a state that has everything that was appended before it was asked.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -50,6 +51,14 @@ pub enum Request {
         /// Octets at most.
         limit: u32,
     },
+    /// Go on with a query, by one step. The first step is from a state that has everything that was appended before it
+    /// was asked, a later one from the present state.
+    Query {
+        /// The query, and what it has found.
+        execution: Box<Execution>,
+        /// How much the step may cost.
+        budget: Budget,
+    },
     /// Nothing but that everything appended before is durable.
     Sync,
     /// Nothing but that everything appended before is in the index.
@@ -92,6 +101,16 @@ pub enum Answer {
         watermark: Lsn,
         /// The message, if it is in the queue.
         row: Option<Box<MessageRow>>,
+    },
+    /// To [`Request::Query`].
+    Query {
+        /// The query, and what it has found.
+        execution: Box<Execution>,
+    },
+    /// To [`Request::Query`]: too many wait; to be asked again later. Nothing is lost of what was found.
+    Busy {
+        /// The query as it was.
+        execution: Box<Execution>,
     },
     /// To [`Request::Header`].
     Header {

@@ -19,6 +19,7 @@ use crate::gate::GateKey;
 use crate::inbox::{Commit, Named, Saying};
 use crate::log_writer::Outbox;
 use crate::meta::{self, Layout};
+use crate::queries::Step;
 use crate::reader::{Job, Reading, StoredContent};
 use crate::recovery::{self, Opened, Recovery};
 use crate::rows::Request;
@@ -145,6 +146,19 @@ impl Spool {
         if let Request::Header { queue_id, limit } = request {
             return self.request_header(queue_id, limit as usize);
         }
+        let request = match request {
+            // What goes on needs no newer state than there is.
+            Request::Query { execution, budget }
+                if execution.watermarks().is_some() && !core.is_poisoned() =>
+            {
+                let number = core.requests.number();
+                if let Some(event) = core.query_later(Step { request: number, execution, budget }) {
+                    core.sink.push(vec![event]);
+                }
+                return number;
+            }
+            request => request,
+        };
         let lsn = core.inbox.last_lsn();
         let number = core.requests.push(request, lsn);
         if core.durable() < lsn {
@@ -181,6 +195,9 @@ impl Spool {
             core.cleaner.lock().step(core);
             while let Some(job) = core.reader.try_next() {
                 core.read_step(job);
+            }
+            while let Some(step) = core.queries.try_next() {
+                core.query_step(step);
             }
             if !core.inbox.is_prompt() && !core.inbox.is_urgent() {
                 return;
@@ -224,6 +241,7 @@ impl Spool {
             threads.stop();
         }
         core.reader.stop();
+        core.queries.stop();
         core.sync_step();
         core.checkpointer.lock().step(&core, true);
         core.space.lock().step(&core, &|| false);

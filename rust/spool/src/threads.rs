@@ -14,6 +14,8 @@ use crate::log_writer::Failure;
 const STALLED_MS: u64 = 250;
 /// How often the space thread looks around by itself.
 const SPACE_MS: u64 = 1_000;
+/// How nice the thread of queries is (Linux counts each thread by itself): it gets a tenth of what another one gets.
+const QUERY_NICE: i32 = 10;
 
 /// Threads that run.
 pub(crate) struct Threads {
@@ -31,6 +33,7 @@ impl Threads {
         threads.spawn("spool-writer", write)?;
         threads.spawn("spool-syncer", sync)?;
         threads.spawn("spool-reader", read)?;
+        threads.spawn("spool-query", query)?;
         let stopped = Arc::clone(&stop);
         threads.spawn("spool-index", move |core| checkpoint(core, &stopped))?;
         let stopped = Arc::clone(&stop);
@@ -55,6 +58,7 @@ impl Threads {
         self.stop.store(true, Relaxed);
         self.core.inbox.stop();
         self.core.reader.stop();
+        self.core.queries.stop();
         self.core.checkpoint_bell.ring();
         self.core.space_bell.ring();
         self.core.clean_bell.ring();
@@ -97,6 +101,14 @@ fn sync(core: &Core) {
 fn read(core: &Core) {
     while let Some(job) = core.reader.wait_next() {
         core.read_step(job);
+    }
+}
+
+fn query(core: &Core) {
+    // Where the processor is short, delivery comes first. Without the right to it, a query is like everybody else.
+    let _ = rustix::process::setpriority_process(None, QUERY_NICE);
+    while let Some(step) = core.queries.wait_next() {
+        core.query_step(step);
     }
 }
 

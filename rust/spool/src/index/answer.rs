@@ -44,6 +44,7 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
             Ok(Answer::Message { watermark, row })
         }
         Request::Sync | Request::Checkpoint => Ok(Answer::Done { lsn: watermark }),
+        Request::Query { .. } => Ok(Answer::Failed { text: "a query has a thread of its own".into() }),
         Request::Header { .. } => {
             Ok(Answer::Failed { text: "the log has the content, not the index".into() })
         }
@@ -91,9 +92,9 @@ impl Page {
     }
 }
 
-struct View<'t> {
-    tables: &'t Tables,
-    txn: &'t RoTxn<'t>,
+pub(super) struct View<'t> {
+    pub(super) tables: &'t Tables,
+    pub(super) txn: &'t RoTxn<'t>,
 }
 
 impl<'t> View<'t> {
@@ -123,7 +124,7 @@ impl<'t> View<'t> {
     }
 
     /// When the hop's first message by queue id was taken; 0 if it has none.
-    fn oldest_ms(&self, hop: HopId) -> Result<u64, IndexError> {
+    pub(super) fn oldest_ms(&self, hop: HopId) -> Result<u64, IndexError> {
         let table = self.tables.arrival;
         let Some((key, value)) = table.at_or_after(self.txn, &keys::hop(hop))? else { return Ok(0) };
         if table.sound(key, keys::read_arrival(key))?.0 != hop {
@@ -133,7 +134,7 @@ impl<'t> View<'t> {
         Ok(received_ms)
     }
 
-    fn earliest_due_ms(&self, hop: HopId) -> Result<Option<u64>, IndexError> {
+    pub(super) fn earliest_due_ms(&self, hop: HopId) -> Result<Option<u64>, IndexError> {
         let mut page = Page::default();
         self.each_priority(hop, |first| {
             page.leave(first.due_ms, 0);

@@ -50,6 +50,7 @@ mod error;
 mod keys;
 mod meta;
 mod moving;
+pub(crate) mod query;
 mod set;
 mod tables;
 #[cfg(test)]
@@ -76,6 +77,7 @@ use self::batch::Batch;
 pub(crate) use self::error::IndexError;
 use self::meta::Reach;
 pub(crate) use self::moving::Present;
+use self::query::{Budget, Execution};
 use self::tables::{Table, Tables};
 use self::values::Head;
 
@@ -178,6 +180,16 @@ impl Index {
     /// Answer from the present state. A request for content is for the log; its answer here is that it failed.
     pub(crate) fn answer(&self, request: &Request) -> Result<Answer, IndexError> {
         answer::answer(&self.tables, &*self.read()?, request)
+    }
+
+    /// Go on with a query, within a budget, from the present state. `now_ms` is asked how long it takes.
+    pub(crate) fn query(
+        &self,
+        execution: &mut Execution,
+        budget: Budget,
+        now_ms: &dyn Fn() -> u64,
+    ) -> Result<(), IndexError> {
+        execution.step(&self.tables, &*self.read()?, budget, now_ms)
     }
 
     /// Tell where a message's content is; `None` if it is not in the index.

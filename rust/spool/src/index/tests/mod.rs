@@ -5,6 +5,8 @@ mod codecs;
 mod files;
 mod model;
 mod properties;
+mod queries;
+mod query_timing;
 mod replay;
 mod scenes;
 mod timing;
