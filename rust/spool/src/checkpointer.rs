@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::core::Core;
 use crate::events::SpoolEvent;
+use crate::fold::fold;
 use crate::index::Index;
 use crate::index::query::{Budget, Execution};
 use crate::pending::Batch;
@@ -11,8 +12,14 @@ use crate::queries::Step;
 use crate::requests::Asked;
 use crate::rows::{Answer, Request};
 
-/// How soon a checkpoint that failed is tried again.
+/// How soon a checkpoint that failed is tried again; twice as long after each further failure...
 const RETRY_MS: u64 = 1_000;
+/// ... but no longer than this: room that is found again is to be used without anybody's help.
+const RETRY_MAX_MS: u64 = 8_000;
+/// What waits for an index that fails is folded when it has become so many times as much.
+const FOLD_FACTOR: usize = 2;
+/// Less than this is not worth folding.
+const FOLD_MIN: usize = 1_000;
 /// How often readers of the index that have died are looked for: a snapshot of theirs keeps pages from being reused.
 const REAP_MS: u64 = 10_000;
 
@@ -33,10 +40,19 @@ pub(crate) struct Checkpointer {
     asked: Vec<Asked>,
     /// When the last checkpoint was, or the last look that found nothing to do.
     last_ms: u64,
-    /// When a checkpoint that failed is tried again.
-    retry_ms: Option<u64>,
+    failure: Option<IndexFailure>,
+    /// Parts of records that were left when the batch was folded last.
+    folded: usize,
     /// When readers of the index that have died were looked for.
     reaped_ms: u64,
+}
+
+/// Why the index does not follow.
+struct IndexFailure {
+    text: String,
+    wait_ms: u64,
+    /// When it is tried again.
+    retry_ms: u64,
 }
 
 impl Checkpointer {
@@ -46,7 +62,8 @@ impl Checkpointer {
             batch: Batch::default(),
             asked: Vec::new(),
             last_ms: now_ms,
-            retry_ms: None,
+            failure: None,
+            folded: 0,
             reaped_ms: now_ms,
         }
     }
@@ -62,9 +79,15 @@ impl Checkpointer {
         let (now_ms, durable) = (core.now_ms(), core.durable());
         let is_wanted = |asked: &Asked| asked.lsn <= durable && asked.request != Request::Sync;
         let is_due = core.lags(1) || now_ms >= self.last_ms + core.config.checkpoint_ms;
-        let may_try = self.retry_ms.is_none_or(|at| now_ms >= at);
-        if !(force || self.asked.iter().any(is_wanted) || is_due && may_try) {
+        let is_asked = self.asked.iter().any(is_wanted);
+        if !(force || is_asked || is_due) {
             self.answer(core, Vec::new(), durable, |_| Reply::Now(Answer::Done { lsn: durable }));
+            return;
+        }
+        if let Some(failure) = self.failure.as_ref().filter(|failure| !force && now_ms < failure.retry_ms) {
+            // Whoever asks does not make it try more often: each try costs as much as all that waits.
+            let text = failure.text.clone();
+            self.answer_without_index(core, durable, &text);
             return;
         }
         self.last_ms = now_ms;
@@ -75,7 +98,7 @@ impl Checkpointer {
         }
         match self.apply(core, durable) {
             Ok(events) => {
-                self.retry_ms = None;
+                self.failure = None;
                 self.answer(core, events, durable, |request| match request {
                     Request::Sync | Request::Checkpoint => Reply::Now(Answer::Done { lsn: durable }),
                     Request::Query { execution, budget } => Reply::Later { execution, budget },
@@ -88,22 +111,39 @@ impl Checkpointer {
             }
             Err(text) => {
                 core.counters.checkpoints_failed.fetch_add(1, Relaxed);
-                self.retry_ms = Some(now_ms + RETRY_MS);
-                self.answer(core, Vec::new(), durable, |request| {
-                    Reply::Now(match request {
-                        Request::Sync => Answer::Done { lsn: durable },
-                        _ => Answer::Failed { text: text.clone() },
-                    })
-                });
+                self.fold(core);
+                let waited = self.failure.take().map(|failure| 2 * failure.wait_ms);
+                let wait_ms = waited.unwrap_or(RETRY_MS).min(RETRY_MAX_MS);
+                self.answer_without_index(core, durable, &text);
+                self.failure = Some(IndexFailure { text, wait_ms, retry_ms: now_ms + wait_ms });
             }
         }
+    }
+
+    /// Answer what can be answered while the index does not follow.
+    fn answer_without_index(&mut self, core: &Core, durable: u64, text: &str) {
+        self.answer(core, Vec::new(), durable, |request| {
+            Reply::Now(match request {
+                Request::Sync => Answer::Done { lsn: durable },
+                _ => Answer::Failed { text: text.into() },
+            })
+        });
+    }
+
+    /// Keep what waits for the index small.
+    fn fold(&mut self, core: &Core) {
+        if self.batch.redo.len() > (FOLD_FACTOR * self.folded).max(FOLD_MIN) {
+            fold(&mut self.batch.redo);
+            self.folded = self.batch.redo.len();
+        }
+        core.counters.held_parts.store(self.batch.redo.len() as u64, Relaxed);
     }
 
     /// When something is due next without anybody asking.
     pub(crate) fn next_ms(&self, core: &Core) -> Option<u64> {
         let is_behind = core.lag_records.load(Relaxed) > 0 && !core.is_poisoned();
         let at = self.last_ms + core.config.checkpoint_ms;
-        is_behind.then(|| self.retry_ms.map_or(at, |retry| retry.max(at)))
+        is_behind.then(|| self.failure.as_ref().map_or(at, |failure| failure.retry_ms.max(at)))
     }
 
     /// Apply what is durable.
@@ -117,6 +157,8 @@ impl Checkpointer {
             pending.extent()
         };
         core.note_lag(records, bytes);
+        self.folded = 0;
+        core.counters.held_parts.store(0, Relaxed);
         core.counters.checkpoints.fetch_add(1, Relaxed);
         // What is not known to be dead stays.
         if let Ok(live) = core.index.segments() {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use penstock_core::queue_id::QueueId;
@@ -9,6 +10,7 @@ use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::index::query::{Budget, Execution};
+use crate::device::Device;
 use crate::index::{Index, IndexError};
 use crate::redo::{Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
@@ -24,6 +26,7 @@ pub(crate) enum SlotError {
 
 /// The place of the index.
 pub(crate) struct IndexSlot {
+    device: Arc<dyn Device>,
     path: PathBuf,
     map_bytes: u64,
     database: [u8; 16],
@@ -31,9 +34,14 @@ pub(crate) struct IndexSlot {
 }
 
 impl IndexSlot {
-    pub(crate) fn open(path: PathBuf, map_bytes: u64, database: [u8; 16]) -> Result<Self, IndexError> {
+    pub(crate) fn open(
+        device: Arc<dyn Device>,
+        path: PathBuf,
+        map_bytes: u64,
+        database: [u8; 16],
+    ) -> Result<Self, IndexError> {
         let index = Index::open(&path, map_bytes, database)?;
-        Ok(Self { path, map_bytes, database, index: RwLock::new(Some(index)) })
+        Ok(Self { device, path, map_bytes, database, index: RwLock::new(Some(index)) })
     }
 
     /// Ask the index.
@@ -43,11 +51,19 @@ impl IndexSlot {
 
     /// Apply records; all of them, or on an error none. Should the index have failed, it is opened anew the next time.
     pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), SlotError> {
+        self.change(|index| index.apply(redo, to))
+    }
+
+    /// Change the index, in one transaction.
+    fn change<T>(&self, change: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, SlotError> {
         if self.index.read().is_none() {
             let opened = Index::open(&self.path, self.map_bytes, self.database)?;
             *self.index.write() = Some(opened);
         }
-        let result = self.with(|index| index.apply(redo, to));
+        let result = match self.device.before_index() {
+            Ok(()) => self.with(change),
+            Err(error) => Err(IndexError::lmdb("commit")(heed::Error::Io(error)).into()),
+        };
         if matches!(result, Err(SlotError::Index(IndexError::Lmdb { .. }))) {
             *self.index.write() = None;
         }

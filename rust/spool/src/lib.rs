@@ -49,6 +49,7 @@ mod errors;
 mod events;
 mod facts;
 mod floor;
+mod fold;
 mod format;
 mod gate;
 mod header;

@@ -64,7 +64,7 @@ pub(crate) fn open(
     let began = Instant::now();
     let layout = Layout::new(&config.path);
     let (lock, database) = meta::claim(&*device, &layout)?;
-    let index = open_index(&layout.index, config.map_bytes, database)?;
+    let index = open_index(Arc::clone(&device), &layout.index, config.map_bytes, database)?;
     let watermark = index.with(|index| Ok(index.watermark())).map_err(index_failed)?;
     let segments = Segments::open(Arc::clone(&device), layout.log.clone(), database, config.segment_bytes)
         .map_err(OpenError::io(&layout.log))?;
@@ -137,12 +137,18 @@ pub(crate) fn open(
     Ok(Opened { core, recovery, layout, lock })
 }
 
-fn open_index(path: &Path, map_bytes: u64, database: u128) -> Result<IndexSlot, OpenError> {
+fn open_index(
+    device: Arc<dyn Device>,
+    path: &Path,
+    map_bytes: u64,
+    database: u128,
+) -> Result<IndexSlot, OpenError> {
     // LMDB does its own I/O, so that its directory is made on the disk whatever the log's device is. It syncs its file,
     // but not the names that lead there, and nothing of the log may be given up while those can be lost.
     let shard = path.parent().unwrap_or(path);
     std::fs::create_dir_all(shard).map_err(OpenError::io(shard))?;
-    let index = IndexSlot::open(path.into(), map_bytes, database.to_le_bytes()).map_err(index_failed)?;
+    let index =
+        IndexSlot::open(device, path.into(), map_bytes, database.to_le_bytes()).map_err(index_failed)?;
     for dir in [path, shard] {
         std::fs::File::open(dir).and_then(|dir| dir.sync_all()).map_err(OpenError::io(dir))?;
     }

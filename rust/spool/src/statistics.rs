@@ -47,6 +47,8 @@ pub struct Statistics {
     pub checkpoints: u64,
     /// Checkpoints that failed since the spool was opened.
     pub checkpoints_failed: u64,
+    /// Parts of records that are held in memory because the index has failed; 0 while it follows.
+    pub held_parts: u64,
     /// Records written since the spool was opened.
     pub records: u64,
     /// The least watermark that an index must have, because the log before it is not whole any more.
@@ -98,6 +100,7 @@ pub(crate) struct Counters {
     pub(crate) free_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) checkpoints_failed: AtomicU64,
+    pub(crate) held_parts: AtomicU64,
     pub(crate) records: AtomicU64,
     cleaned_messages: AtomicU64,
     cleaned_bytes: AtomicU64,
@@ -114,6 +117,7 @@ impl Counters {
             free_bytes: AtomicU64::new(u64::MAX),
             checkpoints: AtomicU64::new(0),
             checkpoints_failed: AtomicU64::new(0),
+            held_parts: AtomicU64::new(0),
             records: AtomicU64::new(0),
             cleaned_messages: AtomicU64::new(0),
             cleaned_bytes: AtomicU64::new(0),
@@ -144,6 +148,7 @@ impl Counters {
             free_bytes: self.free_bytes.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),
             checkpoints_failed: self.checkpoints_failed.load(Relaxed),
+            held_parts: self.held_parts.load(Relaxed),
             records: self.records.load(Relaxed),
             cleaned_messages: self.cleaned_messages.load(Relaxed),
             cleaned_bytes: self.cleaned_bytes.load(Relaxed),

@@ -9,7 +9,7 @@ use common::{Bench, config, directory, reopen, silent};
 use penstock_core::flow::GateState;
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
-use penstock_spool::{Answer, DraftRefused, OpenError, Request, SpoolConfig};
+use penstock_spool::{Answer, DraftRefused, Fact, OpenError, OutcomeState, Request, SpoolConfig};
 
 const LOG: &str = "shard-00/log";
 
@@ -207,6 +207,77 @@ fn an_index_that_fails_loses_nothing_and_holds_back_new_mail() {
     let ledger = bench.close();
     let (mut bench, _dir) = reopen(&device.after_kill(), dir.path(), &ledger, "with a larger map");
     assert_eq!(ids(&mut bench), all);
+}
+
+#[test]
+fn an_index_whose_disk_fails_or_is_full_aborts_checkpoints_and_nothing_else() {
+    for fault in [Fault::Io, Fault::Full] {
+        let (device, dir) = (FaultyDevice::new(1), directory());
+        let mut bench = Bench::open(&device, dir.path()).unwrap();
+        let early = bench.commit(500).unwrap();
+        bench.sync(Request::Checkpoint);
+        device.fail_all(Call::Index, Some(fault));
+        let late = bench.commit(500).unwrap();
+        bench.step();
+        bench.clock.advance(1_000);
+        bench.step();
+        assert_eq!(bench.spool().statistics().checkpoints_failed, 1);
+        // Mail is taken, attempts begin and end, and all of it is durable.
+        assert!(bench.ledger.0[&late].is_acked && !bench.poisoned);
+        bench.deliver(early);
+        assert!(matches!(bench.sync(Request::Sync), Some(Answer::Done { .. })));
+        for _ in 0..50 {
+            assert!(matches!(bench.ask(Request::Hops), Some(Answer::Failed { .. })));
+        }
+        let failed = bench.spool().statistics().checkpoints_failed;
+        assert_eq!(failed, 1, "who asks does not make it try more often");
+        for _ in 0..60 {
+            bench.clock.advance(1_000);
+            bench.step();
+        }
+        let failed = bench.spool().statistics().checkpoints_failed - failed;
+        assert!((6..=12).contains(&failed), "it is tried less often, and again and again: {failed}");
+        reopen(&device.after_kill(), dir.path(), &bench.ledger, "while it fails");
+        device.fail_all(Call::Index, None);
+        bench.clock.advance(8_000);
+        bench.step();
+        assert_eq!(ids(&mut bench), [late]);
+        let statistics = bench.spool().statistics();
+        assert_eq!((statistics.lag_records, statistics.held_parts), (0, 0));
+    }
+}
+
+#[test]
+fn memory_does_not_grow_with_the_time_that_an_index_fails() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let often = SpoolConfig { checkpoint_records: 200, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, often).unwrap();
+    let all: Vec<QueueId> = (0..20).map(|_| bench.commit(500).unwrap()).collect();
+    bench.sync(Request::Checkpoint);
+    device.fail_all(Call::Index, Some(Fault::Full));
+    let mut most = 0;
+    for _ in 0..400 {
+        for &id in &all {
+            bench.start(id);
+            bench.defer(id, OutcomeState::Deferred);
+        }
+        let (hop, last_error) = (bench.hop, "refused".to_owned());
+        let state = Fact::Hop { hop, state: 2, last_error, next_retry_ms: 7, failures: 3 };
+        bench.spool().append(vec![state]);
+        bench.clock.advance(1_000);
+        bench.step();
+        most = most.max(bench.spool().statistics().held_parts);
+    }
+    let statistics = bench.spool().statistics();
+    assert_eq!(statistics.lag_records, 400 * 41);
+    assert!(most < 2_000, "of {} there are {most}", statistics.lag_records);
+    assert!(matches!(bench.spool().draft(0), Err(DraftRefused::Behind)), "new mail waits");
+    device.fail_all(Call::Index, None);
+    bench.clock.advance(8_000);
+    bench.step();
+    let rows = bench.messages();
+    assert_eq!(rows.iter().map(|row| row.queue_id).collect::<Vec<_>>(), all);
+    assert!(rows.iter().all(|row| row.entries[0].attempts == 400 && !row.entries[0].in_doubt));
 }
 
 /// A spool with messages that are acknowledged and in the log only.

@@ -29,6 +29,7 @@ pub enum Call {
     Sync,
     Allocate,
     SetSize,
+    Index,
 }
 
 /// Is shown a disk at a moment.
@@ -312,6 +313,10 @@ impl Device for FaultyDevice {
         let mut inner = self.0.lock();
         inner.whole(Call::FreeBytes)?;
         Ok(inner.disk.free())
+    }
+
+    fn before_index(&self) -> io::Result<()> {
+        self.0.lock().whole(Call::Index)
     }
 
     fn random(&self) -> io::Result<u64> {

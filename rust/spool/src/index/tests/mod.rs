@@ -3,6 +3,7 @@
 
 mod codecs;
 mod files;
+mod folding;
 mod model;
 mod properties;
 mod queries;
