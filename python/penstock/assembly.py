@@ -14,10 +14,16 @@ from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSe
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
-__all__ = ["deliver_settings", "open_core", "receive_settings", "router"]
+__all__ = ["deliver_settings", "open_core", "receive_settings", "router", "segment_bytes"]
 
 JOURNAL: Final = "journal.jsonl"
 """Name of the journal in the folder of the log."""
+
+SEGMENT_BYTES: Final = (1 << 20, 64 << 20)
+"""The least and the most that a segment of the spool's log has."""
+
+SEGMENTS_ON_DISK: Final = 16
+"""A file system has room for at least so many segments, or they are the smallest."""
 
 
 def open_core(config: Config) -> _core.Engine:
@@ -32,9 +38,28 @@ def open_core(config: Config) -> _core.Engine:
     return _core.Engine(
         spool=config.spool_path,
         io_threads=config.io_threads,
-        options={"free_min_bytes": config.refuse_mail_below_bytes},
+        options={
+            "free_min_bytes": config.refuse_mail_below_bytes,
+            "segment_bytes": segment_bytes(config.spool_path),
+        },
         journal=os.path.join(config.log_directory, JOURNAL),
     )
+
+
+def segment_bytes(spool_path: str) -> int:
+    """Return how long the segments of the spool's log are, so that a small file system has room for several.
+
+    Space comes back, and is set aside for outcomes, a segment at a time. **Blocking**: asks the file system.
+
+    Raises:
+        OSError: The folder that the spool is in is not there.
+    """
+    # On the first start the spool itself is not there yet; it may be a mount point later on.
+    folder = spool_path if os.path.isdir(spool_path) else os.path.dirname(spool_path)
+    disk = os.statvfs(folder)
+    least, most = SEGMENT_BYTES
+    whole = 1 << 20
+    return max(least, min(most, disk.f_blocks * disk.f_frsize // SEGMENTS_ON_DISK // whole * whole))
 
 
 def receive_settings(config: Config) -> ReceiveSettings:

@@ -76,6 +76,8 @@ pub enum Fate {
     Kept,
     /// It has not.
     Lost,
+    /// A write of which all but the last sector has.
+    Short,
     /// A write of which only the first half of the sectors has.
     Front,
     /// A write of which only the second half of the sectors has.
@@ -385,6 +387,9 @@ impl Disk {
 
 /// Write of the octets what their fate lets through.
 fn tear(file: &mut Vec<u8>, offset: usize, octets: &[u8], fate: Fate) {
+    if octets.is_empty() {
+        return;
+    }
     let end = offset + octets.len();
     // Where its sectors are halved, as far as it has more than one.
     let middle = ((offset + octets.len() / 2) / SECTOR * SECTOR).max(offset);
@@ -392,6 +397,10 @@ fn tear(file: &mut Vec<u8>, offset: usize, octets: &[u8], fate: Fate) {
     match fate {
         Fate::Kept => put(file, octets, offset),
         Fate::Lost => {}
+        Fate::Short => {
+            let whole = ((end - 1) / SECTOR * SECTOR).max(offset) - offset;
+            put(file, octets.get(..whole).unwrap_or_default(), offset);
+        }
         Fate::Front => put(file, front, offset),
         Fate::Back => put(file, back, middle),
         Fate::Zeroed => {

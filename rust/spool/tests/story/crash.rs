@@ -87,7 +87,7 @@ pub(crate) struct Effort {
 
 pub(crate) const FULL: Effort = Effort {
     combinations: 6,
-    tears: &[Fate::Front, Fate::Back, Fate::Zeroed, Fate::Spoilt],
+    tears: &[Fate::Short, Fate::Front, Fate::Back, Fate::Zeroed, Fate::Spoilt],
     pages: true,
     nested: 10,
     go_on: 1,

@@ -190,6 +190,31 @@ impl Story {
         Ok(Self { device, clock, book, model, recovery, config, spool: Some(spool) })
     }
 
+    /// Take the state that an open has found after a crash: the one after some number of deeds from `least` on. What was
+    /// handed in later is forgotten.
+    pub(crate) fn find(&mut self, least: usize, what: &str) -> usize {
+        let (seen, names, deeds) = (self.seen(), names(), self.book.deeds());
+        let mut model = Model::default();
+        let mut found = None;
+        for count in 0..=deeds.len() {
+            if count > 0 {
+                model.take(&deeds[count - 1]);
+            }
+            if count >= least && model.seen(&names) == seen {
+                found = Some((count, model.clone()));
+                break;
+            }
+        }
+        let Some((count, model)) = found else {
+            panic!("{what}: not the state after {least} to {} deeds, but {seen:#?}", deeds.len())
+        };
+        self.model = model;
+        let mut book = self.book.book.lock();
+        book.deeds.truncate(count);
+        book.reach = Reach { durable: count, written: count, handed: count, ..book.reach };
+        count
+    }
+
     /// Have somebody told before and after every event, and before every call that changes the disk.
     pub(crate) fn observe(device: &FaultyDevice, book: &SharedBook, observer: &Observer) {
         *book.observer.lock() = Some(Arc::clone(observer));
