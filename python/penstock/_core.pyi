@@ -308,8 +308,8 @@ class Execution:
     def result(self, core: Engine) -> Any:
         """Return what was found.
 
-        For a page (rows, cursor or None); for a count (count, bytes); for a group ([(value, count, bytes), ...],
-        (count, bytes) of all others, is_exact, (count, bytes) of all).
+        For a page (rows, cursor or None); for a count (count, bytes); for a group
+        ([(value, count, bytes), ...], (count, bytes) of all others, is_exact, (count, bytes) of all).
 
         A row is a tuple of what was selected; a hop is its number, or None if it has none in this process.
         """

@@ -140,7 +140,7 @@ async def test_cursors_of_another_listing_and_broken_ones_are_refused(configure:
             with pytest.raises(QueryRefused) as refused:
                 await engine.query_messages(cursor=cursor, sort=sort)
             assert refused.value.at == "cursor"
-        for arguments in ({"limit": 0}, {"sort": [Sort(SIZE)] * 5}):
+        for arguments in ({"limit": 0}, {"limit": -1}, {"limit": 10_001}, {"sort": [Sort(SIZE)] * 5}):
             with pytest.raises(QueryRefused) as refused:
                 await engine.query_messages(**arguments)
             assert refused.value.at == next(iter(arguments))

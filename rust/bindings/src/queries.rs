@@ -59,7 +59,7 @@ impl Execution {
         match found.query().want() {
             Want::Rows { .. } => {
                 let rows = found.rows().iter().map(|QueryRow { values, .. }| {
-                    let values = values.iter().map(|one| value(py, engine, one));
+                    let values = values.iter().map(|one| told(py, engine, one));
                     PyTuple::new(py, values.collect::<PyResult<Vec<_>>>()?)
                 });
                 let rows = PyList::new(py, rows.collect::<PyResult<Vec<_>>>()?)?;
@@ -70,7 +70,7 @@ impl Execution {
             Want::Groups { .. } => {
                 let Some(top) = found.groups() else { return Ok(py.None().into_bound(py)) };
                 let groups = top.groups.iter().map(|group| {
-                    (value(py, engine, &group.value)?, group.sum.count, group.sum.bytes).into_bound_py_any(py)
+                    (told(py, engine, &group.value)?, group.sum.count, group.sum.bytes).into_bound_py_any(py)
                 });
                 let groups = PyList::new(py, groups.collect::<PyResult<Vec<_>>>()?)?;
                 (groups, (top.others.count, top.others.bytes), top.is_exact, found.total())
@@ -80,15 +80,15 @@ impl Execution {
     }
 }
 
-fn value<'py>(py: Python<'py>, engine: &Inner, value_: &Value) -> PyResult<Bound<'py, PyAny>> {
-    match value_ {
+fn told<'py>(py: Python<'py>, engine: &Inner, value: &Value) -> PyResult<Bound<'py, PyAny>> {
+    match value {
         Value::Null => Ok(py.None().into_bound(py)),
         Value::Flag(flag) => flag.into_bound_py_any(py),
         Value::Number(number) => number.into_bound_py_any(py),
         Value::Hop(hop) => engine.known_hop(*hop).into_bound_py_any(py),
         Value::Text(text) => text.into_bound_py_any(py),
         Value::Many(values) => {
-            let values = values.iter().map(|one| value(py, engine, one));
+            let values = values.iter().map(|one| told(py, engine, one));
             Ok(PyTuple::new(py, values.collect::<PyResult<Vec<_>>>()?)?.into_any())
         }
     }
@@ -123,6 +123,8 @@ pub(crate) fn request(
             let sort = sort.collect::<PyResult<_>>()?;
             let after = cursor.map(|octets| Cursor::decode(&octets)).transpose();
             let after = after.map_err(|error| query_refused(arguments.py(), &error))?;
+            // What is no number of rows is refused like 0.
+            let limit = u32::try_from(limit).unwrap_or(0);
             begin(table, &tree, standing, Want::Rows { select, sort, after, limit }, (rows, time_ms))
         }
         "count" => {
@@ -132,9 +134,10 @@ pub(crate) fn request(
         }
         "group" => {
             let (table, tree, standing, by, top, rows, time_ms) =
-                arguments.extract::<(String, Bound<'_, PyAny>, StandingTuple, String, u32, u64, u64)>()?;
+                arguments.extract::<(String, Bound<'_, PyAny>, StandingTuple, String, i64, u64, u64)>()?;
             let table = self::table(&table)?;
             let by = named(arguments.py(), table, "by", &by)?;
+            let top = u32::try_from(top).unwrap_or(0);
             begin(table, &tree, standing, Want::Groups { by, top }, (rows, time_ms))
         }
         "go_on" => {
@@ -149,7 +152,7 @@ pub(crate) fn request(
 
 type StandingTuple = (u64, Vec<(u64, u32)>, Vec<u32>);
 type PageTuple<'py> =
-    (Bound<'py, PyAny>, StandingTuple, Vec<String>, Vec<(String, bool)>, Option<Vec<u8>>, u32, u64, u64);
+    (Bound<'py, PyAny>, StandingTuple, Vec<String>, Vec<(String, bool)>, Option<Vec<u8>>, i64, u64, u64);
 
 fn standing(engine: &Inner, (now_ms, active, connecting): StandingTuple) -> PyResult<Standing> {
     let active = active.into_iter().map(|(id, hop)| Ok((QueueId(id), hop_of(engine, hop)?)));
