@@ -14,7 +14,8 @@ Events, each a tuple that begins with its name:
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
         ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
-        params: tuple of (key, value or None); answered: how many of the first ones were answered under a grant
+        params: tuple of (key, value or None); answered: how many of the first ones were answered under a
+        grant
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, starved
     ("closed", conn, reason, draft or None)
@@ -42,8 +43,10 @@ Actions:
     ("abort", conn)
     ("drop", request, queue_id, hop, attempt, directory, prepend)
 
-A grant, MAIL or DATA, lets that command be answered with the standard reply of `server_limits` if it is the next,
-alone, and nothing is unusual about it; the `commands` event that follows has the MAIL, and the `content` event a
+A grant, MAIL or DATA, lets that command be answered with the standard reply of `server_limits` if it is
+the next,
+alone, and nothing is unusual about it; the `commands` event that follows has the MAIL, and the `content`
+event a
 draft that nobody has opened.
 
 Facts:
@@ -60,7 +63,15 @@ expires_ms), ...]).
 
 from typing import Any, Literal, TypeAlias, final
 
-__all__ = ["Engine", "MemoryPeer", "content_flags", "format_queue_id", "parse_queue_id", "parse_toml"]
+__all__ = [
+    "Engine",
+    "Execution",
+    "MemoryPeer",
+    "content_flags",
+    "format_queue_id",
+    "parse_queue_id",
+    "parse_toml",
+]
 
 _Event: TypeAlias = tuple[Any, ...]
 _Action: TypeAlias = tuple[Any, ...]
@@ -229,8 +240,25 @@ class Engine:
             header queue_id limit    the header section, or None
             sync, checkpoint         the log sequence number up to which it is done
 
+        Queries, each answered by an `Execution` after one step within a budget of `rows` looked at and `ms`
+        milliseconds (at most 1,000,000 and 1,000); the first step reflects everything appended before:
+
+            query_messages tree standing select sort cursor limit rows ms
+            query_queues   the same
+            count          table tree standing rows ms
+            group          table tree standing by top rows ms
+            go_on          execution rows ms          (the execution that was handed in is spent)
+
+            tree: ("and", tree, ...) ("or", tree, ...) ("not", tree) ("in", property, (value, ...))
+                ("null", property) (operator, property, value); operator: eq, ne, lt, le, gt, ge, like;
+                value: text, number, True or False
+            standing: (now_ms, [(queue_id, hop) of attempts under way, ...], [hop being connected to, ...])
+            select: [property, ...]; sort: [(property, is_descending), ...]; cursor: octets or None
+            table: messages, queues; properties: `penstock.queries`
+
         Raises:
             ValueError: No question has this name.
+            QueryRefused: The query cannot be asked; see `penstock.errors`.
         """
 
     def metrics(self) -> list[tuple[str, tuple[str, ...], float]]:
@@ -256,6 +284,35 @@ class Engine:
 
     def memory_accept(self) -> MemoryPeer | None:
         """Inline mode: return the far end of the next dialled connection."""
+
+@final
+class Execution:
+    """A query with what it has found so far. One that is dropped is over."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether another step would find nothing new: the page is full, or all rows were looked at."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the step was not taken, because too many queries wait."""
+
+    @property
+    def examined(self) -> int:
+        """How many rows were looked at."""
+
+    @property
+    def watermarks(self) -> tuple[int, int] | None:
+        """What the first and the last snapshot reflect, as log sequence numbers; None before the first."""
+
+    def result(self, core: Engine) -> Any:
+        """Return what was found.
+
+        For a page (rows, cursor or None); for a count (count, bytes); for a group
+        ([(value, count, bytes), ...], (count, bytes) of all others, is_exact, (count, bytes) of all).
+
+        A row is a tuple of what was selected; a hop is its number, or None if it has none in this process.
+        """
 
 @final
 class MemoryPeer:

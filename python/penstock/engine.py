@@ -34,6 +34,7 @@ from penstock.errors import BindFailed, EngineClosed, SpoolFailed
 from penstock.observe.journal import Journal
 from penstock.observe.lag import LAG_BOUNDS_S, watch
 from penstock.observe.metrics import Counts, Histogram, Sample, registry_of, render
+from penstock.querying import Queries, Queryable, Standing
 from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
@@ -61,7 +62,7 @@ def now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-class Engine:
+class Engine(Queryable):
     """A running engine; `open_engine` makes one."""
 
     def __init__(self, config: Config, core: _core.Engine) -> None:
@@ -80,6 +81,7 @@ class Engine:
         self._lag = Histogram("event_loop_lag_seconds", LAG_BOUNDS_S)
         self._journal = Journal(core.log)
         self._questions = Questions(core)
+        self._queries = Queries(self._questions.ask, core, self._standing)
         routes = router(config)
         reception = receive_settings(config)
         self._deliverer = Deliverer(
@@ -330,6 +332,9 @@ class Engine:
             samples=samples,
             problems=tuple(problems),
         )
+
+    def _standing(self) -> Standing:
+        return now_ms(), *self._deliverer.standing()
 
     def _own_samples(self) -> Iterator[Sample]:
         yield "build_info", (version("penstock"), platform.python_version(), self._config.profile), 1.0

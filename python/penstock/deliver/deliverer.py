@@ -239,6 +239,19 @@ class Deliverer:
         entry = None if queue is None else queue.held.get(queue_id)
         return entry is not None and entry.began_ms > 0
 
+    def standing(self) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return the attempts under way, as queue id and hop, and hops being connected to."""
+        active: list[tuple[int, int]] = []
+        connecting: list[int] = []
+        for queue in self._scheduler.queues():
+            if queue.under_way:
+                active.extend(
+                    (queue_id, queue.hop) for queue_id, entry in queue.held.items() if entry.began_ms
+                )
+            elif queue.opening and not queue.up:
+                connecting.append(queue.hop)
+        return active, connecting
+
     def samples(self) -> Iterator[Sample]:
         """Yield the gauges of queues and connections."""
         return samples(self._scheduler.queues(), self._smart_hosts.states())

@@ -54,7 +54,7 @@ fn spool_config(path: String, inline: bool, options: HashMap<String, u64>) -> Py
 }
 
 impl Engine {
-    fn inner(&self) -> PyResult<&Inner> {
+    pub(crate) fn inner(&self) -> PyResult<&Inner> {
         self.inner.as_ref().ok_or_else(closed)
     }
 }

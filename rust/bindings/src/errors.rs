@@ -1,7 +1,7 @@
 //! One mapping per Rust error enum to the exceptions of `penstock.errors`, which carry fields.
 
 use penstock_engine::EngineError;
-use penstock_engine::spool::{DraftRefused, OpenError};
+use penstock_engine::spool::{DraftRefused, OpenError, QueryError};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -55,4 +55,9 @@ pub(crate) fn draft_refused(py: Python<'_>, error: DraftRefused) -> PyErr {
         DraftRefused::Behind => "behind",
     };
     ours(py, "DraftRefused", (reason,))
+}
+
+/// A query that cannot be asked.
+pub(crate) fn query_refused(py: Python<'_>, error: &QueryError) -> PyErr {
+    ours(py, "QueryRefused", (error.at.as_str(), error.what.as_str()))
 }

@@ -12,6 +12,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
+use crate::queries::{self, Execution};
+
 type Notify = (String, u8, Option<String>);
 type Entry = (u32, Vec<u32>, u8, u64, u64);
 type Envelope = (
@@ -32,7 +34,7 @@ fn unknown(what: &str, value: &str) -> PyErr {
     PyValueError::new_err(format!("no {what} is called {value:?}"))
 }
 
-fn hop_of(engine: &Engine, number: u32) -> PyResult<penstock_engine::spool::HopId> {
+pub(crate) fn hop_of(engine: &Engine, number: u32) -> PyResult<penstock_engine::spool::HopId> {
     engine.hop_id(number).ok_or_else(|| PyValueError::new_err(format!("no hop has the number {number}")))
 }
 
@@ -203,7 +205,9 @@ pub(crate) fn request(engine: &Engine, kind: &str, arguments: &Bound<'_, PyTuple
         }
         "sync" => Request::Sync,
         "checkpoint" => Request::Checkpoint,
-        other => return Err(unknown("question", other)),
+        other => {
+            return queries::request(engine, other, arguments)?.ok_or_else(|| unknown("question", other));
+        }
     })
 }
 
@@ -229,6 +233,8 @@ pub(crate) fn answer<'py>(py: Python<'py>, engine: &Engine, answer: Answer) -> P
         }
         Answer::Header { bytes } => bytes.map(|b| PyBytes::new(py, &b)).into_bound_py_any(py),
         Answer::Done { lsn } => lsn.into_bound_py_any(py),
+        Answer::Query { execution } => Execution::new(execution, false).into_bound_py_any(py),
+        Answer::Busy { execution } => Execution::new(execution, true).into_bound_py_any(py),
         Answer::Failed { .. } => Ok(py.None().into_bound(py)),
     }
 }

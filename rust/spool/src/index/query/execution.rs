@@ -345,7 +345,7 @@ impl Execution {
             Table::Queues => self.scan_queues(&mut snapshot, &mut meter)?,
         };
         if self.progress == Progress::Ended {
-            self.fetch(&mut snapshot)?;
+            self.fetch(&mut snapshot, &mut Meter::new(Budget::MAX, now_ms))?;
         }
         Ok(())
     }
@@ -493,15 +493,16 @@ impl Execution {
         Ok(Progress::Ended)
     }
 
-    /// Fetch the rows of a sorted page, as they are now; what has gone or changed meanwhile is left out.
-    fn fetch(&mut self, snapshot: &mut Snapshot<'_>) -> Result<(), IndexError> {
+    /// Fetch the rows of a sorted page, as they are now; what has gone or changed meanwhile is left out. It has a budget of
+    /// its own: cut off, the page would be looked for anew from its beginning.
+    fn fetch(&mut self, snapshot: &mut Snapshot<'_>, meter: &mut Meter<'_>) -> Result<(), IndexError> {
         let Self { query, found, .. } = self;
         let (Found::Sorted { first, is_more, rows }, Want::Rows { select, .. }) = (found, &query.want) else {
             return Ok(());
         };
         let (mut bytes, mut last) = (0, None);
         for place in first.iter() {
-            if bytes >= PAGE_BYTES_MAX {
+            if bytes >= PAGE_BYTES_MAX || meter.is_spent() {
                 last = Some(place.clone());
                 break;
             }
@@ -523,6 +524,7 @@ impl Execution {
                 bytes += weight(&row);
                 rows.push(row);
             }
+            meter.spend(1 + std::mem::take(&mut snapshot.blocks) / 2);
         }
         if let Some(last) = last {
             first.split_off(&last);

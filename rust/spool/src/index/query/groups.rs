@@ -148,11 +148,7 @@ mod tests {
             Ok(Datum::text(&self.0))
         }
 
-        fn any(
-            &mut self,
-            _property: Property,
-            mut test: impl FnMut(&str) -> bool,
-        ) -> Result<bool, IndexError> {
+        fn any(&mut self, _property: Property, test: impl FnMut(&str) -> bool) -> Result<bool, IndexError> {
             Ok(self.0.split(' ').any(test))
         }
     }
