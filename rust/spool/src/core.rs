@@ -2,7 +2,8 @@
 //!
 //! Each thread drives one object a step at a time; inline, the caller of `Spool::step` drives them all. Locks are taken
 //! in this order: checkpointer or space; log; inbox, pending or the messages being synced. Of these only the first is
-//! held while somebody outside is called; the others stand alone.
+//! held while somebody outside is called; the others stand alone, but for a draft's body, which comes before the queue
+//! of those that spill.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
@@ -13,6 +14,7 @@ use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
 use crate::bell::Bell;
+use crate::blobs::Blobs;
 use crate::budget::Budget;
 use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
@@ -33,6 +35,7 @@ use crate::requests::Requests;
 use crate::rows::Answer;
 use crate::segments::{Segment, Segments};
 use crate::space::Space;
+use crate::spill::Spills;
 use crate::statistics::Counters;
 
 /// How long a sync that nobody waits for may be put off.
@@ -56,6 +59,8 @@ pub(crate) struct Core {
     pub(crate) space: Mutex<Space>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) spills: Arc<Spills>,
     pub(crate) hops: HopNames,
     pub(crate) ids: Mutex<IdSource>,
     pub(crate) counters: Counters,
@@ -94,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) sink: Arc<dyn SpoolSink>,
     pub(crate) log: LogWriter,
     pub(crate) segments: Segments,
+    pub(crate) blobs: Arc<Blobs>,
     pub(crate) index: IndexSlot,
     pub(crate) last_lsn: u64,
     pub(crate) durable_record: u64,
@@ -103,6 +109,8 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let config = parts.config;
+        let budget = Arc::new(Budget::new(config.draft_budget_bytes));
+        let spills = Spills::new(Arc::clone(&parts.blobs), Arc::clone(&budget), config.blob_bytes);
         let now_ms = if config.inline { parts.clock.now_ms() } else { 0 };
         Self {
             inbox: Inbox::new(parts.last_lsn),
@@ -115,8 +123,10 @@ impl Core {
             requests: Requests::default(),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
-            reader: Arc::new(Reader::new(Arc::clone(&parts.device), config.inline)),
-            budget: Arc::new(Budget::new(config.draft_budget_bytes)),
+            reader: Arc::new(Reader::new(Arc::clone(&parts.device), Arc::clone(&parts.blobs), config.inline)),
+            budget,
+            blobs: parts.blobs,
+            spills: Arc::new(spills),
             hops: HopNames::default(),
             ids: Mutex::new(IdSource::new(config.node, parts.last_id)),
             counters: Counters::new(),
@@ -251,7 +261,7 @@ impl Core {
         }
         let acks = std::mem::take(&mut *self.syncing.lock());
         self.counters.synced(began.elapsed(), acks.len());
-        let committed = |Ack { lsn, queue_id }| SpoolEvent::Committed { ticket: lsn, queue_id, lsn };
+        let committed = |Ack { lsn, ticket, queue_id }| SpoolEvent::Committed { ticket, queue_id, lsn };
         let events: Vec<_> = acks.into_iter().map(committed).collect();
         // Told before it is published: no page of the index may show what its owner has not been told of.
         if !events.is_empty() {
@@ -286,6 +296,18 @@ impl Core {
         }
         self.log.lock().abandon(&mut out);
         refuse_acks(std::mem::take(&mut *self.syncing.lock()), &mut out);
+        self.refuse_blobs(out);
+    }
+
+    /// Refuse all that waits for its blob, and tell it with the rest.
+    pub(crate) fn refuse_blobs(&self, mut out: Outbox) {
+        let error = CommitError::Poisoned;
+        let refused = self.spills.take_waiting().into_iter();
+        out.events.extend(refused.map(|(ticket, queue_id)| SpoolEvent::CommitFailed {
+            ticket,
+            queue_id,
+            error,
+        }));
         out.deliver(&*self.sink);
     }
 
@@ -301,7 +323,7 @@ impl Core {
         }
     }
 
-    /// Where a message's content is, and the segment that has it. Looks into the index, which is mapped into memory and
+    /// Where a message's content is, and the segment that has it, or the beginning of it. Looks into the index, which is mapped into memory and
     /// was just asked about the message as a rule.
     pub(crate) fn find(&self, queue_id: QueueId) -> Option<(Stored, Arc<Segment>)> {
         let pending = self.pending.lock().stored(queue_id);

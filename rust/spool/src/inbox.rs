@@ -26,6 +26,8 @@ pub(crate) struct Named {
 
 /// A message on its way into the log.
 pub(crate) struct Commit {
+    /// What it is called where it was handed in, if that is not its number in the log.
+    pub(crate) ticket: Option<u64>,
     pub(crate) content: Sealed,
     pub(crate) accepted: Arc<Accepted>,
     pub(crate) hops: Vec<Arc<HopName>>,

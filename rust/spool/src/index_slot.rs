@@ -9,7 +9,7 @@ use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
 use crate::index::{Index, IndexError};
-use crate::redo::{Redo, SegmentUse, Stored, Watermark};
+use crate::redo::{LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
 /// Why the index does not answer.
@@ -40,8 +40,9 @@ impl IndexSlot {
         ask(self.index.read().as_ref().ok_or(SlotError::Closed)?).map_err(Into::into)
     }
 
-    /// Apply records; all of them, or on an error none. Should the index have failed, it is opened anew the next time.
-    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), SlotError> {
+    /// Apply records; all of them, or on an error none. Tells the blobs that no message needs any more.
+    /// Should the index have failed, it is opened anew the next time.
+    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<Vec<LeftBlob>, SlotError> {
         if self.index.read().is_none() {
             let opened = Index::open(&self.path, self.map_bytes, self.database)?;
             *self.index.write() = Some(opened);

@@ -66,7 +66,8 @@ impl Buffer {
         self.octets.resize(start + record::HEADER, 0);
         match &item.saying {
             Saying::Commit(commit) => {
-                encode::accepted(&mut self.octets, commit.content.queue_id, &commit.accepted, &commit.hops);
+                let Commit { content, accepted, hops, .. } = &**commit;
+                encode::accepted(&mut self.octets, content.queue_id, accepted, hops, content.blob);
                 for one in &commit.cause {
                     encode::fact(&mut self.octets, &one.fact, &one.hops);
                 }

@@ -15,7 +15,7 @@
 //!
 //! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
 //! `core` the way into the log; `segments` and `space` its files; `pending`, `checkpointer` and `index` the way into
-//! the index; `draft` and `budget` content on its way in, `reader` on its way out; `scan`, `cancel`,
+//! the index; `draft`, `budget` and `spill` content on its way in, `blobs` the files of what is large, `reader` content on its way out; `scan`, `cancel`,
 //! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
 //!
 //! # Invariants
@@ -25,12 +25,14 @@
 //! * The index has nothing that is not durable in the log.
 //! * No page of the log that a sync has covered is written again until its segment has a new nonce.
 //! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it.
+//! * No record names a blob that is not on the disk, and none is removed before a checkpoint with its message's end.
 //!
 //! Not here: SMTP, sockets, policy, and what the numbers of stages and hop states mean.
 
 #![deny(unsafe_code)]
 
 mod bell;
+mod blobs;
 mod budget;
 mod cancel;
 mod checkpointer;
@@ -63,6 +65,7 @@ mod rows;
 mod scan;
 mod segments;
 mod space;
+mod spill;
 mod spool;
 mod statistics;
 pub mod testing;

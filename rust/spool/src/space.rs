@@ -1,5 +1,5 @@
-//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments that nobody
-//! needs.
+//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments and blobs that
+//! nobody needs.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -36,6 +36,7 @@ impl Space {
             // It stays a file that nobody needs, and the next open finds it.
             let _ = segments.bury();
         }
+        core.blobs.bury(stop);
         let now_ms = core.now_ms();
         if now_ms < self.look_ms && !core.is_full() {
             return;

@@ -31,6 +31,8 @@ impl Threads {
         threads.spawn("spool-writer", write)?;
         threads.spawn("spool-syncer", sync)?;
         threads.spawn("spool-reader", read)?;
+        threads.spawn("spool-blob-0", write_blobs)?;
+        threads.spawn("spool-blob-1", write_blobs)?;
         let stopped = Arc::clone(&stop);
         threads.spawn("spool-index", move |core| checkpoint(core, &stopped))?;
         threads.spawn("spool-space", move |core| keep_space(core, &stop))?;
@@ -53,6 +55,7 @@ impl Threads {
         self.stop.store(true, Relaxed);
         self.core.inbox.stop();
         self.core.reader.stop();
+        self.core.spills.stop();
         self.core.checkpoint_bell.ring();
         self.core.space_bell.ring();
         for handle in self.handles.drain(..) {
@@ -94,6 +97,12 @@ fn sync(core: &Core) {
 fn read(core: &Core) {
     while let Some(job) = core.reader.wait_next() {
         core.read_step(job);
+    }
+}
+
+fn write_blobs(core: &Core) {
+    while let Some(body) = core.spills.wait_next() {
+        core.spills.work(core, &body);
     }
 }
 

@@ -9,6 +9,7 @@ use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Outcome, OutcomeState,
     RecipientRecord, RoutedTo,
 };
+use crate::redo::InBlob;
 
 use super::Malformed;
 use super::fields::{CRITICAL, Field, FieldReader};
@@ -17,9 +18,23 @@ use super::tags::{self, accepted as a, hop as h, outcome as o};
 /// One thing that a record says.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Part {
-    Accepted { queue_id: QueueId, accepted: Box<Accepted>, hops: Vec<Arc<HopName>> },
-    Fact { fact: Fact, hops: Vec<Arc<HopName>> },
-    Started { queue_id: QueueId, hop: HopId, attempt: u32, peer: String },
+    Accepted {
+        queue_id: QueueId,
+        accepted: Box<Accepted>,
+        hops: Vec<Arc<HopName>>,
+        /// What follows what the record has of the content.
+        blob: Option<InBlob>,
+    },
+    Fact {
+        fact: Fact,
+        hops: Vec<Arc<HopName>>,
+    },
+    Started {
+        queue_id: QueueId,
+        hop: HopId,
+        attempt: u32,
+        peer: String,
+    },
 }
 
 /// The number of a tag, critical or not.
@@ -64,7 +79,8 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     const SENDER: u16 = n(a::SENDER);
     const RECIPIENT: u16 = n(a::RECIPIENT);
     const ENTRY: u16 = n(a::ENTRY);
-    let (mut queue_id, mut has_extent, mut hops) = (None, false, Vec::new());
+    const BLOB: u16 = n(a::BLOB);
+    let (mut queue_id, mut extent, mut in_blob, mut hops) = (None, None, None, Vec::new());
     let mut message = Accepted {
         received_ms: 0,
         sender: String::new(),
@@ -84,10 +100,11 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     while let Some(field) = reader.next()? {
         match field.tag() {
             QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
-            EXTENT if has_extent || field.number()? != a::INLINE => {
-                return Err(Malformed("the content is kept in an unknown way"));
-            }
-            EXTENT => has_extent = true,
+            EXTENT => match (extent, field.number()?) {
+                (None, number @ (a::INLINE | a::IN_BLOB)) => extent = Some(number),
+                _ => return Err(Malformed("the content is kept in an unknown way")),
+            },
+            BLOB => in_blob = Some(blob(field.nested())?),
             FORM => {
                 message.form = match field.number()? {
                     a::FORM_WIRE => Form::Wire,
@@ -117,10 +134,25 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             _ => field.skip()?,
         }
     }
-    if !has_extent {
+    if in_blob.is_some() != (extent.ok_or(MISSING)? == a::IN_BLOB) {
         return Err(MISSING);
     }
-    Ok(Part::Accepted { queue_id: queue_id.ok_or(MISSING)?, accepted: Box::new(message), hops })
+    let (queue_id, accepted) = (queue_id.ok_or(MISSING)?, Box::new(message));
+    Ok(Part::Accepted { queue_id, accepted, hops, blob: in_blob })
+}
+
+fn blob(mut reader: FieldReader<'_>) -> Result<InBlob, Malformed> {
+    const BYTES: u16 = n(tags::blob::BYTES);
+    const SUM: u16 = n(tags::blob::SUM);
+    let (mut bytes, mut sum) = (None, None);
+    while let Some(field) = reader.next()? {
+        match field.tag() {
+            BYTES => bytes = Some(field.number()?),
+            SUM => sum = Some(field.small()?),
+            _ => field.skip()?,
+        }
+    }
+    Ok(InBlob { bytes: bytes.ok_or(MISSING)?, sum: sum.ok_or(MISSING)? })
 }
 
 fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> {

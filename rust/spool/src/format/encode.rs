@@ -6,17 +6,24 @@ use penstock_core::flow::Form;
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Outcome, RecipientRecord};
+use crate::redo::InBlob;
 
 use super::fields::FieldWriter;
 use super::tags::{
-    accepted as a, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled, started,
+    accepted as a, blob, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled, started,
 };
 
 /// Write that a message was taken; `hops` are the names of its entries' hops, in their order.
-pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted, hops: &[Arc<HopName>]) {
+pub(crate) fn accepted(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
+) {
     FieldWriter::new(out).nested(part::ACCEPTED, |fields| {
         fields.given_number(a::QUEUE_ID, queue_id.0);
-        fields.given_number(a::EXTENT, a::INLINE);
+        fields.given_number(a::EXTENT, if in_blob.is_some() { a::IN_BLOB } else { a::INLINE });
         fields.given_number(
             a::FORM,
             match message.form {
@@ -50,6 +57,12 @@ pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted,
         }
         for (one, name) in message.entries.iter().zip(hops) {
             fields.nested(a::ENTRY, |fields| write_entry(fields, one, name));
+        }
+        if let Some(InBlob { bytes, sum }) = in_blob {
+            fields.nested(a::BLOB, |fields| {
+                fields.given_number(blob::BYTES, bytes);
+                fields.given_number(blob::SUM, sum.into());
+            });
         }
     });
 }
