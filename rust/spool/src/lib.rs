@@ -15,7 +15,8 @@
 //!
 //! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
 //! `core` the way into the log; `segments` and `space` its files; `pending`, `checkpointer` and `index` the way into
-//! the index; `draft`, `budget` and `spill` content on its way in, `blobs` the files of what is large, `reader` content on its way out; `scan`, `cancel`,
+//! the index; `draft`, `budget` and `spill` content on its way in, `blobs` the files of what is large, `reader` content on
+//! its way out; `scan`, `cancel`,
 //! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
 //!
 //! # Invariants

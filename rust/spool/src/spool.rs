@@ -31,7 +31,8 @@ const FACTS_MAX: usize = 256;
 
 /// An open spool.
 ///
-/// What is handed to it is written in the order in which it was handed in, whoever did it, contents in blobs excepted. No method waits for the disk,
+/// What is handed to it is written in the order in which it was handed in, whoever did it; a message whose content is in a
+/// blob comes when that is on the disk. No method waits for the disk,
 /// [`Spool::close`], and in inline mode [`Spool::step`], apart. Dropping it without closing it leaves things as if the
 /// process had been killed.
 pub struct Spool {

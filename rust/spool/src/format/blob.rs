@@ -51,6 +51,7 @@ impl BlobHeader {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::super::chunk::ChunkSum;
     use super::*;
     use proptest::prelude::*;
 
@@ -63,6 +64,22 @@ mod tests {
             *octets.get_mut(bit / 8).unwrap() ^= 1 << (bit % 8);
             prop_assert!(BlobHeader::decode(&octets).is_err());
         }
+    }
+
+    #[test]
+    fn the_example_in_the_description_of_the_format_is_what_is_written() {
+        let description = include_str!("../../FORMAT.md");
+        let block = description.split("```hex\n").nth(2).and_then(|rest| rest.split("```").next()).unwrap();
+        let digits = block.lines().filter_map(|line| line.split('|').next()).flat_map(str::split_whitespace);
+        let octets: Vec<u8> = digits.map(|digits| u8::from_str_radix(digits, 16).unwrap()).collect();
+        let queue_id = QueueId(0x0123_4567_89ab_cdef);
+        let header = BlobHeader { database: 0x0011_2233_4455_6677_8899_aabb_ccdd_eeff, queue_id };
+        let mut sum = ChunkSum::new(queue_id);
+        sum.push(b"Hi\r\n");
+        let chunk = sum.header(4);
+        assert_eq!(octets, [&header.encode()[..], &chunk, b"Hi\r\n"].concat());
+        assert!(description.contains(&format!("the blob `{queue_id}`")));
+        assert!(description.contains(&format!("CRC 0x{:08x}", crc32c::crc32c(&chunk))));
     }
 
     #[test]
