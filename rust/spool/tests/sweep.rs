@@ -30,7 +30,7 @@ fn scenario(device: &FaultyDevice, path: &Path) -> Ledger {
         }
         if nth == 3 {
             // Given up when a part of it is in a blob.
-            let given_up = bench.draft(&[7; 67_000]);
+            let given_up = bench.draft(&vec![7; 67_000]);
             bench.step();
             drop(given_up);
         }

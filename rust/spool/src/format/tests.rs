@@ -239,10 +239,14 @@ fn a_place_of_the_content_that_is_not_told_in_full_is_refused() {
         let mut octets = Vec::new();
         FieldWriter::new(&mut octets).nested(1 | CRITICAL, |fields| {
             fields.given_number(1 | CRITICAL, 7);
-            extents.iter().for_each(|&number| fields.given_number(2 | CRITICAL, number));
+            for &number in extents {
+                fields.given_number(2 | CRITICAL, number);
+            }
             if let Some(tags) = blob {
-                fields.nested(19 | CRITICAL, |fields| {
-                    tags.iter().for_each(|tag| fields.given_number(tag | CRITICAL, 9));
+                fields.nested(0x13 | CRITICAL, |fields| {
+                    for tag in tags {
+                        fields.given_number(tag | CRITICAL, 9);
+                    }
                 });
             }
         });

@@ -104,7 +104,7 @@ impl Log {
         let named = |entry: &EntryRecord| HOPS.iter().find(|(id, _)| *id == entry.hop).unwrap().1.clone();
         let hops = accepted.entries.iter().map(named).collect();
         let record_bytes = accepted.size + OVERHEAD_BYTES;
-        let blob = (id % 3 == 0).then_some(InBlob { bytes: 2 * accepted.size, sum: id as u32 });
+        let blob = id.is_multiple_of(3).then_some(InBlob { bytes: 2 * accepted.size, sum: id as u32 });
         let location = Location { segment, offset: 4096 * id, length: accepted.size, record_bytes, blob };
         Redo::Accepted {
             lsn: self.next(),
