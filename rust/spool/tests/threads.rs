@@ -320,7 +320,7 @@ fn large_messages_of_many_connections_come_back_whole_through_blobs() {
         spool.commit(draft, accepted(hop, content.len() as u64), Bytes::new(), Vec::new());
         (id, content)
     };
-    let sent: Vec<(QueueId, Vec<u8>)> = std::thread::scope(|scope| {
+    let stored: Vec<(QueueId, Vec<u8>)> = std::thread::scope(|scope| {
         let senders: Vec<_> = (0..8).map(|nth| scope.spawn(move || send(nth))).collect();
         senders.into_iter().map(|sender| sender.join().unwrap()).collect()
     });
@@ -330,7 +330,7 @@ fn large_messages_of_many_connections_come_back_whole_through_blobs() {
         committed += events.wait_for(is_answer).iter().filter(|event| is_answer(event)).count();
     }
     let read_all = |spool: &Spool| {
-        for (id, content) in &sent {
+        for (id, content) in &stored {
             let bell = Arc::new(Bell::default());
             let mut source = spool.content(*id).source;
             let mut octets = Vec::new();
@@ -354,7 +354,7 @@ fn large_messages_of_many_connections_come_back_whole_through_blobs() {
     assert_eq!((recovery.messages, recovery.damaged), (8, 0));
     read_all(&spool);
     let hop = spool.register_hop("smart", HopKind::SmartHost, "mx.contoso.example");
-    spool.append(sent.iter().map(|(id, _)| settled(*id, hop, 1, OutcomeState::Delivered)).collect());
+    spool.append(stored.iter().map(|(id, _)| settled(*id, hop, 1, OutcomeState::Delivered)).collect());
     let blobs = dir.path().join("shard-00/blobs");
     eventually("the blobs are removed", || std::fs::read_dir(&blobs).unwrap().count() == 0);
     spool.close();
@@ -365,10 +365,11 @@ fn a_thread_of_the_blobs_that_dies_takes_the_shard_with_it_and_leaves_nobody_wai
     let (device, dir) = (FaultyDevice::new(1), directory());
     let config = SpoolConfig { inline: false, blob_bytes: 10_000, ..config(dir.path()) };
     let bench = Threaded::open_with(&device, config);
-    bench.commit(&[7; 100_000]);
+    let large = vec![7; 100_000];
+    bench.commit(&large);
     assert!(matches!(bench.answered(1)[..], [SpoolEvent::Committed { .. }]));
     device.fail_all(Call::SyncDir, Some(Fault::Panic));
-    let tickets: Vec<u64> = (0..3).map(|_| bench.commit(&[7; 100_000]).0).collect();
+    let tickets: Vec<u64> = (0..3).map(|_| bench.commit(&large).0).collect();
     let mut told: Vec<u64> = bench
         .answered(3)
         .into_iter()
