@@ -127,7 +127,7 @@ class Engine:
             io_threads: Reactor threads, 1 or more.
             inline: No threads at all: everything happens in `step`. For tests.
             options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
-                `draft_budget_bytes`, `free_min_bytes`, `node`.
+                `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `node`.
             journal: File for one JSON line per message event.
         """
 

@@ -52,7 +52,7 @@ CONNECTIONS_MAX: Final = 50_000
 SECOND_MS: Final = read_duration("1s")
 DAY_MS: Final = read_duration("1d")
 MESSAGE_BYTES_MAX: Final = read_size("48 MB")
-"""A message lies in one segment of the spool's log."""
+"""The largest that is tested; the spool keeps content above 1 MiB in files of their own."""
 
 BINDINGS_MAX: Final = 64
 SMART_HOSTS_MAX: Final = 64

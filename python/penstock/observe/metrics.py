@@ -65,7 +65,13 @@ CATALOGUE: Mapping[str, Family] = {
     ),
     "spool_sync_seconds": Family("histogram", ("shard",), "Duration of one group commit's sync."),
     "spool_group_messages": Family("histogram", ("shard",), "Messages per group commit."),
-    "spool_bytes": Family("gauge", ("shard", "part"), "Octets on disk; part: log, live, index."),
+    "spool_bytes": Family("gauge", ("shard", "part"), "Octets on disk; part: log, live, index, blobs."),
+    "spool_blobs_written_total": Family("counter", ("shard",), "Messages whose content went to a blob."),
+    "spool_blobs_written_bytes_total": Family("counter", ("shard",), "Content written to blobs, octets."),
+    "spool_blobs_removed_total": Family("counter", ("shard",), "Blobs removed."),
+    "spool_drafts_spilled_total": Family(
+        "counter", ("shard",), "Messages sent to blobs while they came in because memory was short."
+    ),
     "spool_free_bytes": Family("gauge", (), "Free space of the spool's file system, octets."),
     "pressure_level": Family("gauge", ("resource",), "0 low, 2 high: new mail is refused; resource: disk."),
     "spool_failed": Family("gauge", ("shard",), "1 after a failed sync: nothing is accepted any more."),

@@ -44,6 +44,7 @@ fn spool_config(path: String, inline: bool, options: HashMap<String, u64>) -> Py
             "checkpoint_bytes" => config.checkpoint_bytes = value,
             "checkpoint_records" => config.checkpoint_records = value,
             "map_bytes" => config.map_bytes = value,
+            "blob_bytes" => config.blob_bytes = value,
             "draft_budget_bytes" => config.draft_budget_bytes = value,
             "free_min_bytes" => config.free_min_bytes = value,
             "node" => config.node = value as u16,

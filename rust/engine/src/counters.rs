@@ -32,10 +32,22 @@ pub(crate) fn spool_samples(spool: &Statistics, into: &mut Vec<Sample>) {
     histogram(syncs, &spool.sync_micros, SYNC_MICROS.map(|bound| bound as f64 / MICROS), MICROS, into);
     let groups = ["spool_group_messages_bucket", "spool_group_messages_sum"];
     histogram(groups, &spool.group_messages, GROUP_MESSAGES.map(|bound| bound as f64), 1.0, into);
-    for (part, value) in [("log", spool.log_bytes), ("live", spool.live_bytes), ("index", spool.index_bytes)]
-    {
+    for (part, value) in [
+        ("log", spool.log_bytes),
+        ("live", spool.live_bytes),
+        ("index", spool.index_bytes),
+        ("blobs", spool.blob_bytes),
+    ] {
         let labels = vec![SHARD.into(), part.into()];
         into.push(Sample { name: "spool_bytes", labels, value: value as f64 });
+    }
+    for (name, value) in [
+        ("spool_blobs_written_total", spool.blobs_written),
+        ("spool_blobs_written_bytes_total", spool.blobs_written_bytes),
+        ("spool_blobs_removed_total", spool.blobs_removed),
+        ("spool_drafts_spilled_total", spool.drafts_spilled),
+    ] {
+        into.push(Sample { name, labels: vec![SHARD.into()], value: value as f64 });
     }
     into.push(Sample { name: "spool_free_bytes", labels: Vec::new(), value: spool.free_bytes as f64 });
     let pressure = if spool.is_full { PRESSURE_HIGH } else { 0.0 };

@@ -147,7 +147,7 @@ mod tests {
             recipients: vec![recipient; 3],
             entries: vec![entry(A, vec![0, 1]), entry(B, vec![2])],
         };
-        let location = Location { segment: 1, offset: 0, length: 0, record_bytes: 0 };
+        let location = Location { segment: 1, offset: 0, length: 0, record_bytes: 0, blob: None };
         Redo::Accepted {
             lsn: 1,
             queue_id: QueueId(id),

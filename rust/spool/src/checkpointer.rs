@@ -150,7 +150,9 @@ impl Checkpointer {
     fn apply(&mut self, core: &Core, durable: u64) -> Result<Vec<SpoolEvent>, String> {
         core.pending.lock().take(durable, &mut self.batch);
         let Some(to) = self.batch.to else { return Ok(Vec::new()) };
-        core.index.apply(&self.batch.redo, to).map_err(|error| error.to_string())?;
+        let left = core.index.apply(&self.batch.redo, to).map_err(|error| error.to_string())?;
+        // Only now: until the index had it, a replay could have brought their messages back.
+        core.blobs.leave(left);
         let (records, bytes) = {
             let mut pending = core.pending.lock();
             pending.applied(&mut self.batch);
@@ -166,8 +168,8 @@ impl Checkpointer {
             let live: Vec<u64> = live.iter().map(|one| one.segment).collect();
             core.segments.give_up(to.segment, &live);
             core.segments.close_idle();
-            core.want_space();
         }
+        core.want_space();
         if let Ok(bytes) = core.index.with(|index| Ok(index.size_bytes())) {
             core.counters.index_bytes.store(bytes, Relaxed);
         }

@@ -274,7 +274,8 @@ impl Victim {
             };
             let Present { accepted, hops, attempts, begun, .. } = present;
             let accepted = Arc::new(accepted);
-            let moved = Move { queue_id, accepted, hops, as_of, attempts, begun, chunks };
+            let blob = location.blob;
+            let moved = Move { queue_id, accepted, hops, as_of, attempts, begun, blob, chunks };
             // Refused only when the log has failed; then nothing is cleaned any more.
             self.last = core.inbox.push(Saying::Move(Box::new(moved))).unwrap_or(self.last);
         }

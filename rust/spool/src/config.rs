@@ -19,7 +19,10 @@ pub struct SpoolConfig {
     pub checkpoint_records: u64,
     /// Octets of address space for the index, and so the most that it can grow to.
     pub map_bytes: u64,
-    /// Octets of content that drafts may hold in memory, one draft beyond that excepted.
+    /// Octets of content above which it goes to a file of its own, a blob, and not into the log.
+    pub blob_bytes: u64,
+    /// Octets of content that drafts may hold in memory, one draft beyond that excepted. Where most of it is taken, the
+    /// largest drafts go to blobs while they come in.
     pub draft_budget_bytes: u64,
     /// Free space of the file system below which drafts are refused.
     pub free_min_bytes: u64,
@@ -40,6 +43,7 @@ impl Default for SpoolConfig {
             checkpoint_bytes: 64 << 20,
             checkpoint_records: 100_000,
             map_bytes: 256 << 30,
+            blob_bytes: 1 << 20,
             draft_budget_bytes: 96 << 20,
             free_min_bytes: 256 << 20,
             clean_bytes_per_s: 32 << 20,

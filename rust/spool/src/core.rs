@@ -2,8 +2,8 @@
 //!
 //! Each thread drives one object a step at a time; inline, the caller of `Spool::step` drives them all. Locks are taken
 //! in this order: checkpointer, space or cleaner; log; inbox, pending, brake or the messages being synced. Of these only
-//! the first is
-//! held while somebody outside is called; the others stand alone.
+//! the first is held while somebody outside is called; the others stand alone, but for a draft's body, which comes before
+//! the queue of those that spill.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -16,6 +16,7 @@ use penstock_core::queue_id::QueueId;
 
 use crate::bell::Bell;
 use crate::brake::Brake;
+use crate::blobs::Blobs;
 use crate::budget::Budget;
 use crate::checkpointer::Checkpointer;
 use crate::cleaner::Cleaner;
@@ -40,6 +41,7 @@ use crate::requests::Requests;
 use crate::rows::Answer;
 use crate::segments::{Segment, Segments};
 use crate::space::Space;
+use crate::spill::Spills;
 use crate::statistics::Counters;
 
 /// How long a sync that nobody waits for may be put off.
@@ -67,6 +69,8 @@ pub(crate) struct Core {
     pub(crate) reader: Arc<Reader>,
     pub(crate) budget: Arc<Budget>,
     pub(crate) brake: Brake,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) spills: Arc<Spills>,
     pub(crate) hops: HopNames,
     pub(crate) ids: Mutex<IdSource>,
     pub(crate) counters: Counters,
@@ -107,6 +111,7 @@ pub(crate) struct Parts {
     pub(crate) log: LogWriter,
     pub(crate) segments: Segments,
     pub(crate) floor: Floor,
+    pub(crate) blobs: Arc<Blobs>,
     pub(crate) index: IndexSlot,
     pub(crate) last_lsn: u64,
     pub(crate) durable_record: u64,
@@ -116,6 +121,8 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let config = parts.config;
+        let budget = Arc::new(Budget::new(config.draft_budget_bytes));
+        let spills = Spills::new(Arc::clone(&parts.blobs), Arc::clone(&budget), config.blob_bytes);
         let now_ms = if config.inline { parts.clock.now_ms() } else { 0 };
         Self {
             inbox: Inbox::new(parts.last_lsn),
@@ -131,8 +138,10 @@ impl Core {
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
             cleaner: Mutex::default(),
-            reader: Arc::new(Reader::new(Arc::clone(&parts.device), config.inline)),
-            budget: Arc::new(Budget::new(config.draft_budget_bytes)),
+            reader: Arc::new(Reader::new(Arc::clone(&parts.device), Arc::clone(&parts.blobs), config.inline)),
+            budget,
+            blobs: parts.blobs,
+            spills: Arc::new(spills),
             brake: Brake::default(),
             hops: HopNames::default(),
             ids: Mutex::new(IdSource::new(config.node, parts.last_id)),
@@ -270,7 +279,7 @@ impl Core {
         }
         let acks = std::mem::take(&mut *self.syncing.lock());
         self.counters.synced(began.elapsed(), acks.len());
-        let committed = |Ack { lsn, queue_id }| SpoolEvent::Committed { ticket: lsn, queue_id, lsn };
+        let committed = |Ack { lsn, ticket, queue_id }| SpoolEvent::Committed { ticket, queue_id, lsn };
         let events: Vec<_> = acks.into_iter().map(committed).collect();
         // Told before it is published: no page of the index may show what its owner has not been told of.
         if !events.is_empty() {
@@ -307,6 +316,18 @@ impl Core {
         self.log.lock().abandon(&mut out);
         out.failed.extend(self.brake.abandon());
         refuse_acks(std::mem::take(&mut *self.syncing.lock()), &mut out);
+        self.refuse_blobs(out);
+    }
+
+    /// Refuse all that waits for its blob, and tell it with the rest.
+    pub(crate) fn refuse_blobs(&self, mut out: Outbox) {
+        let error = CommitError::Poisoned;
+        let refused = self.spills.take_waiting().into_iter();
+        out.events.extend(refused.map(|(ticket, queue_id)| SpoolEvent::CommitFailed {
+            ticket,
+            queue_id,
+            error,
+        }));
         out.deliver(&*self.sink);
     }
 
@@ -342,7 +363,8 @@ impl Core {
         self.sink.push(vec![SpoolEvent::Answer { request, answer }]);
     }
 
-    /// Where a message's content is, and the segment that has it. Looks into the index, which is mapped into memory and
+    /// Where a message's content is, and the segment that has it, or the beginning of it. Looks into the index, which is
+    /// mapped into memory and
     /// was just asked about the message as a rule.
     pub(crate) fn find(&self, queue_id: QueueId) -> Option<(Stored, Arc<Segment>)> {
         let pending = self.pending.lock().stored(queue_id);

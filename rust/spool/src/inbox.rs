@@ -17,6 +17,7 @@ use penstock_core::queue_id::QueueId;
 use crate::draft::Sealed;
 use crate::facts::{Accepted, Fact, HopId, HopName, Lsn};
 use crate::gate::GateKey;
+use crate::redo::InBlob;
 
 /// A fact with the names that its record needs.
 pub(crate) struct Named {
@@ -26,6 +27,8 @@ pub(crate) struct Named {
 
 /// A message on its way into the log.
 pub(crate) struct Commit {
+    /// What it is called where it was handed in, if that is not its number in the log.
+    pub(crate) ticket: Option<u64>,
     pub(crate) content: Sealed,
     pub(crate) accepted: Arc<Accepted>,
     pub(crate) hops: Vec<Arc<HopName>>,
@@ -45,6 +48,8 @@ pub(crate) struct Move {
     pub(crate) attempts: Vec<u32>,
     /// Attempts whose end was not known: the hop, which, with whom.
     pub(crate) begun: Vec<(HopId, u32, String)>,
+    /// What follows that in a file of its own.
+    pub(crate) blob: Option<InBlob>,
     /// Its content as it lies in the log.
     pub(crate) chunks: Vec<Vec<u8>>,
 }

@@ -12,7 +12,7 @@ use rustix::io::Errno;
 use crate::index::query::{Budget, Execution};
 use crate::device::Device;
 use crate::index::{Index, IndexError};
-use crate::redo::{Redo, SegmentUse, Stored, Watermark};
+use crate::redo::{LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
 /// Why the index does not answer.
@@ -49,8 +49,9 @@ impl IndexSlot {
         ask(self.index.read().as_ref().ok_or(SlotError::Closed)?).map_err(Into::into)
     }
 
-    /// Apply records; all of them, or on an error none. Should the index have failed, it is opened anew the next time.
-    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), SlotError> {
+    /// Apply records; all of them, or on an error none. Tells the blobs that no message needs any more.
+    /// Should the index have failed, it is opened anew the next time.
+    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<Vec<LeftBlob>, SlotError> {
         self.change(|index| index.apply(redo, to))
     }
 

@@ -66,14 +66,15 @@ impl Buffer {
         self.octets.resize(start + record::HEADER, 0);
         match &item.saying {
             Saying::Commit(commit) => {
-                encode::accepted(&mut self.octets, commit.content.queue_id, &commit.accepted, &commit.hops);
+                let Commit { content, accepted, hops, .. } = &**commit;
+                encode::accepted(&mut self.octets, content.queue_id, accepted, hops, content.blob);
                 for one in &commit.cause {
                     encode::fact(&mut self.octets, &one.fact, &one.hops);
                 }
             }
             Saying::Move(one) => {
                 let moved = (one.as_of, &one.attempts[..]);
-                encode::moved(&mut self.octets, one.queue_id, &one.accepted, &one.hops, moved);
+                encode::moved(&mut self.octets, one.queue_id, &one.accepted, &one.hops, one.blob, moved);
                 for (hop, attempt, peer) in &one.begun {
                     encode::started(&mut self.octets, one.queue_id, *hop, *attempt, peer);
                 }

@@ -17,8 +17,8 @@
 //! The map: `format` is the log's octets, pure; `device` the seam to the disk; `inbox`, `layout`, `log_writer` and
 //! `core` the way into the log; `segments`, `space` and `cleaner` its files; `brake` what keeps repeats after a power
 //! loss few; `pending`, `checkpointer` and `index` the way into
-//! the index; `draft` and `budget` content on its way in, `reader` on its way out; `queries` what is asked at length;
-//! `scan`, `cancel`,
+//! the index; `draft`, `budget` and `spill` content on its way in, `blobs` the files of what is large, `reader` content
+//! on its way out; `queries` what is asked at length; `scan`, `cancel`,
 //! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
 //!
 //! # Invariants
@@ -29,6 +29,7 @@
 //! * No page of the log that a sync has covered is written again until its segment has a new nonce.
 //! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it; before that it is
 //!   noted up to where an index must go from then on.
+//! * No record names a blob that is not on the disk, and none is removed before a checkpoint with its message's end.
 //!
 //! Not here: SMTP, sockets, policy, and what the numbers of stages mean.
 
@@ -36,6 +37,7 @@
 
 mod bell;
 mod brake;
+mod blobs;
 mod budget;
 mod cancel;
 mod checkpointer;
@@ -72,6 +74,7 @@ mod rows;
 mod scan;
 mod segments;
 mod space;
+mod spill;
 mod spool;
 mod statistics;
 pub mod testing;

@@ -77,8 +77,12 @@ impl Outbox {
     pub(crate) fn refuse(&mut self, item: Item, error: CommitError) {
         match item.saying {
             Saying::Commit(commit) => {
-                let queue_id = commit.content.queue_id;
-                self.events.push(SpoolEvent::CommitFailed { ticket: item.lsn, queue_id, error });
+                let (ticket, queue_id) = (commit.ticket.unwrap_or(item.lsn), commit.content.queue_id);
+                self.events.push(SpoolEvent::CommitFailed { ticket, queue_id, error });
+                // When the log has failed nobody knows what is on the disk; the next open will.
+                if error == CommitError::Full {
+                    commit.content.leave();
+                }
                 self.done.push(commit.content);
             }
             Saying::Started { gate, .. } => self.failed.push(gate),
@@ -91,6 +95,7 @@ impl Outbox {
 /// A message that is written and waits for its sync.
 pub(crate) struct Ack {
     pub(crate) lsn: Lsn,
+    pub(crate) ticket: u64,
     pub(crate) queue_id: QueueId,
 }
 
@@ -282,14 +287,16 @@ impl LogWriter {
                 offset: placed.content_offset(),
                 length: header.content_length.into(),
                 record_bytes: header.record_bytes(),
+                blob: None,
             };
             let lsn = header.lsn;
             let redo = match placed.item.saying {
                 Saying::Commit(commit) => {
-                    let Commit { content, accepted, hops, cause, .. } = *commit;
+                    let Commit { ticket, content, accepted, hops, cause, .. } = *commit;
                     let queue_id = content.queue_id;
                     core.brake.wrote(cause.iter().map(|named| &named.fact), now_ms);
-                    self.acks.push(Ack { lsn, queue_id });
+                    self.acks.push(Ack { lsn, ticket: ticket.unwrap_or(lsn), queue_id });
+                    let location = Location { blob: content.blob, ..location };
                     out.done.push(content);
                     let message = Redo::Accepted { lsn, queue_id, accepted, location, hops };
                     std::iter::once(message).chain(facts(lsn, cause)).collect()
@@ -459,8 +466,8 @@ impl Told {
 
 /// Tell that messages which were written will not be synced.
 pub(crate) fn refuse_acks(acks: Vec<Ack>, out: &mut Outbox) {
-    out.events.extend(acks.into_iter().map(|Ack { lsn, queue_id }| SpoolEvent::CommitFailed {
-        ticket: lsn,
+    out.events.extend(acks.into_iter().map(|Ack { ticket, queue_id, .. }| SpoolEvent::CommitFailed {
+        ticket,
         queue_id,
         error: CommitError::Poisoned,
     }));
@@ -468,7 +475,8 @@ pub(crate) fn refuse_acks(acks: Vec<Ack>, out: &mut Outbox) {
 
 /// What is left of a message, and that it was in doubt if it was.
 fn moved(lsn: Lsn, moved: Move, location: Location) -> Vec<Redo> {
-    let Move { queue_id, accepted, hops, as_of, attempts, begun, .. } = moved;
+    let Move { queue_id, accepted, hops, as_of, attempts, begun, blob, .. } = moved;
+    let location = Location { blob, ..location };
     let started = |(hop, attempt, peer)| Redo::Started { lsn, queue_id, hop, attempt, peer };
     let message = Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts };
     std::iter::once(message).chain(begun.into_iter().map(started)).collect()

@@ -17,6 +17,7 @@ pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) shard: PathBuf,
     pub(crate) log: PathBuf,
+    pub(crate) blobs: PathBuf,
     pub(crate) index: PathBuf,
     pub(crate) damaged: PathBuf,
 }
@@ -27,6 +28,7 @@ impl Layout {
         Self {
             root: root.into(),
             log: shard.join("log"),
+            blobs: shard.join("blobs"),
             index: shard.join("index"),
             damaged: shard.join("damaged"),
             shard,
@@ -49,7 +51,7 @@ pub(crate) fn claim(
     layout: &Layout,
 ) -> Result<(Box<dyn std::any::Any + Send + Sync>, u128), OpenError> {
     let known = read(device, &layout.meta())?;
-    for dir in [&layout.root, &layout.shard, &layout.log, &layout.damaged] {
+    for dir in [&layout.root, &layout.shard, &layout.log, &layout.blobs, &layout.damaged] {
         device.make_dir(dir).map_err(OpenError::io(dir))?;
     }
     let lock = layout.shard.join("lock");

@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
 
+use penstock_core::queue_id::QueueId;
+
+use crate::blobs::{self, Blobs};
 use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::core::{Core, Parts};
@@ -21,7 +24,7 @@ use crate::index::Index;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::LogWriter;
 use crate::meta::{self, Layout};
-use crate::redo::{InDoubt, Watermark};
+use crate::redo::{InDoubt, Redo, Watermark};
 use crate::renew::{self, Renewed};
 use crate::scan::Scanner;
 use crate::segments::Segments;
@@ -37,7 +40,8 @@ pub struct Recovery {
     pub took_ms: u64,
     /// Attempts whose end is not known: their messages may have arrived.
     pub in_doubt: Vec<InDoubt>,
-    /// Places where acknowledged records cannot be read, and messages whose segment is missing.
+    /// Places where acknowledged records cannot be read, and messages whose segment or blob is missing, or whose blob is
+    /// seen not to be what it was.
     pub damaged: u64,
     /// How often the spool was opened, this time included.
     pub epoch: u64,
@@ -88,12 +92,19 @@ pub(crate) fn open(
     }
     let end = scan.end.and_then(|(at, offset)| Some((scanned.get(at)?.segment.number(), offset)));
     let (records, damaged) = (scan.records.len() as u64, scan.damage.len() as u64);
+    let blobs = Arc::new(Blobs::new(Arc::clone(&device), layout.blobs.clone(), database));
+    let survey = blobs.survey().map_err(OpenError::io(&layout.blobs))?;
     let tail =
         renew::renew(&segments, &*device, scan, &scanned, watermark).map_err(OpenError::io(&layout.log))?;
     drop(scanned);
     segments.bound(watermark.segment, watermark.lsn);
     segments.bound(u64::MAX, tail.last);
     index.apply(&tail.redo, tail.watermark()).map_err(index_failed)?;
+    let needed = index.with(Index::blobs).map_err(index_failed)?;
+    let (orphans, without_blob) = blobs::compare(&survey.found, &needed);
+    blobs.leave(orphans);
+    blobs.bytes.store(needed.iter().map(|(_, bytes)| bytes).sum(), Relaxed);
+    let damaged_blobs = damaged_blobs(&blobs, &survey.found, &needed, &tail.redo);
 
     let live = index.segments().map_err(index_failed)?;
     let missing: u64 =
@@ -110,11 +121,12 @@ pub(crate) fn open(
         in_doubt: index.with(Index::in_doubt).map_err(index_failed)?,
         records,
         took_ms: began.elapsed().as_millis() as u64,
-        damaged: damaged + missing,
+        damaged: damaged + missing + without_blob + damaged_blobs,
         epoch: index.with(|index| Ok(index.epoch())).map_err(index_failed)?,
         may_repeat,
     };
     let last_id = index.with(|index| Ok(index.last_queue_id())).map_err(index_failed)?;
+    let last_id = last_id.max(survey.greatest);
     let Renewed { taken, position, last, greatest, .. } = tail;
     let log = LogWriter::new(taken, align_up(position, PAGE), last, greatest);
     let parts = Parts {
@@ -125,6 +137,7 @@ pub(crate) fn open(
         log,
         segments,
         floor,
+        blobs,
         index,
         last_lsn: greatest,
         durable_record: last,
@@ -135,6 +148,20 @@ pub(crate) fn open(
     core.counters.live_bytes.store(live_bytes, Relaxed);
     core.look_around();
     Ok(Opened { core, recovery, layout, lock })
+}
+
+/// How many of the messages found behind the index have a blob that is there, and not what their records say.
+fn damaged_blobs(blobs: &Blobs, found: &[QueueId], needed: &[(QueueId, u64)], redo: &[Redo]) -> u64 {
+    let is_damaged = |one: &&Redo| {
+        let (Redo::Accepted { queue_id, location, .. } | Redo::Moved { queue_id, location, .. }) = one else {
+            return false;
+        };
+        let Some(expected) = location.blob else { return false };
+        let is_needed = needed.binary_search_by_key(queue_id, |&(needed, _)| needed).is_ok();
+        let is_found = found.binary_search(queue_id).is_ok();
+        is_needed && is_found && !blobs.is_there(*queue_id, expected).is_ok_and(|is_there| is_there)
+    };
+    redo.iter().filter(is_damaged).count() as u64
 }
 
 fn open_index(

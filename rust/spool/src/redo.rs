@@ -7,7 +7,7 @@ use penstock_core::queue_id::QueueId;
 
 use crate::facts::{Accepted, Fact, HopId, HopName, Lsn};
 
-/// Where the log has a message's content.
+/// Where a message's content is: in the log, or the beginning of it (what was prepended) there and the rest in a blob.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
 pub(crate) struct Location {
     /// Number of the segment.
@@ -18,6 +18,25 @@ pub(crate) struct Location {
     pub(crate) length: u64,
     /// Octets of the whole record, padding aside: what the message keeps alive of its segment.
     pub(crate) record_bytes: u64,
+    /// What follows in the message's blob, if it has one.
+    pub(crate) blob: Option<InBlob>,
+}
+
+/// What a blob holds: a file with the rest of a content, named by the message's queue id.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub(crate) struct InBlob {
+    /// Octets of its chunks, their headers included.
+    pub(crate) bytes: u64,
+    /// Checksum of the headers of its chunks, in order.
+    pub(crate) sum: u32,
+}
+
+/// A blob that no message needs any more.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub(crate) struct LeftBlob {
+    pub(crate) queue_id: QueueId,
+    /// Octets of its chunks.
+    pub(crate) bytes: u64,
 }
 
 /// What has to be known to read a content.

@@ -312,14 +312,17 @@ pub(crate) fn redo(parts: Vec<Part>, header: &RecordHeader, segment: u64, offset
         offset: offset + record::HEADER as u64 + u64::from(header.body_length),
         length: header.content_length.into(),
         record_bytes: header.record_bytes(),
+        blob: None,
     };
     let redo = |part| match part {
-        Part::Accepted { queue_id, accepted, hops } => {
+        Part::Accepted { queue_id, accepted, hops, blob } => {
+            let location = Location { blob, ..location };
             Redo::Accepted { lsn, queue_id, accepted: Arc::new(*accepted), location, hops }
         }
         Part::Fact { fact, hops } => Redo::Fact { lsn, fact, hops },
         Part::Started { queue_id, hop, attempt, peer } => Redo::Started { lsn, queue_id, hop, attempt, peer },
-        Part::Moved { queue_id, accepted, hops, as_of, attempts } => {
+        Part::Moved { queue_id, accepted, hops, blob, as_of, attempts } => {
+            let location = Location { blob, ..location };
             let accepted = Arc::new(*accepted);
             Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts }
         }

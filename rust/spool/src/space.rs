@@ -1,5 +1,5 @@
-//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments that nobody
-//! needs.
+//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments and blobs that
+//! nobody needs.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -40,6 +40,7 @@ impl Space {
             // What cannot be removed stays a file that nobody needs, and the next open finds it.
             let _ = segments.bury(last);
         }
+        core.blobs.bury(stop);
         let now_ms = core.now_ms();
         if now_ms < self.look_ms && !core.is_full() {
             return;

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::core::{Core, SYNC_WITHIN_MS};
 use crate::device::Device;
-use crate::draft::{self, Draft, Drafts};
+use crate::draft::{self, Draft, Drafts, Ended};
 use crate::errors::{CommitError, DraftRefused, OpenError};
 use crate::events::SpoolSink;
 use crate::facts::{Accepted, Fact, HopId, HopKind, Lsn};
@@ -20,9 +20,10 @@ use crate::inbox::{Commit, Named, Saying};
 use crate::log_writer::Outbox;
 use crate::meta::{self, Layout};
 use crate::queries::Step;
-use crate::reader::{Job, Reading, StoredContent};
+use crate::reader::{Job, StoredContent};
 use crate::recovery::{self, Opened, Recovery};
 use crate::rows::Request;
+use crate::spill::Waiting;
 use crate::statistics::Statistics;
 use crate::threads::Threads;
 
@@ -31,7 +32,8 @@ const FACTS_MAX: usize = 256;
 
 /// An open spool.
 ///
-/// What is handed to it is written in the order in which it was handed in, whoever did it. No method waits for the disk,
+/// What is handed to it is written in the order in which it was handed in, whoever did it; a message whose content is in a
+/// blob comes when that is on the disk. No method waits for the disk,
 /// [`Spool::close`], and in inline mode [`Spool::step`], apart. Dropping it without closing it leaves things as if the
 /// process had been killed.
 pub struct Spool {
@@ -82,7 +84,8 @@ impl Spool {
 
     /// Hand a message to the writer: what it is, what is put before its content, and facts that are to be as durable as
     /// it is, all or nothing. Returns the ticket of its [`Committed`](crate::SpoolEvent::Committed) or [`CommitFailed`](crate::SpoolEvent::CommitFailed),
-    /// which may come before this returns.
+    /// which may come before this returns. If the content is in a blob, the record takes its place among the others when
+    /// the blob is on the disk.
     ///
     /// **Durability**: none on return; with `Committed` message and facts survive power loss.
     ///
@@ -93,8 +96,19 @@ impl Spool {
         let hops = self.core.hops.of_message(&accepted);
         let cause = self.named(cause);
         let accepted = Arc::new(accepted);
-        let commit = Commit { content: draft.seal(), accepted, hops, prepend, cause };
-        self.push(Saying::Commit(Box::new(commit)))
+        match draft.end() {
+            Ended::Log(content) => {
+                let commit = Commit { ticket: None, content, accepted, hops, prepend, cause };
+                self.push(Saying::Commit(Box::new(commit)))
+            }
+            Ended::Blob(body) => {
+                let spills = &self.core.spills;
+                let ticket = spills.ticket();
+                let waiting = Box::new(Waiting { ticket, accepted, hops, prepend, cause });
+                spills.commit(&self.core, &body, waiting);
+                ticket
+            }
+        }
     }
 
     /// Append facts, in order. Returns the log sequence number of the last.
@@ -172,7 +186,7 @@ impl Spool {
         let request = self.core.requests.number();
         let found = self.core.find(queue_id);
         let form = found.as_ref().map_or(Form::Wire, |(stored, _)| stored.form);
-        let content = found.map(|(stored, segment)| Arc::new(Reading::new(queue_id, &stored, segment)));
+        let content = found.map(|(stored, segment)| self.core.reader.reading(queue_id, &stored, segment));
         self.core.reader.push(Job::Header { request, content, form, limit });
         request
     }
@@ -182,6 +196,7 @@ impl Spool {
         debug_assert!(self.threads.is_none(), "only a spool without threads is stepped");
         let core = &*self.core;
         loop {
+            core.spills.work_off(core);
             if core.inbox.is_prompt() || core.log.lock().is_stalled() {
                 core.write_step();
             }
@@ -226,6 +241,11 @@ impl Spool {
             failed: core.is_poisoned(),
             lag_records: core.lag_records.load(Relaxed),
             lag_bytes: core.lag_bytes.load(Relaxed),
+            blob_bytes: core.blobs.bytes.load(Relaxed),
+            blobs_written: core.blobs.written.load(Relaxed),
+            blobs_written_bytes: core.blobs.written_bytes.load(Relaxed),
+            blobs_removed: core.blobs.removed.load(Relaxed),
+            drafts_spilled: core.spills.forced.load(Relaxed),
             ..core.counters.snapshot()
         }
     }
@@ -242,6 +262,7 @@ impl Spool {
         }
         core.reader.stop();
         core.queries.stop();
+        core.spills.work_off(&core);
         core.sync_step();
         core.checkpointer.lock().step(&core, true);
         core.space.lock().step(&core, &|| false);

@@ -31,6 +31,16 @@ pub struct Statistics {
     pub log_bytes: u64,
     /// Octets of the log that messages in the queue need, as of the last checkpoint.
     pub live_bytes: u64,
+    /// Octets of content in blobs.
+    pub blob_bytes: u64,
+    /// Blobs written since the spool was opened.
+    pub blobs_written: u64,
+    /// Octets of content in them.
+    pub blobs_written_bytes: u64,
+    /// Blobs removed since the spool was opened, those without a message among them.
+    pub blobs_removed: u64,
+    /// Drafts that went to blobs since the spool was opened because memory was short.
+    pub drafts_spilled: u64,
     /// Octets of the index's file.
     pub index_bytes: u64,
     /// Free space of the file system, as last seen.

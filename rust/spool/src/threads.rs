@@ -34,6 +34,8 @@ impl Threads {
         threads.spawn("spool-syncer", sync)?;
         threads.spawn("spool-reader", read)?;
         threads.spawn("spool-query", query)?;
+        threads.spawn("spool-blob-0", write_blobs)?;
+        threads.spawn("spool-blob-1", write_blobs)?;
         let stopped = Arc::clone(&stop);
         threads.spawn("spool-index", move |core| checkpoint(core, &stopped))?;
         let stopped = Arc::clone(&stop);
@@ -59,6 +61,7 @@ impl Threads {
         self.core.inbox.stop();
         self.core.reader.stop();
         self.core.queries.stop();
+        self.core.spills.stop();
         self.core.checkpoint_bell.ring();
         self.core.space_bell.ring();
         self.core.clean_bell.ring();
@@ -109,6 +112,12 @@ fn query(core: &Core) {
     let _ = rustix::process::setpriority_process(None, QUERY_NICE);
     while let Some(step) = core.queries.wait_next() {
         core.query_step(step);
+    }
+}
+
+fn write_blobs(core: &Core) {
+    while let Some(body) = core.spills.wait_next() {
+        core.spills.work(core, &body);
     }
 }
 

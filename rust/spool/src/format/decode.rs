@@ -9,6 +9,7 @@ use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
 };
+use crate::redo::InBlob;
 
 use super::Malformed;
 use super::fields::{CRITICAL, Field, FieldReader};
@@ -21,6 +22,8 @@ pub(crate) enum Part {
         queue_id: QueueId,
         accepted: Box<Accepted>,
         hops: Vec<Arc<HopName>>,
+        /// What follows what the record has of the content.
+        blob: Option<InBlob>,
     },
     Fact {
         fact: Fact,
@@ -36,6 +39,7 @@ pub(crate) enum Part {
         queue_id: QueueId,
         accepted: Box<Accepted>,
         hops: Vec<Arc<HopName>>,
+        blob: Option<InBlob>,
         as_of: Lsn,
         attempts: Vec<u32>,
     },
@@ -84,7 +88,8 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     const RECIPIENT: u16 = n(a::RECIPIENT);
     const ENTRY: u16 = n(a::ENTRY);
     const AS_OF: u16 = n(a::AS_OF);
-    let (mut queue_id, mut has_extent, mut hops) = (None, false, Vec::new());
+    const BLOB: u16 = n(a::BLOB);
+    let (mut queue_id, mut extent, mut in_blob, mut hops) = (None, None, None, Vec::new());
     let (mut as_of, mut attempts) = (None, Vec::new());
     let mut message = Accepted {
         received_ms: 0,
@@ -105,10 +110,11 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     while let Some(field) = reader.next()? {
         match field.tag() {
             QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
-            EXTENT if has_extent || field.number()? != a::INLINE => {
-                return Err(Malformed("the content is kept in an unknown way"));
-            }
-            EXTENT => has_extent = true,
+            EXTENT => match (extent, field.number()?) {
+                (None, number @ (a::INLINE | a::IN_BLOB)) => extent = Some(number),
+                _ => return Err(Malformed("the content is kept in an unknown way")),
+            },
+            BLOB => in_blob = Some(blob(field.nested())?),
             FORM => {
                 message.form = match field.number()? {
                     a::FORM_WIRE => Form::Wire,
@@ -140,14 +146,28 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             _ => field.skip()?,
         }
     }
-    if !has_extent {
+    if in_blob.is_some() != (extent.ok_or(MISSING)? == a::IN_BLOB) {
         return Err(MISSING);
     }
     let (queue_id, accepted) = (queue_id.ok_or(MISSING)?, Box::new(message));
     Ok(match as_of {
-        None => Part::Accepted { queue_id, accepted, hops },
-        Some(as_of) => Part::Moved { queue_id, accepted, hops, as_of, attempts },
+        None => Part::Accepted { queue_id, accepted, hops, blob: in_blob },
+        Some(as_of) => Part::Moved { queue_id, accepted, hops, blob: in_blob, as_of, attempts },
     })
+}
+
+fn blob(mut reader: FieldReader<'_>) -> Result<InBlob, Malformed> {
+    const BYTES: u16 = n(tags::blob::BYTES);
+    const SUM: u16 = n(tags::blob::SUM);
+    let (mut bytes, mut sum) = (None, None);
+    while let Some(field) = reader.next()? {
+        match field.tag() {
+            BYTES => bytes = Some(field.number()?),
+            SUM => sum = Some(field.small()?),
+            _ => field.skip()?,
+        }
+    }
+    Ok(InBlob { bytes: bytes.ok_or(MISSING)?, sum: sum.ok_or(MISSING)? })
 }
 
 fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> {

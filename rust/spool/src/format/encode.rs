@@ -6,15 +6,22 @@ use penstock_core::flow::Form;
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RecipientRecord};
+use crate::redo::InBlob;
 
 use super::fields::FieldWriter;
 use super::tags::{
-    accepted as a, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled, started,
+    accepted as a, blob, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled, started,
 };
 
 /// Write that a message was taken; `hops` are the names of its entries' hops, in their order.
-pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted, hops: &[Arc<HopName>]) {
-    write_message(out, queue_id, message, hops, None);
+pub(crate) fn accepted(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
+) {
+    write_message(out, queue_id, message, hops, in_blob, None);
 }
 
 /// Write a message as it was when the log had been read up to `as_of`; `attempts` are its entries', in their order.
@@ -23,9 +30,10 @@ pub(crate) fn moved(
     queue_id: QueueId,
     message: &Accepted,
     hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
     (as_of, attempts): (Lsn, &[u32]),
 ) {
-    write_message(out, queue_id, message, hops, Some((as_of, attempts)));
+    write_message(out, queue_id, message, hops, in_blob, Some((as_of, attempts)));
 }
 
 fn write_message(
@@ -33,12 +41,13 @@ fn write_message(
     queue_id: QueueId,
     message: &Accepted,
     hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
     moved: Option<(Lsn, &[u32])>,
 ) {
     let (as_of, attempts) = moved.unwrap_or_default();
     FieldWriter::new(out).nested(part::ACCEPTED, |fields| {
         fields.given_number(a::QUEUE_ID, queue_id.0);
-        fields.given_number(a::EXTENT, a::INLINE);
+        fields.given_number(a::EXTENT, if in_blob.is_some() { a::IN_BLOB } else { a::INLINE });
         fields.given_number(
             a::FORM,
             match message.form {
@@ -78,6 +87,12 @@ fn write_message(
         }
         if moved.is_some() {
             fields.given_number(a::AS_OF, as_of);
+        }
+        if let Some(InBlob { bytes, sum }) = in_blob {
+            fields.nested(a::BLOB, |fields| {
+                fields.given_number(blob::BYTES, bytes);
+                fields.given_number(blob::SUM, sum.into());
+            });
         }
     });
 }

@@ -17,7 +17,7 @@ pub(super) mod accepted {
     use super::CRITICAL;
 
     pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
-    /// Where the content is: [`INLINE`].
+    /// Where the content is: [`INLINE`] or [`IN_BLOB`].
     pub(crate) const EXTENT: u16 = 2 | CRITICAL;
     pub(crate) const FORM: u16 = 3 | CRITICAL;
     pub(crate) const FLAGS: u16 = 4 | CRITICAL;
@@ -38,8 +38,12 @@ pub(super) mod accepted {
     /// Up to where the log had been read when this was written in place of an earlier one of the same message.
     pub(crate) const AS_OF: u16 = 0x14 | CRITICAL;
 
+    pub(crate) const BLOB: u16 = 0x13 | CRITICAL;
+
     /// The content is in the same record, behind the body.
     pub(crate) const INLINE: u64 = 1;
+    /// What was prepended is in the same record; the rest is in a blob.
+    pub(crate) const IN_BLOB: u64 = 2;
     pub(crate) const FORM_WIRE: u64 = 1;
     pub(crate) const FORM_PLAIN: u64 = 2;
 }
@@ -50,6 +54,13 @@ pub(super) mod recipient {
     pub(crate) const ADDRESS: u16 = 1 | CRITICAL;
     pub(crate) const ORCPT: u16 = 2;
     pub(crate) const NOTIFY: u16 = 3;
+}
+
+pub(super) mod blob {
+    use super::CRITICAL;
+
+    pub(crate) const BYTES: u16 = 1 | CRITICAL;
+    pub(crate) const SUM: u16 = 2 | CRITICAL;
 }
 
 /// A next hop with its name; the same in every part that has one.

@@ -202,7 +202,7 @@ impl<'t, 'a> Batch<'t, 'a> {
 
 impl<'a> Message<'a> {
     fn absent() -> Self {
-        let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0 };
+        let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0, blob: None };
         Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new(), last: 0 }
     }
 
@@ -225,6 +225,18 @@ impl<'a> Message<'a> {
     /// Whether anything is left to do for it.
     pub(super) fn is_alive(&self) -> bool {
         self.entries.iter().any(|slot| slot.now.is_some())
+    }
+
+    /// The octets of a blob that it had, before the batch or in it, and needs no more.
+    pub(super) fn left_blob(&self) -> Option<u64> {
+        let before = match &self.origin {
+            Origin::Absent => return None,
+            Origin::Stored(head) => head.stored.location.blob,
+            Origin::Accepted(_) => None,
+        };
+        let had = self.location.blob.or(before)?;
+        let has = self.is_alive() && self.location.blob.is_some();
+        (!has).then_some(had.bytes)
     }
 
     /// When it was taken.

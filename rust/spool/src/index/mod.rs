@@ -17,6 +17,7 @@
 //! | started | queue-id, hop → attempt, peer | what is in doubt after a crash, without a scan |
 //! | hop | hop → name, exact count and octets, state | queue list; the scheduler's start |
 //! | segment | segment → live octets, live messages | what of the log is still needed |
+//! | blob | queue-id → octets | which blobs must be there, and no others |
 //! | meta | format, database, epoch, watermark, greatest queue id | recovery |
 //!
 //! *Why there is an `entry`.* Facts name an entry by message and hop; its place in `ready` and `timer` moves. Keeping
@@ -40,6 +41,7 @@
 //!   an attempt is not known (`attempts > settled`).
 //! * A hop's counters are those of its entries, a segment's those of its messages, in every snapshot. A hop without
 //!   entries and in state 0 has no row, nor has a segment without messages.
+//! * A message has a row in `blob` exactly if a part of its content is in one.
 //!
 //! If you add an order over entries, also look at `write::Writer::places` and at the tests' model of the tables.
 
@@ -70,7 +72,7 @@ use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::Lsn;
-use crate::redo::{InDoubt, Redo, SegmentUse, Stored, Watermark};
+use crate::redo::{InDoubt, LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
 use self::batch::Batch;
@@ -151,12 +153,13 @@ impl Index {
     /// Records up to the present watermark are passed over, and so are those that only repeat what is known (see
     /// [`batch`]); no record may be beyond `to`. A watermark does not go back: with an earlier `to` nothing is done. All
     /// that a recovery finds behind the watermark belongs in one call.
+    /// Returns the blobs that no message needs any more.
     /// Durable on return; blocks on disk. After an error of [`IndexError::Lmdb`] the index must be opened anew.
-    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), IndexError> {
+    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<Vec<LeftBlob>, IndexError> {
         let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
         let before = *self.reach.lock();
         if to == before.watermark || to.lsn < before.watermark.lsn {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let work = {
             let mut batch = Batch::new(&self.tables, &txn, before.greatest);
@@ -167,14 +170,14 @@ impl Index {
             batch.finish()
         };
         let after = Reach { watermark: to, greatest: work.greatest, ..before };
-        write::write(&self.tables, &mut txn, work)?;
+        let left = write::write(&self.tables, &mut txn, work)?;
         meta::put_watermark(self.tables.meta, &mut txn, to)?;
         if let Some(greatest) = after.greatest.filter(|_| after.greatest != before.greatest) {
             meta::put_greatest(self.tables.meta, &mut txn, greatest)?;
         }
         txn.commit().map_err(IndexError::lmdb("commit"))?;
         *self.reach.lock() = after;
-        Ok(())
+        Ok(left)
     }
 
     /// Answer from the present state. A request for content is for the log; its answer here is that it failed.
@@ -225,6 +228,18 @@ impl Index {
             let segment = table.sound(key, keys::read_segment(key))?;
             let [live_bytes, live_messages] = table.sound(key, values::decode_numbers(value))?;
             Ok(SegmentUse { segment, live_bytes, live_messages })
+        });
+        rows.collect()
+    }
+
+    /// List the messages that have a blob, in order, and the octets that each has there.
+    pub(crate) fn blobs(&self) -> Result<Vec<(QueueId, u64)>, IndexError> {
+        let (txn, table) = (self.read()?, self.tables.blob);
+        let rows = table.all(&txn)?.map(|row| {
+            let (key, value) = row?;
+            let queue_id = table.sound(key, keys::read_message(key))?;
+            let [bytes] = table.sound(key, values::decode_numbers(value))?;
+            Ok((queue_id, bytes))
         });
         rows.collect()
     }

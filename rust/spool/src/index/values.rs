@@ -3,7 +3,7 @@
 use penstock_core::flow::{ContentFlags, Form};
 
 use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Outcome, OutcomeState, RecipientRecord};
-use crate::redo::{Location, Stored};
+use crate::redo::{InBlob, Location, Stored};
 
 use super::codec::{Malformed, Reader, put_number, put_text};
 use super::set::RecipientSet;
@@ -20,6 +20,8 @@ pub(super) const ENHANCED_MAX: usize = 11;
 /// Recipients in a row of `recipient`.
 pub(super) const BLOCK: u32 = 64;
 
+/// Of the form: a part of the content is in a blob.
+const IN_BLOB: u8 = 0x80;
 const EIGHT_BIT: u8 = 1;
 const HAS_RET: u8 = 2;
 const HAS_ENVID: u8 = 4;
@@ -99,12 +101,17 @@ impl<'a> MessageValue<'a> {
         ] {
             put_number(out, number);
         }
-        out.push(match form {
+        let form = match form {
             Form::Wire => 1,
             Form::Plain => 2,
-        });
+        };
+        out.push(form | flag(location.blob.is_some(), IN_BLOB));
         out.push(flags.0);
         put_number(out, self.head.recipients.into());
+        if let Some(InBlob { bytes, sum }) = location.blob {
+            put_number(out, bytes);
+            put_number(out, sum.into());
+        }
         out.push(
             flag(self.eight_bit, EIGHT_BIT)
                 | flag(self.ret.is_some(), HAS_RET)
@@ -155,19 +162,26 @@ impl Head {
 fn head(reader: &mut Reader<'_>) -> Result<Head, Malformed> {
     let received_ms = reader.number()?;
     let size = reader.number()?;
-    let location = Location {
+    let mut location = Location {
         segment: reader.number()?,
         offset: reader.number()?,
         length: reader.number()?,
         record_bytes: reader.number()?,
+        blob: None,
     };
-    let form = match reader.octet()? {
+    let form = reader.octet()?;
+    let has_blob = form & IN_BLOB != 0;
+    let form = match form & !IN_BLOB {
         1 => Form::Wire,
         2 => Form::Plain,
         _ => return Err(Malformed("the form of the content is not known")),
     };
     let flags = ContentFlags(reader.octet()?);
-    Ok(Head { received_ms, size, stored: Stored { location, form, flags }, recipients: reader.number32()? })
+    let recipients = reader.number32()?;
+    if has_blob {
+        location.blob = Some(InBlob { bytes: reader.number()?, sum: reader.number32()? });
+    }
+    Ok(Head { received_ms, size, stored: Stored { location, form, flags }, recipients })
 }
 
 /// What became of a recipient last.
@@ -368,8 +382,8 @@ impl<'a> HopValue<'a> {
     }
 }
 
-/// Write a row that is a few numbers: of `arrival` (when the message was taken), `segment` (live octets, live messages)
-/// and most of `meta`.
+/// Write a row that is a few numbers: of `arrival` (when the message was taken), `blob` (its octets), `segment` (live
+/// octets, live messages) and most of `meta`.
 pub(super) fn encode_numbers(numbers: &[u64], out: &mut Vec<u8>) {
     out.push(VERSION);
     for &number in numbers {

@@ -8,7 +8,7 @@ use heed::RwTxn;
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::{HopId, HopName, Outcome};
-use crate::redo::Location;
+use crate::redo::{LeftBlob, Location};
 
 use super::batch::{Before, HopState, Message, Origin, Slot, Work};
 use super::error::IndexError;
@@ -42,9 +42,15 @@ impl Change {
     }
 }
 
-/// Write all of `work`.
-pub(super) fn write(tables: &Tables, txn: &mut RwTxn<'_>, work: Work<'_>) -> Result<(), IndexError> {
+/// Write all of `work`; tells whose blobs nobody needs any more.
+pub(super) fn write(
+    tables: &Tables,
+    txn: &mut RwTxn<'_>,
+    work: Work<'_>,
+) -> Result<Vec<LeftBlob>, IndexError> {
     let Work { messages, states, names, greatest: _ } = work;
+    let left = messages.iter().filter_map(|(&queue_id, message)| Some((queue_id, message.left_blob()?)));
+    let left = left.map(|(queue_id, bytes)| LeftBlob { queue_id, bytes }).collect();
     let mut messages: Vec<_> = messages
         .into_iter()
         .filter(|(_, message)| match message.origin {
@@ -61,7 +67,9 @@ pub(super) fn write(tables: &Tables, txn: &mut RwTxn<'_>, work: Work<'_>) -> Res
     writer.started(&messages)?;
     writer.places(&messages)?;
     writer.hops(&messages, &states, &names)?;
-    writer.segments(&messages)
+    writer.segments(&messages)?;
+    writer.blobs(&messages)?;
+    Ok(left)
 }
 
 type Messages<'a> = [(QueueId, Message<'a>)];
@@ -96,6 +104,27 @@ impl Writer<'_, '_> {
                 }
                 Origin::Stored(_) => rows.delete(self.txn, &key)?,
                 Origin::Absent => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn blobs(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let rows = self.tables.blob.ascending(self.txn)?;
+        for (queue_id, message) in messages {
+            let key = keys::message(*queue_id);
+            let before = match &message.origin {
+                Origin::Stored(head) => head.stored.location.blob,
+                Origin::Absent | Origin::Accepted(_) => None,
+            };
+            match message.location.blob.filter(|_| message.is_alive()) {
+                now if now == before => {}
+                Some(now) => {
+                    self.buffer.clear();
+                    values::encode_numbers(&[now.bytes], &mut self.buffer);
+                    rows.put(self.txn, &key, &self.buffer)?;
+                }
+                None => rows.delete(self.txn, &key)?,
             }
         }
         Ok(())

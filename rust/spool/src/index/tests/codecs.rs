@@ -12,7 +12,7 @@ use crate::index::values::{
     BLOCK, ENHANCED_MAX, EntryValue, Head, HopValue, LastOutcome, MessageValue, RecipientValue, TEXT_MAX,
     bounded, decode_block, decode_numbers, decode_started, encode_block, encode_numbers, encode_started,
 };
-use crate::redo::{Location, Stored};
+use crate::redo::{InBlob, Location, Stored};
 
 /// It is read as it was written, and neither a part of it, nor with more behind it, nor in another version.
 fn round_trip<'o, T: PartialEq + Debug>(
@@ -39,11 +39,13 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn location() -> impl Strategy<Value = Location> {
-    any::<(u64, u64, u64, u64)>().prop_map(|(segment, offset, length, record_bytes)| Location {
+    let blob = prop::option::of(any::<(u64, u32)>().prop_map(|(bytes, sum)| InBlob { bytes, sum }));
+    (any::<[u64; 4]>(), blob).prop_map(|([segment, offset, length, record_bytes], blob)| Location {
         segment,
         offset,
         length,
         record_bytes,
+        blob,
     })
 }
 

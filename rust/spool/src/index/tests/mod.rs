@@ -24,7 +24,7 @@ use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
 };
-use crate::redo::{Location, Redo, Watermark};
+use crate::redo::{InBlob, Location, Redo, Watermark};
 
 pub(super) const DATABASE: [u8; 16] = *b"penstock's tests";
 pub(super) const MAP_BYTES: u64 = 1 << 30;
@@ -107,7 +107,8 @@ impl Log {
         let named = |entry: &EntryRecord| HOPS.iter().find(|(id, _)| *id == entry.hop).unwrap().1.clone();
         let hops = accepted.entries.iter().map(named).collect();
         let record_bytes = accepted.size + OVERHEAD_BYTES;
-        let location = Location { segment, offset: 4096 * id, length: accepted.size, record_bytes };
+        let blob = id.is_multiple_of(3).then_some(InBlob { bytes: 2 * accepted.size, sum: id as u32 });
+        let location = Location { segment, offset: 4096 * id, length: accepted.size, record_bytes, blob };
         Redo::Accepted {
             lsn: self.next(),
             queue_id: QueueId(id),
@@ -205,6 +206,7 @@ pub(super) fn dump(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         tables.started,
         tables.hop,
         tables.segment,
+        tables.blob,
     ]
     .into_iter()
     .flat_map(rows)

@@ -342,6 +342,11 @@ impl Model {
         segments.into_values().collect()
     }
 
+    fn blobs(&self) -> Vec<(QueueId, u64)> {
+        let blob = |(&id, message): (&QueueId, &Message)| Some((id, message.location.blob?.bytes));
+        self.messages.iter().filter_map(blob).collect()
+    }
+
     fn in_doubt(&self) -> Vec<InDoubt> {
         let all = self.all_entries().filter_map(|(queue_id, hop, _, entry)| {
             let peer = entry.peer.clone()?;
@@ -356,6 +361,7 @@ impl Model {
         assert_eq!(index.last_queue_id(), self.greatest);
         assert_eq!(index.messages_count().unwrap(), self.messages.len() as u64);
         assert_eq!(index.segments().unwrap(), self.segments());
+        assert_eq!(index.blobs().unwrap(), self.blobs());
         assert_eq!(index.in_doubt().unwrap(), self.in_doubt());
         for request in self.requests() {
             assert_eq!(index.answer(&request).unwrap(), self.answer(&request), "{request:?}");
