@@ -6,9 +6,9 @@ use std::sync::Weak;
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
 
-use crate::DraftRefused;
 use crate::budget::Share;
 use crate::core::Core;
+use crate::DraftRefused;
 use crate::format::chunk::{self, ChunkSum};
 
 /// Octets that a draft takes at first if it is not known how long it will be.
