@@ -3,11 +3,15 @@
 
 mod common;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use common::{Bench, directory};
+use parking_lot::{Condvar, Mutex};
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
 use penstock_spool::{
-    Answer, Budget, Execution, Operator, Property, Query, Request, Sort, SpoolEvent, Standing, Table, Tree,
-    Value, Want,
+    Answer, Budget, Execution, Operator, Property, Query, Request, Sort, Spool, SpoolConfig, SpoolEvent,
+    SpoolSink, Standing, SystemClock, Table, Tree, Value, Want,
 };
 
 fn execution(want: Want) -> Box<Execution> {
@@ -97,4 +101,43 @@ fn a_shard_whose_log_has_failed_answers_no_query() {
     bench.step();
     let request = Request::Query { execution: begun, budget: Budget { rows: 1, time_ms: 100 } };
     assert!(matches!(bench.ask(request), Some(Answer::Failed { .. })));
+}
+
+/// Who answers what.
+#[derive(Default)]
+struct Answerers {
+    seen: Mutex<Vec<(u64, String)>>,
+    more: Condvar,
+}
+
+impl SpoolSink for Answerers {
+    fn push(&self, events: Vec<SpoolEvent>) {
+        let name = std::thread::current().name().unwrap_or_default().to_owned();
+        let answers = events.iter().filter_map(|event| match event {
+            SpoolEvent::Answer { request, .. } => Some((*request, name.clone())),
+            _ => None,
+        });
+        self.seen.lock().extend(answers);
+        self.more.notify_all();
+    }
+}
+
+#[test]
+fn queries_are_answered_by_a_thread_that_nothing_else_waits_for() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let answerers = Arc::new(Answerers::default());
+    let config = SpoolConfig { inline: false, ..common::config(dir.path()) };
+    let (spool, _) =
+        Spool::open(config, Arc::new(device), Arc::new(SystemClock), Arc::clone(&answerers) as _).unwrap();
+    let budget = Budget { rows: 1, time_ms: 100 };
+    let query = spool.request(Request::Query { execution: execution(Want::Count), budget });
+    let hops = spool.request(Request::Hops);
+    let mut seen = answerers.seen.lock();
+    while seen.len() < 2 {
+        assert!(!answerers.more.wait_for(&mut seen, Duration::from_secs(10)).timed_out(), "{seen:?}");
+    }
+    seen.sort();
+    assert_eq!(*seen, [(query, "spool-query".to_owned()), (hops, "spool-index".to_owned())]);
+    drop(seen);
+    spool.close();
 }

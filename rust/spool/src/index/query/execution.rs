@@ -1,150 +1,31 @@
-//! A query on its way: what is asked, how far it has come, and what it has found.
+//! A query on its way: how far it has come, and what it has found.
 //!
 //! It goes over the rows in the order of their keys, a bounded step at a time, each step on a snapshot of its own. What
 //! it has found so far is in the execution, which whoever asked holds between the steps: nothing is kept here for a
 //! query that nobody pursues, and one that is dropped is over.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use penstock_core::queue_id::QueueId;
 
 use crate::facts::{HopId, Lsn};
-use crate::index::answer::PAGE_ROWS_MAX;
 use crate::index::error::IndexError;
 use crate::index::keys;
 use crate::index::meta;
 use crate::index::tables::Tables;
 
-use super::cursor::{Cursor, Key, Place, Rank, SORTED_BYTES, SORTS_MAX, Sort};
-use super::filter::{Filter, QueryError, Tree};
+use super::budget::{Budget, Meter};
+use super::cursor::{Cursor, Key, Place, Rank};
 use super::groups::{Group, Groups, Sum};
-use super::property::{Kind, Property, Table};
+use super::property::Table;
+use super::question::{Query, Want};
 use super::subject::{MessageSubject, QueueSubject, Snapshot, Subject};
+use super::told::{QueryRow, message_row, outward, queue_row, sort_value, weight};
 use super::value::Value;
 
 /// Octets of rows after which a page ends; the first row is given in any case.
 const PAGE_BYTES_MAX: usize = 4 << 20;
-/// Recipients that a row tells; how many there are is a property of its own.
-pub const RECIPIENTS_TOLD: usize = 100;
-/// Groups that are told at most.
-pub const TOP_MAX: u32 = 10_000;
-/// Rows between two looks at the clock.
-const CLOCK_ROWS: u64 = 64;
-
-/// What the index does not know: the time, and what delivery is doing.
-#[derive(Clone, Eq, PartialEq, Debug, Default)]
-pub struct Standing {
-    pub(super) now_ms: u64,
-    pub(super) active: HashSet<Key>,
-    pub(super) busy: HashSet<HopId>,
-    pub(super) connecting: HashSet<HopId>,
-}
-
-impl Standing {
-    /// Say what time it is (Unix milliseconds), which attempts are under way, and to which hops connections are opened.
-    pub fn new(
-        now_ms: u64,
-        active: impl IntoIterator<Item = (QueueId, HopId)>,
-        connecting: impl IntoIterator<Item = HopId>,
-    ) -> Self {
-        let active: HashSet<Key> =
-            active.into_iter().map(|(queue_id, hop)| Key { queue_id: queue_id.0, hop: hop.0 }).collect();
-        let busy = active.iter().map(|key| key.hop()).collect();
-        Self { now_ms, active, busy, connecting: connecting.into_iter().collect() }
-    }
-}
-
-/// What is wanted of the rows that a filter means.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub enum Want {
-    /// A page of them.
-    Rows {
-        /// What is told of each.
-        select: Vec<Property>,
-        /// In which order; the order of the table, oldest first, behind all that is said here.
-        sort: Vec<Sort>,
-        /// Where to go on.
-        after: Option<Cursor>,
-        /// Rows at most. A page may be shorter although more follow.
-        limit: u32,
-    },
-    /// How many they are, and their octets.
-    Count,
-    /// How many have which value of a property, and their octets; those with most first.
-    Groups {
-        /// The property. A row with several of it (recipients) counts once for each.
-        by: Property,
-        /// Groups at most; the rest is summed up.
-        top: u32,
-    },
-}
-
-/// A question about messages or queues.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub struct Query {
-    table: Table,
-    filter: Filter,
-    standing: Arc<Standing>,
-    want: Want,
-}
-
-impl Query {
-    /// Check a question.
-    pub fn new(table: Table, tree: &Tree, standing: Standing, want: Want) -> Result<Self, QueryError> {
-        let filter = Filter::new(table, tree)?;
-        let has = |at: &str, property: Property| match property.kind(table) {
-            Some(_) => Ok(()),
-            None => Err(QueryError::new(at, format!("the rows have no {}", property.name()))),
-        };
-        match &want {
-            Want::Count => {}
-            Want::Groups { by, top } => {
-                has("by", *by)?;
-                if *top == 0 || *top > TOP_MAX {
-                    return Err(QueryError::new("top", format!("it is between 1 and {TOP_MAX}")));
-                }
-            }
-            Want::Rows { select, sort, after, limit } => {
-                for &property in select {
-                    has("select", property)?;
-                }
-                for sort in sort {
-                    has("sort", sort.property)?;
-                }
-                if sort.len() > SORTS_MAX {
-                    return Err(QueryError::new("sort", format!("it is by at most {SORTS_MAX} properties")));
-                }
-                if *limit == 0 || *limit as usize > PAGE_ROWS_MAX {
-                    return Err(QueryError::new("limit", format!("it is between 1 and {PAGE_ROWS_MAX}")));
-                }
-                if after.as_ref().is_some_and(|after| after.place(table, sort).is_none()) {
-                    return Err(QueryError::new("cursor", "it is one of another listing"));
-                }
-            }
-        }
-        Ok(Self { table, filter, standing: Arc::new(standing), want })
-    }
-
-    /// What it is about.
-    pub fn table(&self) -> Table {
-        self.table
-    }
-
-    /// What is wanted.
-    pub fn want(&self) -> &Want {
-        &self.want
-    }
-}
-
-/// A row.
-#[derive(Clone, Eq, PartialEq, Debug)]
-pub struct QueryRow {
-    /// Its place.
-    pub key: Key,
-    /// What was asked for, in that order. A word is a text.
-    pub values: Vec<Value>,
-}
 
 /// Where rows are looked for.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -195,47 +76,6 @@ pub struct Execution {
     examined: u64,
     watermarks: Option<(Lsn, Lsn)>,
     found: Found,
-}
-
-/// How much a step may cost.
-#[derive(Copy, Clone, Eq, PartialEq, Debug)]
-pub struct Budget {
-    /// Rows that it may look at.
-    pub rows: u64,
-    /// How long it may take, milliseconds.
-    pub time_ms: u64,
-}
-
-impl Budget {
-    /// The largest: a snapshot is not held longer, since it keeps pages of the index from being used again.
-    pub const MAX: Self = Self { rows: 1_000_000, time_ms: 1_000 };
-}
-
-/// What is left of a budget.
-pub(super) struct Meter<'c> {
-    rows: u64,
-    looked: u64,
-    until_ms: u64,
-    now_ms: &'c dyn Fn() -> u64,
-}
-
-impl<'c> Meter<'c> {
-    pub(super) fn new(budget: Budget, now_ms: &'c dyn Fn() -> u64) -> Self {
-        let time_ms = budget.time_ms.min(Budget::MAX.time_ms);
-        // At least one row, so that every step gets on.
-        let rows = budget.rows.clamp(1, Budget::MAX.rows);
-        Self { rows, looked: 0, until_ms: now_ms() + time_ms, now_ms }
-    }
-
-    fn spend(&mut self, rows: u64) {
-        self.rows = self.rows.saturating_sub(rows);
-        self.looked += 1;
-    }
-
-    fn is_spent(&self) -> bool {
-        let looks = self.looked > 0 && self.looked.is_multiple_of(CLOCK_ROWS);
-        self.rows == 0 || looks && (self.now_ms)() >= self.until_ms
-    }
 }
 
 impl Execution {
@@ -629,63 +469,4 @@ fn take_place(
         first.insert(place);
     }
     Ok(())
-}
-
-fn sort_value(subject: &mut impl Subject, property: Property) -> Result<Value, IndexError> {
-    if !property.is_many() {
-        return Ok(subject.datum(property)?.folded(SORTED_BYTES));
-    }
-    let mut least: Option<Value> = None;
-    subject.any(property, |text| {
-        let value = super::value::Datum::text(text).folded(SORTED_BYTES);
-        if least.as_ref().is_none_or(|least| value < *least) {
-            least = Some(value);
-        }
-        false
-    })?;
-    Ok(least.unwrap_or(Value::Null))
-}
-
-fn message_row(subject: &mut MessageSubject<'_, '_>, select: &[Property]) -> Result<QueryRow, IndexError> {
-    let mut values = Vec::with_capacity(select.len());
-    for &property in select {
-        values.push(if property.is_many() {
-            let mut texts = Vec::new();
-            subject.first_recipients(
-                RECIPIENTS_TOLD,
-                |text| texts.push(Value::Text(text.into())),
-                property,
-            )?;
-            Value::Many(texts)
-        } else {
-            outward(Table::Messages, property, subject.datum(property)?.owned())
-        });
-    }
-    Ok(QueryRow { key: subject.key, values })
-}
-
-fn queue_row(
-    key: Key,
-    subject: &mut QueueSubject<'_, '_>,
-    select: &[Property],
-) -> Result<QueryRow, IndexError> {
-    let mut values = Vec::with_capacity(select.len());
-    for &property in select {
-        values.push(outward(Table::Queues, property, subject.datum(property)?.owned()));
-    }
-    Ok(QueryRow { key, values })
-}
-
-/// The value as it is told: a word as itself.
-fn outward(table: Table, property: Property, value: Value) -> Value {
-    match (property.kind(table), value) {
-        (Some(Kind::Word(words)), Value::Number(place)) => {
-            words.get(place as usize).map_or(Value::Null, |word| Value::Text((*word).into()))
-        }
-        (_, value) => value,
-    }
-}
-
-fn weight(row: &QueryRow) -> usize {
-    row.values.iter().map(Value::weight).sum()
 }

@@ -12,21 +12,25 @@
 //! The order of messages is that of their queue ids, and within one that of the hops' ids; so it is whichever table is
 //! read, and a place in it, or a sort's values with it, is what a cursor says.
 
+mod budget;
 mod cursor;
 mod execution;
 mod filter;
 mod groups;
 mod property;
+mod question;
 mod subject;
+mod told;
 mod value;
 
+pub use budget::Budget;
 pub use cursor::{Cursor, Key, SORTED_BYTES, SORTS_MAX, Sort};
-pub use execution::{
-    Budget, Execution, Query, QueryRow, RECIPIENTS_TOLD, Standing, TOP_MAX, TopGroups, Want,
-};
+pub use execution::{Execution, TopGroups};
 pub use filter::{
     DEPTH_MAX, Filter, LISTED_MAX, NODES_MAX, Operator, QueryError, TEXT_BYTES_MAX, Tree, WILDCARDS_MAX,
 };
 pub use groups::{GROUPS_MAX, Group, Sum};
 pub use property::{Kind, Property, Table};
+pub use question::{Query, Standing, TOP_MAX, Want};
+pub use told::{QueryRow, RECIPIENTS_TOLD};
 pub use value::Value;

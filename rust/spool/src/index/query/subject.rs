@@ -15,8 +15,8 @@ use crate::index::values::{
 };
 
 use super::cursor::Key;
-use super::execution::Standing;
 use super::property::{DELIVERY_TYPES, Property, REASONS, STATUSES};
+use super::question::Standing;
 use super::value::Datum;
 
 /// The name of the queue of what goes nowhere.

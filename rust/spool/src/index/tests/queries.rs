@@ -19,6 +19,8 @@ use crate::redo::Redo;
 use crate::rows::{Answer, HopRow, Request};
 
 const NOW_MS: u64 = 30;
+/// More steps or pages than any query here needs.
+const STEPS_MAX: usize = 1_000;
 
 /// A row as a plain list has it: a value less is none, several are several.
 type Row = BTreeMap<Property, Vec<Value>>;
@@ -417,10 +419,13 @@ fn step(index: &Index, execution: &mut Execution, rows: u64) {
 
 fn run(index: &Index, query: Query, rows: u64) -> Execution {
     let mut execution = Execution::new(query);
-    while !execution.is_complete() {
+    for _ in 0..STEPS_MAX {
+        if execution.is_complete() {
+            return execution;
+        }
         step(index, &mut execution, rows);
     }
-    execution
+    panic!("the query does not end")
 }
 
 struct Asked {
@@ -508,6 +513,7 @@ proptest! {
             let page = run(&index, asked.page(after), budget);
             prop_assert!(page.rows().len() <= limit as usize);
             found.extend(page.rows().iter().cloned());
+            prop_assert!(found.len() <= plain.len(), "rows are shown again");
             match page.next() {
                 Some(next) => after = Some(again(&next)),
                 None => break,
@@ -522,6 +528,7 @@ proptest! {
                 let mut page = Execution::new(asked.page(after));
                 step(&index, &mut page, budget);
                 found.extend(page.rows().iter().cloned());
+                prop_assert!(found.len() <= plain.len(), "rows are shown again");
                 match page.next() {
                     Some(next) => after = Some(again(&next)),
                     None => break,
@@ -620,6 +627,7 @@ proptest! {
                 }
             }
             found.extend(page.rows().iter().map(|row| row.key));
+            prop_assert!(found.len() < STEPS_MAX, "rows are shown again");
             change(&index, &mut model, &mut stable);
             match page.next() {
                 Some(next) => after = Some(again(&next)),
