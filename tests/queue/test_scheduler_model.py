@@ -96,7 +96,6 @@ class Machine(RuleBasedStateMachine):
             self.scheduler.restore(
                 queue,
                 earliest_due_ms=min(waiting.values(), default=None),
-                state=state,
                 last_error="refused" if state == "retry" else "",
                 failures=2 if state == "retry" else 0,
                 now_ms=self.now_ms,

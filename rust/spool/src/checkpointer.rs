@@ -1,8 +1,9 @@
-//! Brings the index up to date, answers questions from it, and gives up segments that nobody needs.
+//! Brings the index up to date, answers questions from it, makes edits, and gives up segments that nobody needs.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::core::Core;
+use crate::edits;
 use crate::events::SpoolEvent;
 use crate::index::Index;
 use crate::pending::Batch;
@@ -19,6 +20,7 @@ pub(crate) struct Checkpointer {
     /// What is being applied; kept until it is.
     batch: Batch,
     asked: Vec<Asked>,
+    edits: Vec<edits::Asked>,
     /// When the last checkpoint was, or the last look that found nothing to do.
     last_ms: u64,
     /// When a checkpoint that failed is tried again.
@@ -33,6 +35,7 @@ impl Checkpointer {
         Self {
             batch: Batch::default(),
             asked: Vec::new(),
+            edits: Vec::new(),
             last_ms: now_ms,
             retry_ms: None,
             reaped_ms: now_ms,
@@ -42,17 +45,29 @@ impl Checkpointer {
     /// Do what is due; with `force`, bring the index up to date now. **Blocking** on disk.
     pub(crate) fn step(&mut self, core: &Core, force: bool) {
         core.requests.take(&mut self.asked);
+        core.edits.take(&mut self.edits);
+        // The log is not asked: even if it has failed, what an operator says is kept.
+        tell(core, core.edits.take_words().into_iter().map(|word| word.keep(core)).collect());
         if core.is_poisoned() {
             let text = "the log has failed";
             self.answer(core, Vec::new(), u64::MAX, |_| Answer::Failed { text: text.into() });
+            // What was said of an edit may be found when the spool is opened again, or not.
+            let failed = |asked: edits::Asked| SpoolEvent::Answer {
+                request: asked.number,
+                answer: Answer::Failed { text: text.into() },
+            };
+            let failed: Vec<_> = self.edits.drain(..).map(failed).collect();
+            tell(core, failed);
             return;
         }
         let (now_ms, durable) = (core.now_ms(), core.durable());
         let is_wanted = |asked: &Asked| asked.lsn <= durable && asked.request != Request::Sync;
         let is_due = core.lags(1) || now_ms >= self.last_ms + core.config.checkpoint_ms;
         let may_try = self.retry_ms.is_none_or(|at| now_ms >= at);
-        if !(force || self.asked.iter().any(is_wanted) || is_due && may_try) {
+        let has_edits = self.edits.iter().any(|asked| asked.lsn <= durable && asked.is_open());
+        if !(force || has_edits || self.asked.iter().any(is_wanted) || is_due && may_try) {
             self.answer(core, Vec::new(), durable, |_| Answer::Done { lsn: durable });
+            self.tell_edits(core, durable);
             return;
         }
         self.last_ms = now_ms;
@@ -71,6 +86,7 @@ impl Checkpointer {
                         .answer(request)
                         .unwrap_or_else(|error| Answer::Failed { text: error.to_string() }),
                 });
+                self.make_edits(core, durable);
             }
             Err(text) => {
                 core.counters.checkpoints_failed.fetch_add(1, Relaxed);
@@ -79,8 +95,32 @@ impl Checkpointer {
                     Request::Sync => Answer::Done { lsn: durable },
                     _ => Answer::Failed { text: text.clone() },
                 });
+                self.edits
+                    .iter_mut()
+                    .filter(|asked| asked.lsn <= durable)
+                    .for_each(|asked| asked.give_up(core));
             }
         }
+        self.tell_edits(core, durable);
+    }
+
+    /// Make edits of an index that has all up to `durable`.
+    fn make_edits(&mut self, core: &Core, durable: u64) {
+        let mut has_made = false;
+        for asked in self.edits.iter_mut().filter(|asked| asked.lsn <= durable && asked.is_open()) {
+            asked.make(core, durable);
+            has_made = true;
+        }
+        if has_made {
+            core.inbox.want_sync();
+        }
+    }
+
+    /// Tell of edits that are made and durable, or over.
+    fn tell_edits(&mut self, core: &Core, durable: u64) {
+        let is_over = |asked: &mut edits::Asked| asked.lsn <= durable && !asked.is_open();
+        let told: Vec<_> = self.edits.extract_if(.., is_over).map(edits::Asked::tell).collect();
+        tell(core, told);
     }
 
     /// When something is due next without anybody asking.
@@ -133,5 +173,12 @@ impl Checkpointer {
             core.sink.push(events);
         }
         core.requests.answered(ready.len());
+    }
+}
+
+fn tell(core: &Core, events: Vec<SpoolEvent>) {
+    if !events.is_empty() {
+        core.edits.told(events.len());
+        core.sink.push(events);
     }
 }

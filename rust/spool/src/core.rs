@@ -18,6 +18,7 @@ use crate::checkpointer::Checkpointer;
 use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::device::{self, Device};
+use crate::edits::Edits;
 use crate::errors::CommitError;
 use crate::events::{SpoolEvent, SpoolSink};
 use crate::header;
@@ -27,6 +28,7 @@ use crate::inbox::Inbox;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::{Ack, Failure, LogWriter, Outbox, SyncTarget, refuse_acks};
 use crate::pending::Pending;
+use crate::queues::Queues;
 use crate::reader::{Job, Reader};
 use crate::redo::Stored;
 use crate::requests::Requests;
@@ -52,6 +54,8 @@ pub(crate) struct Core {
     pub(crate) segments: Segments,
     pub(crate) index: IndexSlot,
     pub(crate) requests: Requests,
+    pub(crate) edits: Edits,
+    pub(crate) queues: Mutex<Queues>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) space: Mutex<Space>,
     pub(crate) reader: Arc<Reader>,
@@ -95,6 +99,7 @@ pub(crate) struct Parts {
     pub(crate) log: LogWriter,
     pub(crate) segments: Segments,
     pub(crate) index: IndexSlot,
+    pub(crate) queues: Queues,
     pub(crate) last_lsn: u64,
     pub(crate) durable_record: u64,
     pub(crate) last_id: Option<QueueId>,
@@ -113,6 +118,8 @@ impl Core {
             segments: parts.segments,
             index: parts.index,
             requests: Requests::default(),
+            edits: Edits::default(),
+            queues: Mutex::new(parts.queues),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
             reader: Arc::new(Reader::new(Arc::clone(&parts.device), config.inline)),
@@ -236,7 +243,7 @@ impl Core {
             self.sync(&target);
         }
         self.inbox.sync_ends();
-        if self.requests.is_waiting() {
+        if self.requests.is_waiting() || self.edits.is_waiting() {
             self.checkpoint_bell.ring();
         }
     }

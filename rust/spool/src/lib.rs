@@ -39,6 +39,8 @@ mod config;
 mod core;
 mod device;
 mod draft;
+mod edit;
+mod edits;
 mod errors;
 mod events;
 mod facts;
@@ -54,6 +56,7 @@ mod layout;
 mod log_writer;
 mod meta;
 mod pending;
+mod queues;
 mod reader;
 mod recovery;
 mod redo;
@@ -72,12 +75,17 @@ pub use clock::{Clock, SystemClock};
 pub use config::SpoolConfig;
 pub use device::{Device, DeviceFile, FileDevice, Lock, Opening};
 pub use draft::{Draft, Drafts};
+pub use edit::{
+    Author, Change, Edit, EditKind, EditRecord, Edited, LastEdit, Report, Suspension, Target, WHO_MAX,
+    WHY_MAX,
+};
 pub use errors::{CommitError, DraftRefused, OpenError};
 pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
 };
+pub use queues::SuspendedQueue;
 pub use reader::StoredContent;
 pub use recovery::Recovery;
 pub use redo::InDoubt;

@@ -73,7 +73,12 @@ impl Outbox {
         match item.saying {
             Saying::Commit(commit) => {
                 let queue_id = commit.content.queue_id;
-                self.events.push(SpoolEvent::CommitFailed { ticket: item.lsn, queue_id, error });
+                match &commit.refused {
+                    Some(refused) => refused.store(true, Relaxed),
+                    None => {
+                        self.events.push(SpoolEvent::CommitFailed { ticket: item.lsn, queue_id, error });
+                    }
+                }
                 self.done.push(commit.content);
             }
             Saying::Started { gate, .. } => self.failed.push(gate),
@@ -261,9 +266,11 @@ impl LogWriter {
             let lsn = header.lsn;
             let redo = match placed.item.saying {
                 Saying::Commit(commit) => {
-                    let Commit { content, accepted, hops, cause, .. } = *commit;
+                    let Commit { content, accepted, hops, cause, refused, .. } = *commit;
                     let queue_id = content.queue_id;
-                    self.acks.push(Ack { lsn, queue_id });
+                    if refused.is_none() {
+                        self.acks.push(Ack { lsn, queue_id });
+                    }
                     out.done.push(content);
                     let message = Redo::Accepted { lsn, queue_id, accepted, location, hops };
                     std::iter::once(message).chain(facts(lsn, cause)).collect()

@@ -20,6 +20,7 @@ use crate::index::Index;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::LogWriter;
 use crate::meta::{self, Layout};
+use crate::queues::Queues;
 use crate::redo::InDoubt;
 use crate::renew::{self, Renewed};
 use crate::scan::Scanner;
@@ -63,6 +64,7 @@ pub(crate) fn open(
     let began = Instant::now();
     let layout = Layout::new(&config.path);
     let (lock, database) = meta::claim(&*device, &layout)?;
+    let queues = Queues::open(&*device, &layout.root)?;
     let index = open_index(&layout.index, config.map_bytes, database)?;
     let may_repeat = meta::begin_run(&*device, &layout)?;
     let watermark = index.with(|index| Ok(index.watermark())).map_err(index_failed)?;
@@ -116,6 +118,7 @@ pub(crate) fn open(
         log,
         segments,
         index,
+        queues,
         last_lsn: greatest,
         durable_record: last,
         last_id,
