@@ -40,6 +40,23 @@ def test_entry_under_way_goes_on_and_does_not_come_back_as_it_was() -> None:
     assert not queue.held
 
 
+def test_entry_under_way_that_is_given_back_is_not_begun_again_as_it_was() -> None:
+    made = scheduler()
+    queue = fill(made, 1, 2)
+    edited, being_edited = made.begin(queue, NOW_MS), made.begin(queue, NOW_MS)
+    assert edited is not None
+    assert being_edited is not None
+    queue.edit_begins(1)
+    queue.edit_ends(1, 7)
+    queue.edit_begins(2)
+    made.caught_up(7)
+    made.give_back(edited)
+    made.give_back(being_edited)
+    assert begun(made, queue) == []
+    assert not queue.held
+    assert [question.hop for question in made.questions(NOW_MS)] == [HOP], "what is left is asked for"
+
+
 def test_edit_that_changed_nothing_lets_the_entry_come_back_at_once() -> None:
     made = scheduler()
     queue = fill(made, 1)

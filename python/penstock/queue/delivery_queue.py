@@ -183,9 +183,12 @@ class DeliveryQueue:
         self.ready.clear()
 
     def give_back(self, entry: Entry) -> None:
-        """Take back an entry that was under way and of which nothing was recorded; it comes next."""
+        """Take back an entry that was under way and of which nothing was recorded; it comes next.
+
+        One that was edited meanwhile comes from the index, as it is now, or not at all.
+        """
         entry.began_ms = 0
-        if self.is_open:
+        if self.is_open and not entry.is_edited and entry.queue_id not in self.editing:
             self.ready.appendleft(entry)
         else:
             del self.held[entry.queue_id]
@@ -315,6 +318,9 @@ class DeliveryQueue:
         if lsn is not None:
             self.edited[queue_id] = max(lsn, self.edited.get(queue_id, 0))
             self._let_go_lsn = max(self._let_go_lsn, lsn)
+            entry = self.held.get(queue_id)
+            if entry is not None:
+                entry.is_edited = True
         self.has_more = True
 
     def is_edited(self, queue_id: int, watermark: int) -> bool:

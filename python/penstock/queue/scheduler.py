@@ -189,7 +189,7 @@ class Scheduler:
         """Take back an entry that was under way; nothing is recorded of it, and it is the next."""
         queue = self._queues[entry.hop]
         queue.give_back(entry)
-        self._active[queue] = None
+        self._active[queue] = self._hungry[queue] = None
 
     def settle(self, entry: Entry, due_ms: int | None, *, now_ms: int, lsn: int | None = None) -> None:
         """Let go of an entry whose outcome is told to the log.
