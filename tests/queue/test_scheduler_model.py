@@ -309,11 +309,7 @@ class Machine(RuleBasedStateMachine):
     def total(self, hop: int) -> int:
         return self.opening[hop] + self.idle[hop] + self.closing[hop] + self.busy(hop)
 
-    def teardown(self) -> None:
-        """Whatever has happened, everything that waits has its attempt in the end."""
-        if not self.queues:
-            return
-        self.scheduler.hold(False)
+    def resume_all(self) -> None:
         while self.edits:
             hop, queue_id, _ = self.edits.pop()
             self.queues[hop].edit_ends(queue_id, None)
@@ -321,6 +317,13 @@ class Machine(RuleBasedStateMachine):
         for queue in self.queues.values():
             queue.resume()
             self.scheduler.edited(queue, self.now_ms)
+
+    def teardown(self) -> None:
+        """Whatever has happened, everything that waits has its attempt in the end."""
+        if not self.queues:
+            return
+        self.scheduler.hold(False)
+        self.resume_all()
         for _ in range(400):
             if not any(self.world.waiting.values()):
                 break
