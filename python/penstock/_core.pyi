@@ -56,11 +56,16 @@ Facts:
     ("hop", hop, state, last_error, next_retry_ms, failures)       state: ready, retry, suspended
     ("routed", queue_id, hop, [(hop, [recipient, ...], due_ms), ...])
 
+Edits: ("suspend", cause) with cause operator or restored, ("resume",), ("remove",), ("redirect", hop,
+due_ms), ("expire", expires_ms), ("prioritise", priority), ("due", due_ms). An author is (who, why, at_ms). An
+entry is (queue_id, hop, version or None); its version is the number of the last record that changed it.
+
 The envelope of a commit: (received_ms, sender, (ret, envid, eight_bit), (connector, peer_ip, helo, session),
 size, flags, message_id, subject, [(address, notify, orcpt), ...], [(hop, [recipient, ...], priority, due_ms,
 expires_ms), ...]).
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, final
 
 __all__ = [
@@ -230,11 +235,14 @@ class Engine:
         It reflects everything that was appended before. Kinds, their arguments, and their answers:
 
             hops                     (watermark, [(hop, connector, kind, destination, count, bytes, oldest_ms,
-                                     earliest_due_ms, state, last_error, next_retry_ms, failures), ...])
+                                     earliest_due_ms, state, last_error, next_retry_ms, failures,
+                                     suspended), ...])
             refill hop limit now_ms  (watermark, complete, next_due_ms, entries)
             expired now_ms limit     the same; an entry: (queue_id, hop, priority, lane, due_ms, attempts,
                                      expires_ms, received_ms, sender, [(recipient, address, notify, orcpt),
-                                     ...], size, flags, form, message_id, (ret, envid, eight_bit), in_doubt)
+                                     ...], size, flags, form, message_id, (ret, envid, eight_bit), in_doubt,
+                                     version, suspended: operator, restored or None)
+            entry queue_id hop       the same, with that entry or none
             messages after limit hop (watermark, next, [message, ...])
             message queue_id         (watermark, message or None)
             header queue_id limit    the header section, or None
@@ -259,6 +267,46 @@ class Engine:
         Raises:
             ValueError: No question has this name.
             QueryRefused: The query cannot be asked; see `penstock.errors`.
+        """
+
+    def edit(
+        self,
+        edit: tuple[Any, ...],
+        author: tuple[str, str, int],
+        entries: Sequence[tuple[int, int, int | None]],
+    ) -> int:
+        """Edit entries, each by itself; return the number of the `answer` event.
+
+        It has a result for each, in order: ("done", lsn), ("unchanged", version), ("conflict", version),
+        ("gone", 0) or ("busy", 0), which says that nothing was changed; None if the log has failed, and
+        nobody knows.
+
+        **Durability**: none on return; what the answer says is done survives power loss.
+
+        Raises:
+            ValueError: There is no such edit, hop or priority.
+        """
+
+    def remove(
+        self,
+        author: tuple[str, str, int],
+        entry: tuple[int, int, int | None],
+        draft: int,
+        envelope: tuple[Any, ...],
+    ) -> int:
+        """Remove an entry and store the report of that, in plain form, as one: both or neither.
+
+        The answer is as for `edit`; there is no `committed` event.
+        """
+
+    def suspended_queues(self) -> list[tuple[int, str, str, int]]:
+        """Return the queues that operators have suspended: hop, who, why, when."""
+
+    def suspend_queue(self, hop: int, author: tuple[str, str, int] | None) -> int:
+        """Keep that a queue is suspended, or without an author resumed; return the number of the `answer`.
+
+        **Durability**: what was answered with a number survives power loss; after None the next open finds
+        the old or the new.
         """
 
     def metrics(self) -> list[tuple[str, tuple[str, ...], float]]:

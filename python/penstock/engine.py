@@ -29,8 +29,10 @@ from penstock.control.views import State
 from penstock.deliver.deliverer import Deliverer
 from penstock.deliver.resolver import Resolver
 from penstock.dispatcher import Dispatcher, Handler
+from penstock.edits import Edits
 from penstock.envelope import Envelope, Receipt
 from penstock.errors import BindFailed, EngineClosed, SpoolFailed
+from penstock.groups import bare
 from penstock.observe.journal import Journal
 from penstock.observe.lag import LAG_BOUNDS_S, watch
 from penstock.observe.metrics import Counts, Histogram, Sample, registry_of, render
@@ -63,7 +65,11 @@ def now_ms() -> int:
 
 
 class Engine(Queryable):
-    """A running engine; `open_engine` makes one."""
+    """A running engine; `open_engine` makes one.
+
+    Attributes:
+        edits: Changes of messages that wait and of queues; see `Edits.messages` and `Edits.queue`.
+    """
 
     def __init__(self, config: Config, core: _core.Engine) -> None:
         """Build everything on an open spool; nothing runs yet."""
@@ -105,6 +111,16 @@ class Engine(Queryable):
             format_queue_id=_core.format_queue_id,
             max_message_bytes=MESSAGE_BYTES_MAX,
             now_ms=now_ms,
+        )
+        self.edits = Edits(
+            core,
+            self._deliverer.edits,
+            ask=self._questions.ask,
+            wait=self._questions.wait,
+            count=self._counts.add,
+            journal=self._journal.event,
+            now_ms=now_ms,
+            format_queue_id=_core.format_queue_id,
         )
         self._sources: tuple[Callable[[], Iterator[Sample]], ...] = (
             self._own_samples,
@@ -377,22 +393,12 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
                         await engine.stop()
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _bare(group, from_body) from None
+            raise bare(group, from_body) from None
         if engine._failure is not None:
             raise engine._failure
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(core.close)
-
-
-def _bare(group: BaseExceptionGroup[BaseException], from_body: BaseException | None) -> BaseException:
-    """Return what the caller is to see: its own exception, or the only one there is, without the nursery."""
-    if from_body is not None and not isinstance(from_body, trio.Cancelled):
-        return from_body
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _address(host: str, port: int) -> str:

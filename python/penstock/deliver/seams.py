@@ -47,6 +47,7 @@ class Core(Protocol):
         cause: list[Fact],
     ) -> int: ...
     def append(self, facts: list[Fact]) -> int: ...  # noqa: D102
+    def suspended_queues(self) -> list[tuple[int, str, str, int]]: ...  # noqa: D102
     def request(self, kind: str, *arguments: Any) -> int: ...  # noqa: D102
 
 

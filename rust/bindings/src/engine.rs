@@ -8,14 +8,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::flow::Offer;
 use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, StandardReplies};
-use penstock_engine::spool::{FileDevice, SpoolConfig, SystemClock};
+use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::memory::MemoryPeer;
-use crate::{actions, errors, events, records};
+use crate::{actions, edits, errors, events, records};
 
 /// Spool, sockets, Maildirs and journal.
 #[pyclass(module = "penstock._core")]
@@ -229,6 +229,48 @@ impl Engine {
     fn request(&self, kind: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<u64> {
         let inner = self.inner()?;
         Ok(inner.request(records::request(inner, kind, arguments)?))
+    }
+
+    fn edit(
+        &self,
+        edit: &Bound<'_, PyTuple>,
+        author: (String, String, u64),
+        entries: Vec<edits::Entry>,
+    ) -> PyResult<u64> {
+        let inner = self.inner()?;
+        let edit = edits::edit(inner, edit)?;
+        let targets = entries.into_iter().map(|one| edits::target(inner, one)).collect::<PyResult<_>>()?;
+        Ok(inner.edit(edit, edits::author(author), targets))
+    }
+
+    fn remove(
+        &self,
+        author: (String, String, u64),
+        entry: edits::Entry,
+        draft: u64,
+        envelope: &Bound<'_, PyTuple>,
+    ) -> PyResult<u64> {
+        let inner = self.inner()?;
+        let (target, form) = (edits::target(inner, entry)?, records::form("plain")?);
+        let accepted = records::accepted(inner, envelope, form)?;
+        inner
+            .remove(edits::author(author), target, draft, accepted)
+            .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
+    }
+
+    fn suspended_queues(&self) -> PyResult<Vec<(u32, String, String, u64)>> {
+        let told = |(hop, queue): (u32, SuspendedQueue)| {
+            let Author { who, why, at_ms } = queue.author;
+            (hop, who, why, at_ms)
+        };
+        Ok(self.inner()?.suspended_queues().into_iter().map(told).collect())
+    }
+
+    #[pyo3(signature = (hop, author))]
+    fn suspend_queue(&self, hop: u32, author: Option<(String, String, u64)>) -> PyResult<u64> {
+        self.inner()?
+            .suspend_queue(hop, author.map(edits::author))
+            .ok_or_else(|| PyValueError::new_err(format!("no hop has the number {hop}")))
     }
 
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

@@ -34,6 +34,7 @@ fn spool_error(py: Python<'_>, error: OpenError) -> PyErr {
         OpenError::Io { path, source } => {
             ours(py, "SpoolFailed", (path.display().to_string(), source.raw_os_error().unwrap_or(0)))
         }
+        error @ OpenError::Queues { .. } => ours(py, "SpoolError", (error.to_string(),)),
         other => ours(py, "SpoolDamaged", (other.to_string(),)),
     }
 }

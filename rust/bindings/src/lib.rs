@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod actions;
+mod edits;
 mod engine;
 mod errors;
 mod events;

@@ -13,6 +13,7 @@ use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
 use crate::queries::{self, Execution};
+use crate::edits;
 
 type Notify = (String, u8, Option<String>);
 type Entry = (u32, Vec<u32>, u8, u64, u64);
@@ -118,7 +119,8 @@ pub(crate) fn accepted(engine: &Engine, envelope: &Bound<'_, PyTuple>, form: For
         entries: entries
             .into_iter()
             .map(|(hop, recipients, priority, due_ms, expires_ms)| {
-                Ok(EntryRecord { hop: hop_of(engine, hop)?, recipients, priority, due_ms, expires_ms })
+                let (hop, suspended) = (hop_of(engine, hop)?, None);
+                Ok(EntryRecord { hop, recipients, priority, due_ms, expires_ms, suspended })
             })
             .collect::<PyResult<_>>()?,
     })
@@ -198,6 +200,10 @@ pub(crate) fn request(engine: &Engine, kind: &str, arguments: &Bound<'_, PyTuple
             let hop = hop.map(|hop| hop_of(engine, hop)).transpose()?;
             Request::Messages { after: after.map(QueueId), limit, hop }
         }
+        "entry" => {
+            let (queue_id, hop) = arguments.extract::<(u64, u32)>()?;
+            Request::Entry { queue_id: QueueId(queue_id), hop: hop_of(engine, hop)? }
+        }
         "message" => Request::Message { queue_id: QueueId(arguments.extract::<(u64,)>()?.0) },
         "header" => {
             let (queue_id, limit) = arguments.extract::<(u64, u32)>()?;
@@ -232,6 +238,11 @@ pub(crate) fn answer<'py>(py: Python<'py>, engine: &Engine, answer: Answer) -> P
             (watermark, row).into_bound_py_any(py)
         }
         Answer::Header { bytes } => bytes.map(|b| PyBytes::new(py, &b)).into_bound_py_any(py),
+        Answer::Edited { results } => {
+            let results =
+                results.into_iter().map(|one| edits::edited(py, one)).collect::<PyResult<Vec<_>>>()?;
+            PyList::new(py, results)?.into_bound_py_any(py)
+        }
         Answer::Done { lsn } => lsn.into_bound_py_any(py),
         Answer::Query { execution } => Execution::new(execution, false).into_bound_py_any(py),
         Answer::Busy { execution } => Execution::new(execution, true).into_bound_py_any(py),
@@ -241,21 +252,22 @@ pub(crate) fn answer<'py>(py: Python<'py>, engine: &Engine, answer: Answer) -> P
 
 fn hop_row<'py>(py: Python<'py>, engine: &Engine, row: HopRow) -> PyResult<Bound<'py, PyAny>> {
     let number = engine.hop(&row.connector, row.kind, &row.destination);
-    (
-        number,
-        row.connector,
-        hop_kind_name(row.kind),
-        row.destination,
-        row.count,
-        row.bytes,
-        row.oldest_ms,
-        row.earliest_due_ms,
-        HOP_STATES.get(usize::from(row.state)).copied().unwrap_or("ready"),
-        row.last_error,
-        row.next_retry_ms,
-        row.failures,
-    )
-        .into_bound_py_any(py)
+    let fields = [
+        number.into_bound_py_any(py)?,
+        row.connector.into_bound_py_any(py)?,
+        hop_kind_name(row.kind).into_bound_py_any(py)?,
+        row.destination.into_bound_py_any(py)?,
+        row.count.into_bound_py_any(py)?,
+        row.bytes.into_bound_py_any(py)?,
+        row.oldest_ms.into_bound_py_any(py)?,
+        row.earliest_due_ms.into_bound_py_any(py)?,
+        HOP_STATES.get(usize::from(row.state)).copied().unwrap_or("ready").into_bound_py_any(py)?,
+        row.last_error.into_bound_py_any(py)?,
+        row.next_retry_ms.into_bound_py_any(py)?,
+        row.failures.into_bound_py_any(py)?,
+        row.suspended.into_bound_py_any(py)?,
+    ];
+    Ok(PyTuple::new(py, fields)?.into_any())
 }
 
 fn form_name(form: Form) -> &'static str {
@@ -289,6 +301,8 @@ fn entry_row<'py>(py: Python<'py>, engine: &Engine, row: EntryRow) -> PyResult<B
         row.message_id.into_bound_py_any(py)?,
         params,
         row.in_doubt.into_bound_py_any(py)?,
+        row.version.into_bound_py_any(py)?,
+        row.suspended.map(edits::suspension_name).into_bound_py_any(py)?,
     ];
     Ok(PyTuple::new(py, fields)?.into_any())
 }
@@ -329,6 +343,9 @@ fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResu
         e.set_item("priority", entry.priority)?;
         e.set_item("recipients", entry.recipients)?;
         e.set_item("in_doubt", entry.in_doubt)?;
+        e.set_item("version", entry.version)?;
+        e.set_item("suspended", entry.suspended.map(edits::suspension_name))?;
+        e.set_item("edit", entry.edit.map(|edit| edits::last_edit(py, edit)).transpose()?)?;
         entries.append(e)?;
     }
     dict.set_item("entries", entries)?;

@@ -12,8 +12,9 @@ use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
 use penstock_net::{ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent};
 use penstock_spool::{
-    Accepted, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Fact, HopKind, OpenError, Outcome,
-    OutcomeState, Recovery, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
+    Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind,
+    OpenError, Outcome, OutcomeState, Recovery, Report, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
+    SuspendedQueue, Target,
 };
 
 use crate::counters::{Counters, Sample, spool_samples};
@@ -476,6 +477,33 @@ impl Engine {
     /// Asks the index; the answer is an [`Event::Answer`] with this number.
     pub fn request(&self, request: Request) -> u64 {
         self.spool().request(request)
+    }
+
+    /// Edits entries; the answer is an [`Event::Answer`] with this number.
+    pub fn edit(&self, edit: Edit, author: Author, targets: Vec<Target>) -> u64 {
+        self.spool().edit(edit, author, targets)
+    }
+
+    /// Removes an entry's recipients and stores the report of that, whose content is in a draft, as one; the answer is
+    /// as for [`Engine::edit`]. `None` if there is no such draft.
+    pub fn remove(&self, author: Author, target: Target, draft: u64, accepted: Accepted) -> Option<u64> {
+        let draft = self.shared.drafts.lock().remove(&draft)?;
+        let report = Report { draft, accepted, prepend: Bytes::new() };
+        Some(self.spool().remove(author, target, report))
+    }
+
+    /// The delivery queues that operators have suspended, each with its hop's number.
+    pub fn suspended_queues(&self) -> Vec<(u32, SuspendedQueue)> {
+        let numbered = |queue: SuspendedQueue| {
+            (self.hop(&queue.name.connector, queue.name.kind, &queue.name.destination), queue)
+        };
+        self.spool().suspended_queues().into_iter().map(numbered).collect()
+    }
+
+    /// Keeps that an operator has suspended a delivery queue, or without an author has resumed it; the answer is an
+    /// [`Event::Answer`] with this number. `None` if there is no such hop.
+    pub fn suspend_queue(&self, hop: u32, author: Option<Author>) -> Option<u64> {
+        Some(self.spool().suspend_queue(self.hops.id(hop)?, author))
     }
 
     /// The number of a next hop.

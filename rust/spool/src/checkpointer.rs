@@ -1,8 +1,9 @@
-//! Brings the index up to date, answers questions from it, and gives up segments that nobody needs.
+//! Brings the index up to date, answers questions from it, makes edits, and gives up segments that nobody needs.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::core::Core;
+use crate::edits;
 use crate::events::SpoolEvent;
 use crate::fold::fold;
 use crate::index::Index;
@@ -38,6 +39,7 @@ pub(crate) struct Checkpointer {
     /// What is being applied; kept until it is.
     batch: Batch,
     asked: Vec<Asked>,
+    edits: Vec<edits::Asked>,
     /// When the last checkpoint was, or the last look that found nothing to do.
     last_ms: u64,
     failure: Option<IndexFailure>,
@@ -61,6 +63,7 @@ impl Checkpointer {
         Self {
             batch: Batch::default(),
             asked: Vec::new(),
+            edits: Vec::new(),
             last_ms: now_ms,
             failure: None,
             folded: 0,
@@ -71,23 +74,37 @@ impl Checkpointer {
     /// Do what is due; with `force`, bring the index up to date now. **Blocking** on disk.
     pub(crate) fn step(&mut self, core: &Core, force: bool) {
         core.requests.take(&mut self.asked);
+        core.edits.take(&mut self.edits);
+        // The log is not asked: even if it has failed, what an operator says is kept.
+        tell(core, core.edits.take_words().into_iter().map(|word| word.keep(core)).collect());
         if core.is_poisoned() {
             let text = "the log has failed";
             self.answer(core, Vec::new(), u64::MAX, |_| Reply::Now(Answer::Failed { text: text.into() }));
+            // What was said of an edit may be found when the spool is opened again, or not.
+            let failed = |asked: edits::Asked| SpoolEvent::Answer {
+                request: asked.number,
+                answer: Answer::Failed { text: text.into() },
+            };
+            let failed: Vec<_> = self.edits.drain(..).map(failed).collect();
+            tell(core, failed);
             return;
         }
         let (now_ms, durable) = (core.now_ms(), core.durable());
         let is_wanted = |asked: &Asked| asked.lsn <= durable && asked.request != Request::Sync;
         let is_due = core.lags(1) || now_ms >= self.last_ms + core.config.checkpoint_ms;
         let is_asked = self.asked.iter().any(is_wanted);
-        if !(force || is_asked || is_due) {
+        let has_edits = self.edits.iter().any(|asked| asked.lsn <= durable && asked.is_open());
+        if !(force || has_edits || is_asked || is_due) {
             self.answer(core, Vec::new(), durable, |_| Reply::Now(Answer::Done { lsn: durable }));
+            self.tell_edits(core, durable);
             return;
         }
         if let Some(failure) = self.failure.as_ref().filter(|failure| !force && now_ms < failure.retry_ms) {
             // Whoever asks does not make it try more often: each try costs as much as all that waits.
             let text = failure.text.clone();
             self.answer_without_index(core, durable, &text);
+            self.give_up_edits(core, durable);
+            self.tell_edits(core, durable);
             return;
         }
         self.last_ms = now_ms;
@@ -108,6 +125,7 @@ impl Checkpointer {
                             .unwrap_or_else(|error| Answer::Failed { text: error.to_string() }),
                     ),
                 });
+                self.make_edits(core, durable);
             }
             Err(text) => {
                 core.counters.checkpoints_failed.fetch_add(1, Relaxed);
@@ -116,8 +134,34 @@ impl Checkpointer {
                 let wait_ms = waited.unwrap_or(RETRY_MS).min(RETRY_MAX_MS);
                 self.answer_without_index(core, durable, &text);
                 self.failure = Some(IndexFailure { text, wait_ms, retry_ms: now_ms + wait_ms });
+                self.give_up_edits(core, durable);
             }
         }
+        self.tell_edits(core, durable);
+    }
+
+    /// Make edits of an index that has all up to `durable`.
+    fn make_edits(&mut self, core: &Core, durable: u64) {
+        let mut has_made = false;
+        for asked in self.edits.iter_mut().filter(|asked| asked.lsn <= durable && asked.is_open()) {
+            asked.make(core, durable);
+            has_made = true;
+        }
+        if has_made {
+            core.inbox.want_sync();
+        }
+    }
+
+    /// Tell of edits that are made and durable, or over.
+    /// Give up what was asked to be edited up to here: the index cannot be asked.
+    fn give_up_edits(&mut self, core: &Core, durable: u64) {
+        self.edits.iter_mut().filter(|asked| asked.lsn <= durable).for_each(|asked| asked.give_up(core));
+    }
+
+    fn tell_edits(&mut self, core: &Core, durable: u64) {
+        let is_over = |asked: &mut edits::Asked| asked.lsn <= durable && !asked.is_open();
+        let told: Vec<_> = self.edits.extract_if(.., is_over).map(edits::Asked::tell).collect();
+        tell(core, told);
     }
 
     /// Answer what can be answered while the index does not follow.
@@ -196,5 +240,12 @@ impl Checkpointer {
             core.sink.push(events);
         }
         core.requests.answered(count);
+    }
+}
+
+fn tell(core: &Core, events: Vec<SpoolEvent>) {
+    if !events.is_empty() {
+        core.edits.told(events.len());
+        core.sink.push(events);
     }
 }

@@ -23,6 +23,7 @@ use crate::cleaner::Cleaner;
 use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::device::{self, Device};
+use crate::edits::Edits;
 use crate::errors::CommitError;
 use crate::events::{SpoolEvent, SpoolSink};
 use crate::floor::Floor;
@@ -35,6 +36,7 @@ use crate::index_slot::IndexSlot;
 use crate::log_writer::{Ack, Failure, LogWriter, Outbox, SyncTarget, refuse_acks};
 use crate::pending::Pending;
 use crate::queries::{Queries, Step};
+use crate::queues::Queues;
 use crate::reader::{Job, Reader};
 use crate::redo::Stored;
 use crate::requests::Requests;
@@ -63,6 +65,8 @@ pub(crate) struct Core {
     pub(crate) index: IndexSlot,
     pub(crate) requests: Requests,
     pub(crate) queries: Queries,
+    pub(crate) edits: Edits,
+    pub(crate) queues: Mutex<Queues>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) space: Mutex<Space>,
     pub(crate) cleaner: Mutex<Cleaner>,
@@ -113,6 +117,7 @@ pub(crate) struct Parts {
     pub(crate) floor: Floor,
     pub(crate) blobs: Arc<Blobs>,
     pub(crate) index: IndexSlot,
+    pub(crate) queues: Queues,
     pub(crate) last_lsn: u64,
     pub(crate) durable_record: u64,
     pub(crate) last_id: Option<QueueId>,
@@ -135,6 +140,8 @@ impl Core {
             index: parts.index,
             requests: Requests::default(),
             queries: Queries::default(),
+            edits: Edits::default(),
+            queues: Mutex::new(parts.queues),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
             cleaner: Mutex::default(),
@@ -264,7 +271,7 @@ impl Core {
             self.sync(&target);
         }
         self.inbox.sync_ends();
-        if self.requests.is_waiting() {
+        if self.requests.is_waiting() || self.edits.is_waiting() {
             self.checkpoint_bell.ring();
         }
     }

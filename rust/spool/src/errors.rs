@@ -38,6 +38,16 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// `queues.toml` says what no version writes, or was written by a later one; nothing was touched.
+    #[error("{path}, line {line}: {what}", path = path.display())]
+    Queues {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
     /// A record is whole, but says what this program does not understand: a later version has written it.
     #[error("segment {segment} of the log, at {offset}: {what}")]
     Record {

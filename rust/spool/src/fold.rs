@@ -39,6 +39,9 @@ pub(crate) fn fold(redo: &mut Vec<Redo>) {
             | Redo::Fact { fact: Fact::Routed { queue_id, .. }, .. } => {
                 entries.remove(queue_id);
             }
+            Redo::Fact { fact: Fact::Edited(record), .. } => {
+                entries.remove(&record.queue_id);
+            }
         }
     }
     let mut at = 0;

@@ -47,6 +47,8 @@ mod config;
 mod core;
 mod device;
 mod draft;
+mod edit;
+mod edits;
 mod errors;
 mod events;
 mod facts;
@@ -65,6 +67,7 @@ mod log_writer;
 mod meta;
 mod pending;
 mod queries;
+mod queues;
 mod reader;
 mod recovery;
 mod redo;
@@ -84,6 +87,10 @@ pub use clock::{Clock, SystemClock};
 pub use config::SpoolConfig;
 pub use device::{Device, DeviceFile, FileDevice, Lock, Opening};
 pub use draft::{Draft, Drafts};
+pub use edit::{
+    Author, Change, Edit, EditKind, EditRecord, Edited, LastEdit, Report, Suspension, Target, WHO_MAX,
+    WHY_MAX,
+};
 pub use errors::{CommitError, DraftRefused, OpenError};
 pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{
@@ -95,6 +102,7 @@ pub use index::query::{
     Operator, Property, Query, QueryError, QueryRow, RECIPIENTS_TOLD, SORTED_BYTES, SORTS_MAX, Sort,
     Standing, Sum, TEXT_BYTES_MAX, TOP_MAX, Table, TopGroups, Tree, Value, WILDCARDS_MAX, Want,
 };
+pub use queues::SuspendedQueue;
 pub use reader::StoredContent;
 pub use recovery::Recovery;
 pub use redo::InDoubt;

@@ -78,7 +78,10 @@ impl Outbox {
         match item.saying {
             Saying::Commit(commit) => {
                 let (ticket, queue_id) = (commit.ticket.unwrap_or(item.lsn), commit.content.queue_id);
-                self.events.push(SpoolEvent::CommitFailed { ticket, queue_id, error });
+                match &commit.refused {
+                    Some(refused) => refused.store(true, Relaxed),
+                    None => self.events.push(SpoolEvent::CommitFailed { ticket, queue_id, error }),
+                }
                 // When the log has failed nobody knows what is on the disk; the next open will.
                 if error == CommitError::Full {
                     commit.content.leave();
@@ -292,10 +295,12 @@ impl LogWriter {
             let lsn = header.lsn;
             let redo = match placed.item.saying {
                 Saying::Commit(commit) => {
-                    let Commit { ticket, content, accepted, hops, cause, .. } = *commit;
+                    let Commit { ticket, content, accepted, hops, cause, refused, .. } = *commit;
                     let queue_id = content.queue_id;
                     core.brake.wrote(cause.iter().map(|named| &named.fact), now_ms);
-                    self.acks.push(Ack { lsn, ticket: ticket.unwrap_or(lsn), queue_id });
+                    if refused.is_none() {
+                        self.acks.push(Ack { lsn, ticket: ticket.unwrap_or(lsn), queue_id });
+                    }
                     let location = Location { blob: content.blob, ..location };
                     out.done.push(content);
                     let message = Redo::Accepted { lsn, queue_id, accepted, location, hops };

@@ -92,7 +92,7 @@ fn read(device: &dyn Device, path: &Path) -> Result<Option<u128>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io(path)(error)),
     };
-    let octets = read_all(&*file).map_err(OpenError::io(path))?;
+    let octets = read_all(&*file, META_MAX).map_err(OpenError::io(path))?;
     let wrong = |what: &str| OpenError::Meta { path: path.into(), what: what.into() };
     let text = std::str::from_utf8(&octets).map_err(|_| wrong("it is not text"))?;
     let table: toml::Table = text.parse().map_err(|_| wrong("it is not TOML"))?;
@@ -113,8 +113,9 @@ fn read(device: &dyn Device, path: &Path) -> Result<Option<u128>, OpenError> {
     database.map(Some).ok_or_else(|| wrong("it tells no database id"))
 }
 
-fn read_all(file: &dyn DeviceFile) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; file.size()?.min(META_MAX) as usize];
+/// Read a file up to so many octets. **Blocking.**
+pub(crate) fn read_all(file: &dyn DeviceFile, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; file.size()?.min(bytes_max) as usize];
     let read = device::read_full(file, &mut octets, 0)?;
     octets.truncate(read);
     Ok(octets)
@@ -139,7 +140,7 @@ fn create(device: &dyn Device, layout: &Layout) -> Result<u128, OpenError> {
 }
 
 /// Give a file new content, so that it has the old or the new one whatever happens; its directory is not synced.
-fn replace(device: &dyn Device, path: &Path, octets: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(device: &dyn Device, path: &Path, octets: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     if let Err(error) = device.remove(&temporary)
         && error.kind() != io::ErrorKind::NotFound
@@ -157,7 +158,7 @@ pub(crate) fn begin_run(device: &dyn Device, layout: &Layout) -> Result<bool, Op
     let path = layout.running();
     let boot = device.boot_id();
     let before = match device.open(&path, Opening::Existing) {
-        Ok(file) => Some(read_all(&*file).map_err(OpenError::io(&path))?),
+        Ok(file) => Some(read_all(&*file, META_MAX).map_err(OpenError::io(&path))?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(OpenError::io(&path)(error)),
     };

@@ -24,6 +24,7 @@ use crate::index::Index;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::LogWriter;
 use crate::meta::{self, Layout};
+use crate::queues::Queues;
 use crate::redo::{InDoubt, Redo, Watermark};
 use crate::renew::{self, Renewed};
 use crate::scan::Scanner;
@@ -68,6 +69,7 @@ pub(crate) fn open(
     let began = Instant::now();
     let layout = Layout::new(&config.path);
     let (lock, database) = meta::claim(&*device, &layout)?;
+    let queues = Queues::open(&*device, &layout.root)?;
     let index = open_index(Arc::clone(&device), &layout.index, config.map_bytes, database)?;
     let watermark = index.with(|index| Ok(index.watermark())).map_err(index_failed)?;
     let segments = Segments::open(Arc::clone(&device), layout.log.clone(), database, config.segment_bytes)
@@ -139,6 +141,7 @@ pub(crate) fn open(
         floor,
         blobs,
         index,
+        queues,
         last_lsn: greatest,
         durable_record: last,
         last_id,

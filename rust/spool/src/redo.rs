@@ -104,11 +104,8 @@ impl Redo {
         match self {
             Self::Accepted { queue_id, .. }
             | Self::Started { queue_id, .. }
-            | Self::Moved { queue_id, .. }
-            | Self::Fact { fact: Fact::Routed { queue_id, .. } | Fact::Settled { queue_id, .. }, .. } => {
-                Some(*queue_id)
-            }
-            Self::Fact { fact: Fact::Hop { .. }, .. } => None,
+            | Self::Moved { queue_id, .. } => Some(*queue_id),
+            Self::Fact { fact, .. } => fact.subject(),
         }
     }
 }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
+use crate::edit::{Edited, LastEdit, Suspension};
 use crate::facts::{EnvelopeParams, HopId, HopKind, Lsn, OutcomeState};
 use crate::index::query::{Budget, Execution};
 
@@ -38,6 +39,13 @@ pub enum Request {
         limit: u32,
         /// Only those with an entry for this next hop.
         hop: Option<HopId>,
+    },
+    /// One entry.
+    Entry {
+        /// Its message.
+        queue_id: QueueId,
+        /// Its next hop.
+        hop: HopId,
     },
     /// One message.
     Message {
@@ -75,7 +83,7 @@ pub enum Answer {
         /// In the order of their ids.
         rows: Vec<HopRow>,
     },
-    /// To [`Request::Refill`] and [`Request::Expired`].
+    /// To [`Request::Refill`], [`Request::Expired`] and [`Request::Entry`].
     Entries {
         /// What it reflects.
         watermark: Lsn,
@@ -117,6 +125,11 @@ pub enum Answer {
         /// The octets; `None` if the message is gone or cannot be read.
         bytes: Option<Bytes>,
     },
+    /// To [`Spool::edit`](crate::Spool::edit).
+    Edited {
+        /// What became of each, in order.
+        results: Vec<Edited>,
+    },
     /// To [`Request::Sync`] and [`Request::Checkpoint`].
     Done {
         /// Up to where it is done.
@@ -146,7 +159,7 @@ pub struct HopRow {
     pub bytes: u64,
     /// When the oldest of them was taken, in Unix milliseconds; 0 without entries.
     pub oldest_ms: u64,
-    /// When the first of them is due, in Unix milliseconds; `None` without entries.
+    /// When the first of them is due that is not suspended, in Unix milliseconds; `None` without such.
     pub earliest_due_ms: Option<u64>,
     /// As last told by [`Fact::Hop`](crate::Fact::Hop).
     pub state: u8,
@@ -156,6 +169,8 @@ pub struct HopRow {
     pub next_retry_ms: u64,
     /// As last told.
     pub failures: u32,
+    /// Entries that are suspended, exactly.
+    pub suspended: u64,
 }
 
 /// A recipient that an entry still has to serve.
@@ -206,6 +221,10 @@ pub struct EntryRow {
     pub params: EnvelopeParams,
     /// Whether an attempt was begun whose end is not known.
     pub in_doubt: bool,
+    /// The last record that changed it.
+    pub version: Lsn,
+    /// What keeps it from being tried.
+    pub suspended: Option<Suspension>,
 }
 
 /// A message.
@@ -275,4 +294,10 @@ pub struct MessageEntry {
     pub recipients: Vec<u32>,
     /// Whether an attempt was begun whose end is not known.
     pub in_doubt: bool,
+    /// The last record that changed it.
+    pub version: Lsn,
+    /// What keeps it from being tried.
+    pub suspended: Option<Suspension>,
+    /// What an operator did to it last.
+    pub edit: Option<LastEdit>,
 }

@@ -519,7 +519,7 @@ impl Spills {
         self.blobs.note_written(in_blob.bytes);
         let Waiting { ticket, accepted, hops, prepend, cause } = *waiting;
         let content = Sealed::in_blob(body.queue_id, in_blob, Arc::clone(&self.blobs));
-        let commit = Commit { ticket: Some(ticket), content, accepted, hops, prepend, cause };
+        let commit = Commit { ticket: Some(ticket), content, accepted, hops, prepend, cause, refused: None };
         if let Err(item) = core.inbox.push(Saying::Commit(Box::new(commit))) {
             let mut out = Outbox::default();
             out.refuse(item, CommitError::Poisoned);

@@ -12,6 +12,8 @@ use crate::config::SpoolConfig;
 use crate::core::{Core, SYNC_WITHIN_MS};
 use crate::device::Device;
 use crate::draft::{self, Draft, Drafts, Ended};
+use crate::edit::{Author, Edit, Report, Target};
+use crate::edits::{Asked, Item, SealedReport, Word};
 use crate::errors::{CommitError, DraftRefused, OpenError};
 use crate::events::SpoolSink;
 use crate::facts::{Accepted, Fact, HopId, HopKind, Lsn};
@@ -20,6 +22,7 @@ use crate::inbox::{Commit, Named, Saying};
 use crate::log_writer::Outbox;
 use crate::meta::{self, Layout};
 use crate::queries::Step;
+use crate::queues::SuspendedQueue;
 use crate::reader::{Job, StoredContent};
 use crate::recovery::{self, Opened, Recovery};
 use crate::rows::Request;
@@ -98,7 +101,7 @@ impl Spool {
         let accepted = Arc::new(accepted);
         match draft.end() {
             Ended::Log(content) => {
-                let commit = Commit { ticket: None, content, accepted, hops, prepend, cause };
+                let commit = Commit { ticket: None, content, accepted, hops, prepend, cause, refused: None };
                 self.push(Saying::Commit(Box::new(commit)))
             }
             Ended::Blob(body) => {
@@ -152,6 +155,77 @@ impl Spool {
             Some((stored, segment)) => self.core.reader.content(queue_id, &stored, segment),
             None => StoredContent::missing(),
         }
+    }
+
+    /// Edit entries, each by itself. Returns the number of the [`Answer::Edited`](crate::Answer::Edited) that says what
+    /// became of each; [`Answer::Failed`](crate::Answer::Failed) comes if the log has failed, and nobody knows.
+    ///
+    /// **Durability**: none on return; what the answer says is done survives power loss.
+    ///
+    /// # Panics
+    ///
+    /// If a hop to redirect to was never registered.
+    pub fn edit(&self, edit: Edit, author: Author, targets: Vec<Target>) -> u64 {
+        if let Edit::Redirect { to, .. } = edit {
+            self.core.hops.name(to);
+        }
+        self.ask_edit(edit, author, targets.into_iter().map(|target| Item::new(target, None)).collect())
+    }
+
+    /// Remove an entry's recipients, and store the report of that in the same record: both happen, or neither. The
+    /// report's message is told of by the answer alone, which is as for [`Spool::edit`].
+    ///
+    /// # Panics
+    ///
+    /// If a hop of the report was never registered.
+    pub fn remove(&self, author: Author, target: Target, report: Report) -> u64 {
+        let Report { draft, accepted, prepend } = report;
+        let hops = self.core.hops.of_message(&accepted);
+        let item = match draft.end() {
+            Ended::Log(content) => {
+                let accepted = Arc::new(accepted);
+                Item::new(target, Some(Box::new(SealedReport { content, accepted, hops, prepend })))
+            }
+            // Memory is so short that even a report was written out: it is not the time for edits.
+            Ended::Blob(body) => {
+                self.core.spills.abandon(&body);
+                Item::busy(target)
+            }
+        };
+        self.ask_edit(Edit::Remove, author, vec![item])
+    }
+
+    /// The delivery queues that operators have suspended, in the order of their hops' ids.
+    pub fn suspended_queues(&self) -> Vec<SuspendedQueue> {
+        self.core.queues.lock().suspended()
+    }
+
+    /// Note that an operator has suspended a delivery queue, or without an author that it is resumed. The spool keeps
+    /// this, and does nothing else about it. Returns the number of the answer: [`Answer::Done`](crate::Answer::Done)
+    /// when it is durable, or [`Answer::Failed`](crate::Answer::Failed), after which the next open finds the old or the
+    /// new.
+    ///
+    /// # Panics
+    ///
+    /// If the hop was never registered.
+    pub fn suspend_queue(&self, hop: HopId, author: Option<Author>) -> u64 {
+        let core = &*self.core;
+        let (number, name) = (core.requests.number(), core.hops.name(hop));
+        core.edits.push_word(Word { number, name, author: author.map(Author::bounded) });
+        core.checkpoint_bell.ring();
+        number
+    }
+
+    fn ask_edit(&self, edit: Edit, author: Author, items: Vec<Item>) -> u64 {
+        let core = &*self.core;
+        let number = core.requests.number();
+        let lsn = core.inbox.watch(items.iter().map(Item::queue_id));
+        core.edits.push(Asked { number, edit, author: author.bounded(), items, lsn });
+        if core.durable() < lsn {
+            core.inbox.want_sync();
+        }
+        core.checkpoint_bell.ring();
+        number
     }
 
     /// Ask a question. Returns the number of its [`Answer`](crate::SpoolEvent::Answer).

@@ -190,6 +190,7 @@ fn accepted(hop: HopId, size: u64) -> Accepted {
             priority: 1,
             due_ms: NOW_MS,
             expires_ms: NOW_MS + 172_800_000,
+            suspended: None,
         }],
     }
 }

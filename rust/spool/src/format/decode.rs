@@ -5,6 +5,7 @@ use std::sync::Arc;
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
+use crate::edit::{Author, Change, EditKind, EditRecord, Suspension};
 use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
@@ -57,6 +58,7 @@ pub(crate) fn body(octets: &[u8]) -> Result<Vec<Part>, Malformed> {
     const HOP: u16 = n(tags::part::HOP);
     const STARTED: u16 = n(tags::part::STARTED);
     const SETTLED: u16 = n(tags::part::SETTLED);
+    const EDITED: u16 = n(tags::part::EDITED);
     let mut parts = Vec::new();
     let mut has_content = false;
     let mut reader = FieldReader::new(octets);
@@ -71,6 +73,7 @@ pub(crate) fn body(octets: &[u8]) -> Result<Vec<Part>, Malformed> {
             HOP => parts.push(hop_state(field.nested())?),
             STARTED => parts.push(started(field.nested())?),
             SETTLED => parts.push(settled(field.nested())?),
+            EDITED => parts.push(edited(field.nested())?),
             _ => field.skip()?,
         }
     }
@@ -188,9 +191,16 @@ fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> 
 fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>, u32), Malformed> {
     const HOP: u16 = n(tags::entry::HOP);
     const RECIPIENTS: u16 = n(tags::entry::RECIPIENTS);
+    const SUSPENDED: u16 = n(tags::entry::SUSPENDED);
     let (mut named, mut attempts) = (None, 0);
-    let mut entry =
-        EntryRecord { hop: HopId(0), recipients: Vec::new(), priority: 0, due_ms: 0, expires_ms: 0 };
+    let mut entry = EntryRecord {
+        hop: HopId(0),
+        recipients: Vec::new(),
+        priority: 0,
+        due_ms: 0,
+        expires_ms: 0,
+        suspended: None,
+    };
     while let Some(field) = reader.next()? {
         match field.tag() {
             HOP => named = Some(hop(field.nested())?),
@@ -199,6 +209,7 @@ fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>, u32)
             tags::entry::DUE => entry.due_ms = field.number()?,
             tags::entry::EXPIRES => entry.expires_ms = field.number()?,
             tags::entry::ATTEMPTS => attempts = field.small()?,
+            SUSPENDED => entry.suspended = Some(suspension(&field)?),
             _ => field.skip()?,
         }
     }
@@ -314,6 +325,59 @@ fn settled(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     let (queue_id, hop) = (queue_id.ok_or(MISSING)?, named.ok_or(MISSING)?);
     let fact = Fact::Settled { queue_id, hop, attempt, disposition, outcomes, peer, session };
     Ok(Part::Fact { fact, hops: Vec::new() })
+}
+
+fn suspension(field: &Field<'_>) -> Result<Suspension, Malformed> {
+    Suspension::from_number(field.small()?).ok_or(Malformed("an entry is suspended in an unknown way"))
+}
+
+fn edited(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
+    const QUEUE_ID: u16 = n(tags::edited::QUEUE_ID);
+    const HOP: u16 = n(tags::edited::HOP);
+    const NUMBER: u16 = n(tags::edited::NUMBER);
+    const KIND: u16 = n(tags::edited::KIND);
+    const VALUE: u16 = n(tags::edited::VALUE);
+    const OUTCOME: u16 = n(tags::edited::OUTCOME);
+    const TO: u16 = n(tags::edited::TO);
+    let (mut queue_id, mut named, mut number, mut kind, mut version) = (None, None, None, None, 0);
+    let (mut value, mut to, mut outcomes, mut author) = (None, None, Vec::new(), Author::default());
+    while let Some(field) = reader.next()? {
+        match field.tag() {
+            QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
+            HOP => named = Some(hop_id(&field)?),
+            NUMBER => number = Some(field.small()?),
+            KIND => {
+                let unknown = Malformed("an edit is of an unknown kind");
+                kind = Some(EditKind::from_number(field.small()?).ok_or(unknown)?);
+            }
+            VALUE => value = Some(field),
+            OUTCOME => outcomes.push(outcome(field.nested())?),
+            TO => to = Some(entry(field.nested())?),
+            tags::edited::VERSION => version = field.number()?,
+            tags::edited::AT => author.at_ms = field.number()?,
+            tags::edited::WHO => author.who = field.text()?,
+            tags::edited::WHY => author.why = field.text()?,
+            _ => field.skip()?,
+        }
+    }
+    let value = value.ok_or(MISSING);
+    let mut hops = Vec::new();
+    let change = match kind.ok_or(MISSING)? {
+        EditKind::Suspend => Change::Suspended(suspension(&value?)?),
+        EditKind::Resume => Change::Resumed,
+        EditKind::Remove => Change::Removed(outcomes),
+        EditKind::Redirect => {
+            let (EntryRecord { hop, recipients, due_ms, .. }, name, _) = to.ok_or(MISSING)?;
+            hops.push(name);
+            Change::Redirected(RoutedTo { hop, recipients, due_ms })
+        }
+        EditKind::Expire => Change::Expiry(value?.number()?),
+        EditKind::Prioritise => Change::Priority(value?.small()?),
+        EditKind::Due => Change::Due(value?.number()?),
+    };
+    let (queue_id, hop) = (queue_id.ok_or(MISSING)?, named.ok_or(MISSING)?);
+    let record = EditRecord { queue_id, hop, number: number.ok_or(MISSING)?, version, author, change };
+    Ok(Part::Fact { fact: Fact::Edited(Box::new(record)), hops })
 }
 
 fn outcome(mut reader: FieldReader<'_>) -> Result<Outcome, Malformed> {

@@ -11,6 +11,7 @@ pub(super) mod part {
     pub(crate) const HOP: u16 = 3 | CRITICAL;
     pub(crate) const STARTED: u16 = 4 | CRITICAL;
     pub(crate) const SETTLED: u16 = 5 | CRITICAL;
+    pub(crate) const EDITED: u16 = 6 | CRITICAL;
 }
 
 pub(super) mod accepted {
@@ -83,6 +84,8 @@ pub(super) mod entry {
     pub(crate) const EXPIRES: u16 = 5;
     /// The last attempt whose end was known.
     pub(crate) const ATTEMPTS: u16 = 6;
+    /// What keeps it from being tried; not there if nothing does.
+    pub(crate) const SUSPENDED: u16 = 7 | CRITICAL;
 }
 
 pub(super) mod routed {
@@ -134,4 +137,24 @@ pub(super) mod outcome {
     pub(crate) const CODE: u16 = 4;
     pub(crate) const ENHANCED: u16 = 5;
     pub(crate) const TEXT: u16 = 6;
+}
+
+pub(super) mod edited {
+    use super::CRITICAL;
+
+    pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
+    pub(crate) const HOP: u16 = 2 | CRITICAL;
+    pub(crate) const NUMBER: u16 = 3 | CRITICAL;
+    /// What was done.
+    pub(crate) const KIND: u16 = 4 | CRITICAL;
+    /// The suspension, expiry time, priority or due time that is given.
+    pub(crate) const VALUE: u16 = 5 | CRITICAL;
+    /// Of a recipient that is removed.
+    pub(crate) const OUTCOME: u16 = 6 | CRITICAL;
+    /// Where recipients go.
+    pub(crate) const TO: u16 = 7 | CRITICAL;
+    pub(crate) const VERSION: u16 = 8;
+    pub(crate) const AT: u16 = 9;
+    pub(crate) const WHO: u16 = 10;
+    pub(crate) const WHY: u16 = 11;
 }

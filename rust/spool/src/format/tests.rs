@@ -11,6 +11,7 @@ use super::decode::{Part, body};
 use super::encode;
 use super::fields::{CRITICAL, FieldWriter};
 use super::record::{HEADER, RecordHeader};
+use crate::edit::{Author, Change, EditRecord, Suspension};
 use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Outcome, OutcomeState,
     RecipientRecord, RoutedTo,
@@ -40,9 +41,10 @@ fn recipient() -> impl Strategy<Value = RecipientRecord> {
 }
 
 fn entry() -> impl Strategy<Value = (EntryRecord, Arc<HopName>)> {
-    (name(), indices(), any::<u8>(), any::<[u64; 2]>()).prop_map(
-        |(name, recipients, priority, [due_ms, expires_ms])| {
-            (EntryRecord { hop: name.id(), recipients, priority, due_ms, expires_ms }, name)
+    (name(), indices(), any::<u8>(), any::<[u64; 2]>(), 0u8..=2).prop_map(
+        |(name, recipients, priority, [due_ms, expires_ms], suspended)| {
+            let (hop, suspended) = (name.id(), Suspension::from_number(suspended));
+            (EntryRecord { hop, recipients, priority, due_ms, expires_ms, suspended }, name)
         },
     )
 }
@@ -129,7 +131,28 @@ fn fact() -> impl Strategy<Value = Part> {
             let fact = Fact::Settled { queue_id, hop, attempt, disposition, outcomes, peer, session };
             Part::Fact { fact, hops: Vec::new() }
         });
-    prop_oneof![routed, hop, settled]
+    prop_oneof![routed, hop, settled, edited()]
+}
+
+fn edited() -> impl Strategy<Value = Part> {
+    let change = prop_oneof![
+        (1u8..=2).prop_map(|number| (Change::Suspended(Suspension::from_number(number).unwrap()), vec![])),
+        Just((Change::Resumed, vec![])),
+        prop::collection::vec(outcome(), 0..4).prop_map(|outcomes| (Change::Removed(outcomes), vec![])),
+        entry().prop_map(|(EntryRecord { hop, recipients, due_ms, .. }, name)| {
+            (Change::Redirected(RoutedTo { hop, recipients, due_ms }), vec![name])
+        }),
+        any::<u64>().prop_map(|at_ms| (Change::Expiry(at_ms), vec![])),
+        any::<u8>().prop_map(|priority| (Change::Priority(priority), vec![])),
+        any::<u64>().prop_map(|at_ms| (Change::Due(at_ms), vec![])),
+    ];
+    (any::<[u64; 3]>(), any::<u128>(), any::<u32>(), text(), text(), change).prop_map(
+        |([id, version, at_ms], hop, number, who, why, (change, hops))| {
+            let (queue_id, hop, author) = (QueueId(id), HopId(hop), Author { who, why, at_ms });
+            let record = EditRecord { queue_id, hop, number, version, author, change };
+            Part::Fact { fact: Fact::Edited(Box::new(record)), hops }
+        },
+    )
 }
 
 fn start() -> impl Strategy<Value = Part> {

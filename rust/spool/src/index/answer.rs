@@ -35,6 +35,13 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
             Ok(page.answer(watermark))
         }
         Request::Expired { now_ms, limit } => Ok(view.expired(*now_ms, *limit)?.answer(watermark)),
+        Request::Entry { queue_id, hop } => {
+            let mut page = Page::default();
+            if self::is_there(tables, txn, *queue_id, *hop)? {
+                page.rows.push(view.entry(*queue_id, *hop)?);
+            }
+            Ok(page.answer(watermark))
+        }
         Request::Messages { after, limit, hop } => {
             let (rows, next) = view.messages(*after, *limit, *hop)?;
             Ok(Answer::Messages { watermark, next, rows })
@@ -49,6 +56,10 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
             Ok(Answer::Failed { text: "the log has the content, not the index".into() })
         }
     }
+}
+
+fn is_there(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId, hop: HopId) -> Result<bool, IndexError> {
+    Ok(tables.entry.get(txn, &keys::entry(queue_id, hop))?.is_some())
 }
 
 /// How much a page may still take.
@@ -118,6 +129,7 @@ impl<'t> View<'t> {
                 last_error: value.last_error.into(),
                 next_retry_ms: value.next_retry_ms,
                 failures: value.failures,
+                suspended: value.suspended,
             });
         }
         Ok(rows)
@@ -226,6 +238,8 @@ impl<'t> View<'t> {
             message_id: message.message_id.into(),
             params: message.params(),
             in_doubt: entry.in_doubt(),
+            version: entry.version,
+            suspended: entry.suspended,
         })
     }
 
@@ -386,6 +400,9 @@ impl<'t> View<'t> {
                 priority: entry.priority,
                 recipients: entry.recipients.iter().collect(),
                 in_doubt: entry.in_doubt(),
+                version: entry.version,
+                suspended: entry.suspended,
+                edit: entry.edit.map(|edit| *edit),
             });
         }
         Ok(entries)

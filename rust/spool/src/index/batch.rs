@@ -15,6 +15,7 @@
 //!   things are and may be said again.
 //! * A `Settled` none of whose recipients the entry has, and whose attempt it has not begun, is about an earlier entry
 //!   for the same hop.
+//! * `Edited` counts for an entry once per number, ascending.
 //! * `Routed` moves only recipients that the entry still has, and a recipient that is done is in no entry.
 //! * `Moved` says all that is left of a message, as of a number behind which the log told nothing of it until then. If
 //!   this batch has taken something later, it comes again, and only tells where the content is.
@@ -29,6 +30,7 @@ use heed::RoTxn;
 use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
+use crate::edit::{Change, EditRecord, LastEdit, Suspension};
 use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RoutedTo};
 use crate::redo::{Location, Redo};
 
@@ -67,6 +69,9 @@ pub(super) struct Message<'a> {
     last: Lsn,
 }
 
+/// An entry's place in `ready`, if it has one: what is suspended has none.
+pub(super) type ReadyPlace = (u8, u64);
+
 /// An entry as it was and as it is.
 pub(super) struct Slot<'a> {
     pub(super) hop: HopId,
@@ -74,6 +79,8 @@ pub(super) struct Slot<'a> {
     pub(super) now: Option<EntryValue>,
     /// Whether the row of `entry` has to be written if there is still one.
     pub(super) changed: bool,
+    /// Whether the present record has changed it.
+    touched: bool,
     /// With whom an attempt was begun in this batch.
     pub(super) peer: Option<&'a str>,
 }
@@ -85,6 +92,7 @@ pub(super) struct Before {
     pub(super) due_ms: u64,
     pub(super) expires_ms: u64,
     pub(super) in_doubt: bool,
+    pub(super) suspended: Option<Suspension>,
 }
 
 impl Before {
@@ -94,7 +102,18 @@ impl Before {
             due_ms: entry.due_ms,
             expires_ms: entry.expires_ms,
             in_doubt: entry.in_doubt(),
+            suspended: entry.suspended,
         }
+    }
+
+    /// Its place in `ready`, which what is suspended has not.
+    pub(super) fn ready(&self) -> Option<ReadyPlace> {
+        self.suspended.is_none().then_some((self.priority, self.due_ms))
+    }
+
+    /// When it expires; what came back from a backup does not as long as it is suspended.
+    pub(super) fn expires_ms(&self) -> Option<u64> {
+        (self.suspended != Some(Suspension::Restored)).then_some(self.expires_ms)
     }
 }
 
@@ -134,21 +153,27 @@ impl<'t, 'a> Batch<'t, 'a> {
     /// Take the next record.
     pub(super) fn take(&mut self, redo: &'a Redo) -> Result<(), IndexError> {
         match redo {
-            Redo::Accepted { queue_id, accepted, location, hops, .. } => {
+            Redo::Accepted { lsn, queue_id, accepted, location, hops } => {
                 self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
                 self.work.greatest = self.work.greatest.max(Some(*queue_id));
-                self.message(*queue_id)?.accept(accepted, *location);
+                let message = self.message(*queue_id)?;
+                message.accept(accepted, *location);
+                message.stamp(*lsn);
             }
-            Redo::Started { queue_id, hop, attempt, peer, .. } => {
-                if let Some(slot) = self.message(*queue_id)?.slot(*hop) {
+            Redo::Started { lsn, queue_id, hop, attempt, peer } => {
+                let message = self.message(*queue_id)?;
+                if let Some(slot) = message.slot(*hop) {
                     slot.start(*attempt, peer);
                 }
+                message.stamp(*lsn);
             }
-            Redo::Fact { fact, hops, .. } => self.take_fact(fact, hops)?,
-            Redo::Moved { queue_id, accepted, location, hops, as_of, attempts, .. } => {
+            Redo::Fact { lsn, fact, hops } => self.take_fact(*lsn, fact, hops)?,
+            Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts } => {
                 self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
                 self.work.greatest = self.work.greatest.max(Some(*queue_id));
-                self.message(*queue_id)?.replace(accepted, attempts, *as_of, *location);
+                let message = self.message(*queue_id)?;
+                message.replace(accepted, attempts, *as_of, *location);
+                message.stamp(*lsn);
                 return Ok(());
             }
         }
@@ -165,11 +190,13 @@ impl<'t, 'a> Batch<'t, 'a> {
         self.work
     }
 
-    fn take_fact(&mut self, fact: &'a Fact, hops: &'a [Arc<HopName>]) -> Result<(), IndexError> {
+    fn take_fact(&mut self, lsn: Lsn, fact: &'a Fact, hops: &'a [Arc<HopName>]) -> Result<(), IndexError> {
         match fact {
             Fact::Routed { queue_id, from, to } => {
                 self.name(to.iter().map(|to| to.hop), hops);
-                self.message(*queue_id)?.route(*from, to);
+                let message = self.message(*queue_id)?;
+                message.route(*from, to);
+                message.stamp(lsn);
             }
             Fact::Hop { hop, state, last_error, next_retry_ms, failures } => {
                 self.name([*hop], hops);
@@ -179,7 +206,17 @@ impl<'t, 'a> Batch<'t, 'a> {
                     .insert(*hop, HopState { state: *state, last_error, next_retry_ms, failures });
             }
             Fact::Settled { queue_id, hop, attempt, disposition, outcomes, .. } => {
-                self.message(*queue_id)?.settle(*hop, *attempt, *disposition, outcomes);
+                let message = self.message(*queue_id)?;
+                message.settle(*hop, *attempt, *disposition, outcomes);
+                message.stamp(lsn);
+            }
+            Fact::Edited(record) => {
+                if let Change::Redirected(to) = &record.change {
+                    self.name([to.hop], hops);
+                }
+                let message = self.message(record.queue_id)?;
+                message.edit(record);
+                message.stamp(lsn);
             }
         }
         Ok(())
@@ -216,7 +253,8 @@ impl<'a> Message<'a> {
             let (_, hop) = tables.entry.sound(key, keys::read_entry(key))?;
             let entry = tables.entry.sound(key, EntryValue::decode(value))?;
             let before = Some(Before::of(&entry));
-            entries.push(Slot { hop, before, now: Some(entry), changed: false, peer: None });
+            let now = Some(entry);
+            entries.push(Slot { hop, before, now, changed: false, touched: false, peer: None });
         }
         let location = head.stored.location;
         Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new(), last: 0 })
@@ -262,6 +300,18 @@ impl<'a> Message<'a> {
         self.entries.get_mut(at)
     }
 
+    /// Note the number of a record with the entries that it has changed.
+    fn stamp(&mut self, lsn: Lsn) {
+        for slot in &mut self.entries {
+            if std::mem::take(&mut slot.touched) {
+                slot.changed = true;
+                if let Some(entry) = &mut slot.now {
+                    entry.version = lsn;
+                }
+            }
+        }
+    }
+
     fn accept(&mut self, accepted: &'a Accepted, location: Location) {
         self.location = location;
         if !matches!(self.origin, Origin::Absent) {
@@ -288,10 +338,15 @@ impl<'a> Message<'a> {
                 slot.keep(RecipientSet::default());
             }
         }
-        for (hop, entry) in entries {
+        for (hop, mut entry) in entries {
             match self.slot(hop) {
                 // What is in doubt is told next, by the same record.
                 Some(slot) => {
+                    if let Some(now) = &slot.now {
+                        // Moving changes nothing that was edited.
+                        entry.version = now.version;
+                        entry.edit.clone_from(&now.edit);
+                    }
                     slot.changed |= slot.now.as_ref() != Some(&entry);
                     slot.now = Some(entry).filter(|entry| !entry.recipients.is_empty());
                     slot.peer = None;
@@ -308,9 +363,10 @@ impl<'a> Message<'a> {
         }
         match self.entries.binary_search_by_key(&hop, |slot| slot.hop) {
             Ok(at) => self.entries.get_mut(at).into_iter().for_each(|slot| slot.join(&entry)),
-            Err(at) => self
-                .entries
-                .insert(at, Slot { hop, before: None, now: Some(entry), changed: true, peer: None }),
+            Err(at) => {
+                let (before, now) = (None, Some(entry));
+                self.entries.insert(at, Slot { hop, before, now, changed: true, touched: true, peer: None });
+            }
         }
     }
 
@@ -323,7 +379,7 @@ impl<'a> Message<'a> {
             if going.is_empty() {
                 continue;
             }
-            slot.changed = true;
+            slot.touched = true;
             if target.hop == from {
                 source.due_ms = source.due_ms.min(target.due_ms);
                 continue;
@@ -363,9 +419,33 @@ impl<'a> Message<'a> {
             // Recipients that joined while the attempt went on wait since their message was taken.
             Disposition::Finished => entry.due_ms.min(received_ms),
         };
-        slot.changed = true;
+        slot.touched = true;
         slot.keep(staying);
         self.outcomes.extend(known);
+    }
+
+    fn edit(&mut self, record: &'a EditRecord) {
+        let EditRecord { hop, number, author, change, .. } = record;
+        let Some(slot) = self.slot(*hop) else { return };
+        let Some(entry) = &mut slot.now else { return };
+        if entry.edit.as_ref().is_some_and(|last| *number <= last.number) {
+            return;
+        }
+        slot.touched = true;
+        entry.edit =
+            Some(Box::new(LastEdit { number: *number, kind: change.kind(), author: author.clone() }));
+        match change {
+            Change::Suspended(suspension) => entry.suspended = Some(*suspension),
+            Change::Resumed => entry.suspended = None,
+            Change::Expiry(expires_ms) => entry.expires_ms = *expires_ms,
+            Change::Priority(priority) => entry.priority = *priority,
+            Change::Due(due_ms) => entry.due_ms = *due_ms,
+            Change::Removed(outcomes) => {
+                let due_ms = entry.due_ms;
+                self.settle(*hop, 0, Disposition::Due { due_ms }, outcomes);
+            }
+            Change::Redirected(to) => self.route(*hop, std::slice::from_ref(to)),
+        }
     }
 }
 
@@ -384,6 +464,9 @@ fn entries_of(accepted: &Accepted, attempts: &[u32]) -> Vec<(HopId, EntryValue)>
             settled,
             lane,
             recipients: recipients.intersection(&known),
+            version: 0,
+            suspended: record.suspended,
+            edit: None,
         };
         (record.hop, entry)
     };
@@ -396,18 +479,23 @@ impl<'a> Slot<'a> {
     fn start(&mut self, attempt: u32, peer: &'a str) {
         let Some(entry) = &mut self.now else { return };
         if attempt > entry.settled && attempt >= entry.attempts {
+            // One that is told again tells nothing new.
+            self.touched |= attempt > entry.attempts;
+            self.changed = true;
             entry.attempts = attempt;
             self.peer = Some(peer);
-            self.changed = true;
         }
     }
 
     fn join(&mut self, entry: &EntryValue) {
-        self.changed = true;
+        self.touched = true;
         match &mut self.now {
             Some(present) => {
                 present.due_ms = present.due_ms.min(entry.due_ms);
                 present.expires_ms = present.expires_ms.max(entry.expires_ms);
+                // Nothing that is suspended goes out because something that is not has joined it.
+                present.suspended = present.suspended.or(entry.suspended);
+                join_edits(&mut present.edit, entry.edit.as_deref());
                 present.recipients = present.recipients.union(&entry.recipients);
             }
             gone @ None => *gone = Some(entry.clone()),
@@ -422,5 +510,18 @@ impl<'a> Slot<'a> {
         } else if let Some(entry) = &mut self.now {
             entry.recipients = recipients;
         }
+    }
+}
+
+/// Keep the later of an entry's last edit and that of one which joins it, and count on from both.
+fn join_edits(own: &mut Option<Box<LastEdit>>, theirs: Option<&LastEdit>) {
+    let Some(theirs) = theirs else { return };
+    let number = own.as_ref().map_or(0, |own| own.number).max(theirs.number);
+    let is_later = own.as_ref().is_none_or(|own| own.author.at_ms <= theirs.author.at_ms);
+    if is_later {
+        *own = Some(Box::new(theirs.clone()));
+    }
+    if let Some(own) = own {
+        own.number = number;
     }
 }

@@ -71,7 +71,8 @@ use heed::{CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls};
 use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
-use crate::facts::Lsn;
+use crate::edit::Editable;
+use crate::facts::{HopId, Lsn};
 use crate::redo::{InDoubt, LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
@@ -81,7 +82,7 @@ use self::meta::Reach;
 pub(crate) use self::moving::Present;
 use self::query::{Budget, Execution};
 use self::tables::{Table, Tables};
-use self::values::Head;
+use self::values::{EntryValue, Head};
 
 /// Read transactions at the same time: the threads of a shard, with room to spare.
 const READERS_MAX: u32 = 32;
@@ -205,6 +206,22 @@ impl Index {
     /// Tell all that is left of messages, from one snapshot, and the last record that is in it.
     pub(crate) fn present(&self, queue_ids: &[QueueId]) -> Result<(Lsn, Vec<Option<Present>>), IndexError> {
         moving::present(&self.tables, &*self.read()?, queue_ids)
+    }
+
+    /// Tell how an entry is that is to be edited; `None` if it is not in the index.
+    pub(crate) fn editable(&self, queue_id: QueueId, hop: HopId) -> Result<Option<Editable>, IndexError> {
+        let (txn, table, key) = (self.read()?, self.tables.entry, keys::entry(queue_id, hop));
+        let Some(value) = table.get(&txn, &key)? else { return Ok(None) };
+        let entry = table.sound(&key, EntryValue::decode(value))?;
+        Ok(Some(Editable {
+            version: entry.version,
+            number: entry.edit.map_or(0, |edit| edit.number),
+            priority: entry.priority,
+            due_ms: entry.due_ms,
+            expires_ms: entry.expires_ms,
+            suspended: entry.suspended,
+            recipients: entry.recipients.iter().collect(),
+        }))
     }
 
     /// List the attempts whose end is not known, by message. Before the first attempt after open, these are the ones

@@ -68,6 +68,7 @@ fn message(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Option
             priority: entry.priority,
             due_ms: entry.due_ms,
             expires_ms: entry.expires_ms,
+            suspended: entry.suspended,
         });
     }
     Ok(Some(present))

@@ -2,7 +2,8 @@
 
 use penstock_core::flow::{ContentFlags, Form};
 
-use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Outcome, OutcomeState, RecipientRecord};
+use crate::edit::{Author, EditKind, LastEdit, Suspension};
+use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Lsn, Outcome, OutcomeState, RecipientRecord};
 use crate::redo::{InBlob, Location, Stored};
 
 use super::codec::{Malformed, Reader, put_number, put_text};
@@ -27,6 +28,8 @@ const HAS_RET: u8 = 2;
 const HAS_ENVID: u8 = 4;
 const HAS_ORCPT: u8 = 1;
 const HAS_OUTCOME: u8 = 2;
+const SUSPENSION: u8 = 3;
+const HAS_EDIT: u8 = 4;
 
 /// The beginning of `text`, at most `max` octets of it.
 pub(super) fn bounded(text: &str, max: usize) -> &str {
@@ -288,6 +291,11 @@ pub(super) struct EntryValue {
     pub(super) lane: u64,
     /// Those that are left; never empty.
     pub(super) recipients: RecipientSet,
+    /// The last record that changed it.
+    pub(super) version: Lsn,
+    pub(super) suspended: Option<Suspension>,
+    /// The last edit; boxed, because most entries have none.
+    pub(super) edit: Option<Box<LastEdit>>,
 }
 
 impl EntryValue {
@@ -304,11 +312,20 @@ impl EntryValue {
         put_number(out, self.settled.into());
         out.extend_from_slice(&self.lane.to_be_bytes());
         self.recipients.encode(out);
+        put_number(out, self.version);
+        out.push(self.suspended.map_or(0, |one| one as u8) | flag(self.edit.is_some(), HAS_EDIT));
+        if let Some(LastEdit { number, kind, author }) = self.edit.as_deref() {
+            put_number(out, (*number).into());
+            out.push(*kind as u8);
+            put_number(out, author.at_ms);
+            put_text(out, &author.who);
+            put_text(out, &author.why);
+        }
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::versioned(value, VERSION)?;
-        let entry = Self {
+        let mut entry = Self {
             priority: reader.octet()?,
             due_ms: reader.number()?,
             expires_ms: reader.number()?,
@@ -316,12 +333,34 @@ impl EntryValue {
             settled: reader.number32()?,
             lane: u64::from_be_bytes(reader.array()?),
             recipients: RecipientSet::decode(&mut reader)?,
+            version: reader.number()?,
+            suspended: None,
+            edit: None,
         };
+        let present = reader.octet()?;
+        if present & !(SUSPENSION | HAS_EDIT) != 0 {
+            return Err(Malformed("parts of an entry are not known"));
+        }
+        if present & SUSPENSION != 0 {
+            let suspended = Suspension::from_number(present & SUSPENSION);
+            entry.suspended = Some(suspended.ok_or(Malformed("a suspension is not known"))?);
+        }
+        if present & HAS_EDIT != 0 {
+            entry.edit = Some(Box::new(last_edit(&mut reader)?));
+        }
         if entry.recipients.is_empty() {
             return Err(Malformed("an entry has no recipients"));
         }
         reader.finish().map(|()| entry)
     }
+}
+
+fn last_edit(reader: &mut Reader<'_>) -> Result<LastEdit, Malformed> {
+    let number = reader.number32()?;
+    let kind = EditKind::from_number(reader.octet()?).ok_or(Malformed("the kind of an edit is not known"))?;
+    let at_ms = reader.number()?;
+    let (who, why) = (reader.text()?.into(), reader.text()?.into());
+    Ok(LastEdit { number, kind, author: Author { who, why, at_ms } })
 }
 
 /// A row of `hop`.
@@ -336,6 +375,8 @@ pub(super) struct HopValue<'a> {
     pub(super) last_error: &'a str,
     pub(super) next_retry_ms: u64,
     pub(super) failures: u32,
+    /// Entries that are suspended.
+    pub(super) suspended: u64,
 }
 
 impl<'a> HopValue<'a> {
@@ -351,6 +392,7 @@ impl<'a> HopValue<'a> {
             last_error: "",
             next_retry_ms: 0,
             failures: 0,
+            suspended: 0,
         }
     }
 
@@ -363,6 +405,7 @@ impl<'a> HopValue<'a> {
         put_text(out, self.last_error);
         put_number(out, self.next_retry_ms);
         put_number(out, self.failures.into());
+        put_number(out, self.suspended);
     }
 
     pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
@@ -377,6 +420,7 @@ impl<'a> HopValue<'a> {
             last_error: reader.text()?,
             next_retry_ms: reader.number()?,
             failures: reader.number32()?,
+            suspended: reader.number()?,
         };
         reader.finish().map(|()| hop)
     }

@@ -23,6 +23,8 @@ use super::values::{
 struct Change {
     count: i64,
     bytes: i64,
+    /// Of the entries, those that are suspended.
+    suspended: i64,
 }
 
 impl Change {
@@ -211,21 +213,17 @@ impl Writer<'_, '_> {
         for (queue_id, message) in messages {
             for slot in &message.entries {
                 let now = slot.now.as_ref().map(Before::of);
+                let (queue_id, hop) = (*queue_id, slot.hop);
                 moved(slot.before, now, &mut ready, |entry| {
-                    Ready {
-                        hop: slot.hop,
-                        priority: entry.priority,
-                        due_ms: entry.due_ms,
-                        queue_id: *queue_id,
-                    }
-                    .key()
+                    let (priority, due_ms) = entry.ready()?;
+                    Some(Ready { hop, priority, due_ms, queue_id }.key())
                 });
                 moved(slot.before, now, &mut timer, |entry| {
-                    let (kind, at_ms) = (TIMER_EXPIRY, entry.expires_ms);
-                    Timer { kind, at_ms, queue_id: *queue_id, hop: slot.hop }.key()
+                    let (kind, at_ms) = (TIMER_EXPIRY, entry.expires_ms()?);
+                    Some(Timer { kind, at_ms, queue_id, hop }.key())
                 });
                 if slot.before.is_some() != now.is_some() {
-                    let key = keys::arrival(slot.hop, *queue_id);
+                    let key = keys::arrival(hop, queue_id);
                     arrival.push((key, now.map(|_| message.received_ms())));
                 }
             }
@@ -274,6 +272,11 @@ impl Writer<'_, '_> {
                     (Some(_), None) => changes.entry(slot.hop).or_default().remove(message.size()),
                     _ => {}
                 }
+                let was = slot.before.is_some_and(|before| before.suspended.is_some());
+                let is = slot.now.as_ref().is_some_and(|now| now.suspended.is_some());
+                if was != is {
+                    changes.entry(slot.hop).or_default().suspended += if is { 1 } else { -1 };
+                }
             }
         }
         for (hop, change) in changes {
@@ -302,9 +305,9 @@ impl Writer<'_, '_> {
             }
             (None, None) => return Err(IndexError::Unnamed(hop)),
         };
-        (row.count, row.bytes) = change
-            .apply(row.count, row.bytes)
-            .ok_or_else(|| IndexError::damaged(table.name, &key, "its counters are too small"))?;
+        let too_small = || IndexError::damaged(table.name, &key, "its counters are too small");
+        (row.count, row.bytes) = change.apply(row.count, row.bytes).ok_or_else(too_small)?;
+        row.suspended = row.suspended.checked_add_signed(change.suspended).ok_or_else(too_small)?;
         if let Some(told) = state {
             row.state = told.state;
             row.last_error = bounded(told.last_error, TEXT_MAX);
@@ -362,9 +365,9 @@ fn moved(
     before: Option<Before>,
     now: Option<Before>,
     places: &mut Vec<Place>,
-    key: impl Fn(Before) -> [u8; 33],
+    key: impl Fn(Before) -> Option<[u8; 33]>,
 ) {
-    let (before, now) = (before.map(&key), now.map(&key));
+    let (before, now) = (before.and_then(&key), now.and_then(&key));
     if before != now {
         places.extend(before.map(|key| (key, false)));
         places.extend(now.map(|key| (key, true)));

@@ -296,6 +296,11 @@ impl Bench {
         self.answers.remove(&number)
     }
 
+    /// The answer to a question that was asked of the spool itself, if it has come.
+    pub(crate) fn take_answer(&mut self, number: u64) -> Option<Answer> {
+        self.answers.remove(&number)
+    }
+
     pub(crate) fn messages(&mut self) -> Vec<MessageRow> {
         let mut all = Vec::new();
         let mut after = None;
@@ -368,6 +373,7 @@ pub(crate) fn accepted(hop: HopId, size: u64) -> Accepted {
             priority: 1,
             due_ms: NOW_MS,
             expires_ms: NOW_MS + 1,
+            suspended: None,
         }],
     }
 }

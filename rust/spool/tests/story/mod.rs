@@ -257,6 +257,7 @@ impl Story {
             priority: 1,
             due_ms: NOW_MS,
             expires_ms: NOW_MS + 1,
+            suspended: None,
         };
         accepted.entries = entries.iter().map(entry).collect();
         let content = Arc::new([TRACE, &content].concat());
@@ -334,11 +335,13 @@ impl Story {
 
     /// All that can be seen of it.
     pub(crate) fn seen(&mut self) -> Seen {
-        let Answer::Messages { rows, next: None, .. } =
+        let Answer::Messages { mut rows, next: None, .. } =
             self.ask(Request::Messages { after: None, limit: 10_000, hop: None })
         else {
             panic!("no page")
         };
+        // The number of the record that said something last depends on when the crash came.
+        rows.iter_mut().flat_map(|row| &mut row.entries).for_each(|entry| entry.version = 0);
         let Answer::Hops { rows: hops, .. } = self.ask(Request::Hops) else { panic!("no hops") };
         let content = |id| common::read(self.spool().content(id).source).map(Arc::new);
         Seen {

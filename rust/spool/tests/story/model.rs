@@ -124,6 +124,7 @@ impl Model {
                         .or_insert(moved);
                 }
             }
+            Fact::Edited(_) => unreachable!("the story edits nothing"),
             Fact::Settled { queue_id, hop, attempt, disposition, outcomes, .. } => {
                 let Some(message) = self.messages.get_mut(queue_id) else { return };
                 let received_ms = message.accepted.received_ms;
@@ -216,6 +217,9 @@ fn row(queue_id: QueueId, message: &Message, names: &BTreeMap<HopId, HopName>) -
             priority: entry.priority,
             recipients: entry.recipients.iter().copied().collect(),
             in_doubt: entry.peer.is_some(),
+            version: 0,
+            suspended: None,
+            edit: None,
         }
     });
     MessageRow {

@@ -48,7 +48,7 @@ pub(super) const PRIORITIES: &[&str] = &["high", "normal", "low"];
 pub(super) const STATUSES: &[&str] = &["active", "connecting", "ready", "retry", "suspended"];
 /// Why a message is where it is.
 pub(super) const REASONS: &[&str] =
-    &["active", "in_doubt", "message_retry", "queue_retry", "queue_suspended", "ready", "unreachable"];
+    &["active", "in_doubt", "message_retry", "message_suspended", "queue_retry", "queue_suspended", "ready", "unreachable"];
 
 macro_rules! properties {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $tables:ident, $kind:expr, $cost:ident;)*) => {

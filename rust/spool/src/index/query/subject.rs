@@ -295,6 +295,11 @@ impl<'t> MessageSubject<'_, 't> {
         if standing.active.contains(&key) {
             return Ok(("active", "active"));
         }
+        let entry = self.entry()?;
+        if entry.suspended.is_some() {
+            return Ok(("suspended", "message_suspended"));
+        }
+        let (is_due, in_doubt) = (entry.due_ms <= standing.now_ms, entry.in_doubt());
         let hop = self.snapshot.hop(key.hop())?;
         match (hop.kind, hop.state) {
             (HopKind::Unreachable, _) => return Ok(("retry", "unreachable")),
@@ -302,11 +307,10 @@ impl<'t> MessageSubject<'_, 't> {
             (_, HOP_SUSPENDED) => return Ok(("suspended", "queue_suspended")),
             _ => {}
         }
-        let entry = self.entry()?;
-        Ok(match (entry.due_ms > standing.now_ms, entry.in_doubt()) {
-            (true, true) => ("retry", "in_doubt"),
-            (true, false) => ("retry", "message_retry"),
-            (false, _) => ("ready", "ready"),
+        Ok(match (is_due, in_doubt) {
+            (false, true) => ("retry", "in_doubt"),
+            (false, false) => ("retry", "message_retry"),
+            (true, _) => ("ready", "ready"),
         })
     }
 

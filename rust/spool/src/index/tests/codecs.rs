@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use penstock_core::flow::{ContentFlags, Form};
 use proptest::prelude::*;
 
+use crate::edit::{Author, EditKind, LastEdit, Suspension};
 use crate::facts::{HopKind, OutcomeState};
 use crate::index::codec::Malformed;
 use crate::index::set::RecipientSet;
@@ -117,9 +118,18 @@ proptest! {
     fn an_entry_comes_back(
         (priority, due_ms, expires_ms, attempts, settled, lane) in any::<(u8, u64, u64, u32, u32, u64)>(),
         recipients in prop::collection::vec(0..1_000_u32, 1..30),
+        (version, suspended) in (any::<u64>(), 0..3_u8),
+        edit in prop::option::of((any::<u32>(), 1..8_u8, any::<u64>(), text(), text())),
     ) {
         let recipients = RecipientSet::from_indices(recipients);
-        let value = EntryValue { priority, due_ms, expires_ms, attempts, settled, lane, recipients };
+        let suspended = Suspension::from_number(suspended);
+        let edit = edit.map(|(number, kind, at_ms, who, why)| {
+            let (kind, author) = (EditKind::from_number(kind).unwrap(), Author { who, why, at_ms });
+            Box::new(LastEdit { number, kind, author })
+        });
+        let value = EntryValue {
+            priority, due_ms, expires_ms, attempts, settled, lane, recipients, version, suspended, edit,
+        };
         let mut octets = Vec::new();
         value.encode(&mut octets);
         round_trip(&octets, &longer(&octets), &value, EntryValue::decode)?;
@@ -128,13 +138,13 @@ proptest! {
     #[test]
     fn a_hop_comes_back(
         kind in 1..5_u8,
-        (count, bytes, state, next_retry_ms, failures) in any::<(u64, u64, u8, u64, u32)>(),
+        (count, bytes, state, next_retry_ms, failures, suspended) in any::<(u64, u64, u8, u64, u32, u64)>(),
         texts in prop::collection::vec(text(), 3),
     ) {
         let kind = HopKind::from_number(kind).unwrap();
         let (connector, destination, last_error) = (&*texts[0], &*texts[1], &*texts[2]);
         let value = HopValue {
-            kind, connector, destination, count, bytes, state, last_error, next_retry_ms, failures,
+            kind, connector, destination, count, bytes, state, last_error, next_retry_ms, failures, suspended,
         };
         let mut octets = Vec::new();
         value.encode(&mut octets);
@@ -177,6 +187,9 @@ fn values_of_another_version_or_with_unknown_parts_are_refused() {
         settled: 0,
         lane: 0,
         recipients: RecipientSet::default(),
+        version: 0,
+        suspended: None,
+        edit: None,
     };
     let mut octets = Vec::new();
     entry.encode(&mut octets);

@@ -20,6 +20,7 @@ use penstock_core::queue_id::QueueId;
 
 use super::Index;
 use super::tables::Table;
+use crate::edit::{Author, Change, EditRecord};
 use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
@@ -64,7 +65,14 @@ pub(super) fn mailbox(index: usize) -> RecipientRecord {
 
 pub(super) fn way(number: u8, recipients: impl Into<Vec<u32>>, due_ms: u64) -> EntryRecord {
     let recipients = recipients.into();
-    EntryRecord { hop: hop(number), recipients, priority: 1, due_ms, expires_ms: due_ms + 1_000 }
+    EntryRecord {
+        hop: hop(number),
+        recipients,
+        priority: 1,
+        due_ms,
+        expires_ms: due_ms + 1_000,
+        suspended: None,
+    }
 }
 
 /// A message with `recipients` recipients.
@@ -141,6 +149,19 @@ impl Log {
             session: "out".into(),
         };
         Redo::Fact { lsn: self.next(), fact, hops: Vec::new() }
+    }
+
+    pub(super) fn edited(&mut self, id: u64, from: u8, number: u32, at_ms: u64, change: Change) -> Redo {
+        let hops = match &change {
+            Change::Redirected(to) => {
+                HOPS.iter().filter(|(id, _)| *id == to.hop).map(|hop| hop.1.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let author = Author { who: "operator1".into(), why: format!("edit {number}"), at_ms };
+        let (queue_id, hop, version) = (QueueId(id), hop(from), self.lsn);
+        let record = EditRecord { queue_id, hop, number, version, author, change };
+        Redo::Fact { lsn: self.next(), fact: Fact::Edited(Box::new(record)), hops }
     }
 
     /// The end of an attempt that delivers to all of `recipients`.

@@ -112,6 +112,8 @@ fn messages(model: &Model, world: &World) -> Rows {
             let (name, in_doubt) = (&hops[hop], entry.peer.is_some());
             let (status, reason) = if world.active.contains(&(id.0, *hop)) {
                 ("active", "active")
+            } else if entry.suspended.is_some() {
+                ("suspended", "message_suspended")
             } else if name.kind == HopKind::Unreachable {
                 ("retry", "unreachable")
             } else if name.state == 1 {
@@ -305,7 +307,7 @@ fn records(log: &mut Log, id: u64, mail: &Mail) -> Vec<Redo> {
     let entries = (0..).zip(&mail.ways).map(|(nth, &(number, priority, due_ms))| {
         let ours = (0..mail.recipients.len() as u32).filter(|index| *index as usize % mail.ways.len() == nth);
         let recipients = ours.collect();
-        EntryRecord { hop: hop(number), recipients, priority, due_ms, expires_ms: 100 + due_ms }
+        EntryRecord { hop: hop(number), recipients, priority, due_ms, expires_ms: 100 + due_ms, suspended: None }
     });
     let mut accepted = message(id, 0, entries.collect());
     accepted.recipients = mail

@@ -6,8 +6,9 @@ use penstock_core::queue_id::QueueId;
 use proptest::prelude::*;
 
 use super::model::Model;
-use super::properties::{Attempt, HOPS, Op, Story, accept, attempt};
+use super::properties::{Attempt, HOPS, Op, Story, accept, attempt, edit};
 use super::{Log, hop, message, open, outcome, way};
+use crate::edit::EditKind;
 use crate::facts::{Disposition, OutcomeState};
 use crate::index::Index;
 use crate::redo::{Location, Redo, Watermark};
@@ -57,6 +58,9 @@ fn op(routes: bool) -> impl Strategy<Value = Op> {
         4 => accept(),
         4 => at().prop_map(|(id, hop, attempt)| Op::Start { id, hop, attempt }),
         6 => settle,
+        4 => edit().prop_filter("a redirection is a route", move |op| {
+            routes || !matches!(op, Op::Edit { what, .. } if *what == EditKind::Redirect as u8)
+        }),
         if routes { 3 } else { 0 } =>
             route.prop_map(|(id, from, to, salt)| Op::Route { id, from, to, salt }),
     ]
