@@ -52,8 +52,8 @@ def open_core(config: Config) -> _core.Engine:
 def segment_bytes(disk_bytes: int) -> int:
     """Return how long segments of the spool's log are on a file system of this size.
 
-    Space comes back, and is set aside for outcomes, a segment at a time: a small file system has to have room for
-    several.
+    Space comes back, and is set aside for outcomes, a segment at a time: a small file system has to have room
+    for several.
     """
     least, most = SEGMENT_BYTES
     whole = 1 << 20
