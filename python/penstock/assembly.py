@@ -35,31 +35,29 @@ def open_core(config: Config) -> _core.Engine:
     """
     for folder in (os.path.dirname(config.spool_path), config.log_directory):
         os.makedirs(folder, mode=0o750, exist_ok=True)
+    # On the first start the spool itself is not there yet; later it may be a mount point.
+    place = config.spool_path if os.path.isdir(config.spool_path) else os.path.dirname(config.spool_path)
+    disk = os.statvfs(place)
     return _core.Engine(
         spool=config.spool_path,
         io_threads=config.io_threads,
         options={
             "free_min_bytes": config.refuse_mail_below_bytes,
-            "segment_bytes": segment_bytes(config.spool_path),
+            "segment_bytes": segment_bytes(disk.f_blocks * disk.f_frsize),
         },
         journal=os.path.join(config.log_directory, JOURNAL),
     )
 
 
-def segment_bytes(spool_path: str) -> int:
-    """Return how long the segments of the spool's log are, so that a small file system has room for several.
+def segment_bytes(disk_bytes: int) -> int:
+    """Return how long segments of the spool's log are on a file system of this size.
 
-    Space comes back, and is set aside for outcomes, a segment at a time. **Blocking**: asks the file system.
-
-    Raises:
-        OSError: The folder that the spool is in is not there.
+    Space comes back, and is set aside for outcomes, a segment at a time: a small file system has to have room
+    for several.
     """
-    # On the first start the spool itself is not there yet; it may be a mount point later on.
-    folder = spool_path if os.path.isdir(spool_path) else os.path.dirname(spool_path)
-    disk = os.statvfs(folder)
     least, most = SEGMENT_BYTES
     whole = 1 << 20
-    return max(least, min(most, disk.f_blocks * disk.f_frsize // SEGMENTS_ON_DISK // whole * whole))
+    return max(least, min(most, disk_bytes // SEGMENTS_ON_DISK // whole * whole))
 
 
 def receive_settings(config: Config) -> ReceiveSettings:

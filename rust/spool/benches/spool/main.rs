@@ -57,9 +57,9 @@ fn replay(criterion: &mut Criterion) {
     const WAITING: usize = 20_000;
     let left = directory();
     let never = SpoolConfig {
-        checkpoint_ms: u64::MAX / 2,
-        checkpoint_bytes: u64::MAX / 2,
-        checkpoint_records: u64::MAX / 2,
+        checkpoint_ms: 1 << 40,
+        checkpoint_bytes: 1 << 40,
+        checkpoint_records: 1 << 40,
         ..support::config()
     };
     let spool = Inline::open(SpoolConfig { path: left.path().into(), ..never.clone() });
