@@ -278,7 +278,7 @@ impl DeviceFile for FaultyFile {
     }
 
     fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let octets = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect::<Vec<u8>>();
+        let octets = buffers.iter().map(|buffer| &**buffer).collect::<Vec<&[u8]>>().concat();
         let half = octets.get(..octets.len() / 2).unwrap_or_default();
         let mut inner = self.device.0.lock();
         match inner.begin(Call::Write) {

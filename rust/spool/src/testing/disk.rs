@@ -199,7 +199,9 @@ impl Disk {
     pub(super) fn read(&self, inode: usize, buffer: &mut [u8], offset: usize) -> usize {
         let octets = self.inodes.get(inode).and_then(|inode| inode.octets.get(offset..)).unwrap_or_default();
         let length = octets.len().min(buffer.len());
-        buffer.iter_mut().zip(octets).for_each(|(to, from)| *to = *from);
+        if let (Some(place), Some(octets)) = (buffer.get_mut(..length), octets.get(..length)) {
+            place.copy_from_slice(octets);
+        }
         length
     }
 
