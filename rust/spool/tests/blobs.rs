@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use common::{Bench, config, directory, reopen, silent};
-use penstock_core::flow::{ContentSink, Offer, SourcePoll};
+use penstock_core::flow::{ContentSink, GateState, Offer, SourcePoll};
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
 use penstock_spool::{Device, Draft, Opening, OutcomeState, Request, SpoolConfig, SpoolEvent};
@@ -380,9 +380,13 @@ fn an_error_of_the_disk_in_a_blob_ends_everything_and_is_told_once() {
     for call in [Call::Write, Call::Sync, Call::SyncDir] {
         let (mut bench, dir, [whole, id]) = two();
         let lost = bench.commit(2 * LIMIT).unwrap();
+        // What waits for the log at that moment is refused as well, and nobody looks for it any more.
+        bench.commit(100).unwrap();
+        let mut gate = bench.start(whole);
         bench.device.fail_all(call, Some(Fault::Io));
         bench.step();
         assert!(bench.poisoned && !bench.ledger.0[&lost].is_acked);
+        assert_eq!(gate.state(&silent()), GateState::Failed);
         bench.device.fail_all(call, None);
         let device = bench.device.clone();
         let ledger = bench.close();
