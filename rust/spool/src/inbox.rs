@@ -256,6 +256,8 @@ impl Inbox {
     pub(crate) fn shut(&self) -> Vec<Item> {
         let mut state = self.state.lock();
         state.is_shut = true;
+        // Nothing waits any more: whoever looks for work would otherwise find some for ever.
+        (state.is_prompt, state.is_urgent) = (false, false);
         std::mem::take(&mut state.items)
     }
 
