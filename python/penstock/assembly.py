@@ -32,7 +32,11 @@ def open_core(config: Config) -> _core.Engine:
     return _core.Engine(
         spool=config.spool_path,
         io_threads=config.io_threads,
-        options={"free_min_bytes": config.refuse_mail_below_bytes},
+        options={
+            "free_min_bytes": config.refuse_mail_below_bytes,
+            "kept_ms": config.safety_net_hold_ms,
+            "kept_max_bytes": config.safety_net_max_bytes,
+        },
         journal=os.path.join(config.log_directory, JOURNAL),
     )
 

@@ -33,10 +33,11 @@ use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn
 use crate::redo::{Location, Redo};
 
 use super::error::IndexError;
+use super::keeping;
 use super::keys;
 use super::set::RecipientSet;
 use super::tables::Tables;
-use super::values::{EntryValue, Head};
+use super::values::{EntryValue, FinishedValue, Head};
 
 /// Whose mail it is, for fairness: the first 64 bits of SHA-256 over the sender in lower case.
 fn lane_of(sender: &str) -> u64 {
@@ -52,6 +53,8 @@ pub(super) enum Origin<'a> {
     Stored(Head),
     /// Nowhere, and this batch has accepted it.
     Accepted(&'a Accepted),
+    /// In the index, finished, and kept until then.
+    Kept(Head, u64),
 }
 
 /// A message as the records leave it.
@@ -65,6 +68,8 @@ pub(super) struct Message<'a> {
     pub(super) outcomes: Vec<&'a Outcome>,
     /// The last record about it in this batch, those that only moved it aside.
     last: Lsn,
+    /// A record has moved it after it was finished.
+    pub(super) was_kept: bool,
 }
 
 /// An entry as it was and as it is.
@@ -203,12 +208,27 @@ impl<'t, 'a> Batch<'t, 'a> {
 impl<'a> Message<'a> {
     fn absent() -> Self {
         let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0 };
-        Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new(), last: 0 }
+        Self {
+            origin: Origin::Absent,
+            location,
+            entries: Vec::new(),
+            outcomes: Vec::new(),
+            last: 0,
+            was_kept: false,
+        }
     }
 
     fn load(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Self, IndexError> {
         let key = keys::message(queue_id);
-        let Some(value) = tables.message.get(txn, &key)? else { return Ok(Self::absent()) };
+        let Some(value) = tables.message.get(txn, &key)? else {
+            return Ok(match keeping::finished(tables, txn, queue_id)? {
+                None => Self::absent(),
+                Some(FinishedValue { until_ms, message }) => {
+                    let location = message.head.stored.location;
+                    Self { origin: Origin::Kept(message.head, until_ms), location, ..Self::absent() }
+                }
+            });
+        };
         let head = tables.message.sound(&key, Head::decode(value))?;
         let mut entries = Vec::new();
         for row in tables.entry.prefix(txn, &key)? {
@@ -219,7 +239,14 @@ impl<'a> Message<'a> {
             entries.push(Slot { hop, before, now: Some(entry), changed: false, peer: None });
         }
         let location = head.stored.location;
-        Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new(), last: 0 })
+        Ok(Self {
+            origin: Origin::Stored(head),
+            location,
+            entries,
+            outcomes: Vec::new(),
+            last: 0,
+            was_kept: false,
+        })
     }
 
     /// Whether anything is left to do for it.
@@ -231,7 +258,7 @@ impl<'a> Message<'a> {
     pub(super) fn received_ms(&self) -> u64 {
         match &self.origin {
             Origin::Absent => 0,
-            Origin::Stored(head) => head.received_ms,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.received_ms,
             Origin::Accepted(accepted) => accepted.received_ms,
         }
     }
@@ -240,7 +267,7 @@ impl<'a> Message<'a> {
     pub(super) fn size(&self) -> u64 {
         match &self.origin {
             Origin::Absent => 0,
-            Origin::Stored(head) => head.size,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.size,
             Origin::Accepted(accepted) => accepted.size,
         }
     }
@@ -270,6 +297,7 @@ impl<'a> Message<'a> {
         if matches!(self.origin, Origin::Absent) {
             self.origin = Origin::Accepted(accepted);
         }
+        self.was_kept = accepted.entries.is_empty();
         let entries = entries_of(accepted, attempts);
         for slot in &mut self.entries {
             if entries.binary_search_by_key(&slot.hop, |(hop, _)| *hop).is_err() {

@@ -17,6 +17,8 @@
 //! | started | queue-id, hop → attempt, peer | what is in doubt after a crash, without a scan |
 //! | hop | hop → name, exact count and octets, state | queue list; the scheduler's start |
 //! | segment | segment → live octets, live messages | what of the log is still needed |
+//! | kept | keep-until, queue-id | finished messages, those that go first first |
+//! | finished | queue-id → as in message, and until when | what they were, for resubmission |
 //! | meta | format, database, epoch, watermark, greatest queue id | recovery |
 //!
 //! *Why there is an `entry`.* Facts name an entry by message and hop; its place in `ready` and `timer` moves. Keeping
@@ -36,6 +38,7 @@
 //! # Invariants
 //!
 //! * A message is in the index exactly as long as it has an entry; an entry exactly as long as it has a recipient.
+//! * A finished message that is kept has a row each in `kept` and `finished`, and none in `message` and `entry`.
 //! * An entry has one row each in `entry`, `ready`, `arrival` and `timer`, and one in `started` exactly while the end of
 //!   an attempt is not known (`attempts > settled`).
 //! * A hop's counters are those of its entries, a segment's those of its messages, in every snapshot. A hop without
@@ -47,6 +50,7 @@ mod answer;
 mod batch;
 mod codec;
 mod error;
+mod keeping;
 mod keys;
 mod meta;
 mod moving;
@@ -74,6 +78,7 @@ use crate::rows::{Answer, Request};
 
 use self::batch::Batch;
 pub(crate) use self::error::IndexError;
+pub(crate) use self::keeping::Kept;
 use self::meta::Reach;
 pub(crate) use self::moving::Present;
 use self::tables::{Table, Tables};
@@ -151,6 +156,16 @@ impl Index {
     /// that a recovery finds behind the watermark belongs in one call.
     /// Durable on return; blocks on disk. After an error of [`IndexError::Lmdb`] the index must be opened anew.
     pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), IndexError> {
+        self.apply_keeping(redo, to, None)
+    }
+
+    /// As [`Index::apply`]; messages that are finished by that, and have arrived anywhere, are kept until `until_ms`.
+    pub(crate) fn apply_keeping(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        until_ms: Option<u64>,
+    ) -> Result<(), IndexError> {
         let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
         let before = *self.reach.lock();
         if to == before.watermark || to.lsn < before.watermark.lsn {
@@ -165,7 +180,7 @@ impl Index {
             batch.finish()
         };
         let after = Reach { watermark: to, greatest: work.greatest, ..before };
-        write::write(&self.tables, &mut txn, work)?;
+        write::write(&self.tables, &mut txn, work, until_ms)?;
         meta::put_watermark(self.tables.meta, &mut txn, to)?;
         if let Some(greatest) = after.greatest.filter(|_| after.greatest != before.greatest) {
             meta::put_greatest(self.tables.meta, &mut txn, greatest)?;
@@ -180,11 +195,31 @@ impl Index {
         answer::answer(&self.tables, &*self.read()?, request)
     }
 
-    /// Tell where a message's content is; `None` if it is not in the index.
+    /// Tell where the content of a message is, in the queue or kept; `None` if it is not in the index.
     pub(crate) fn stored(&self, queue_id: QueueId) -> Result<Option<Stored>, IndexError> {
         let (txn, table, key) = (self.read()?, self.tables.message, keys::message(queue_id));
-        let Some(value) = table.get(&txn, &key)? else { return Ok(None) };
+        let Some(value) = table.get(&txn, &key)? else {
+            let finished = keeping::finished(&self.tables, &txn, queue_id)?;
+            return Ok(finished.map(|finished| finished.message.head.stored));
+        };
         Ok(Some(table.sound(&key, Head::decode(value))?.stored))
+    }
+
+    /// Tell how much is kept of what is finished.
+    pub(crate) fn kept(&self) -> Result<Kept, IndexError> {
+        meta::kept(self.tables.meta, &*self.read()?)
+    }
+
+    /// Let go of kept messages whose time is over, and of the oldest beyond `bytes_max` octets, at most `limit`; tells how
+    /// many. Durable on return; blocks on disk if there are any.
+    pub(crate) fn let_go(&self, now_ms: u64, bytes_max: u64, limit: usize) -> Result<usize, IndexError> {
+        if !keeping::is_due(&self.tables, &*self.read()?, now_ms, bytes_max)? {
+            return Ok(0);
+        }
+        let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
+        let count = keeping::let_go(&self.tables, &mut txn, now_ms, bytes_max, limit)?;
+        txn.commit().map_err(IndexError::lmdb("commit"))?;
+        Ok(count)
     }
 
     /// Tell all that is left of messages, from one snapshot, and the last record that is in it.

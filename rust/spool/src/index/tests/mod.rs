@@ -4,6 +4,7 @@
 mod codecs;
 mod files;
 mod folding;
+mod keeping;
 mod model;
 mod properties;
 mod replay;
@@ -203,6 +204,8 @@ pub(super) fn dump(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         tables.started,
         tables.hop,
         tables.segment,
+        tables.kept,
+        tables.finished,
     ]
     .into_iter()
     .flat_map(rows)
