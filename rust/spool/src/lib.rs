@@ -84,7 +84,7 @@ pub use clock::{Clock, SystemClock};
 pub use config::SpoolConfig;
 pub use device::{Device, DeviceFile, FileDevice, Lock, Opening};
 pub use draft::{Draft, Drafts};
-pub use errors::{CommitError, DraftRefused, OpenError};
+pub use errors::{CommitError, CopyError, DraftRefused, OpenError};
 pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
@@ -99,7 +99,7 @@ pub use reader::StoredContent;
 pub use recovery::Recovery;
 pub use redo::InDoubt;
 pub use rows::{
-    Answer, EntryRecipient, EntryRow, HopRow, MessageEntry, MessageRecipient, MessageRow, Request,
+    Answer, EntryRecipient, EntryRow, HopRow, KeptRow, MessageEntry, MessageRecipient, MessageRow, Request,
 };
 pub use spool::Spool;
 pub use statistics::{BUCKETS, GROUP_MESSAGES, Histogram, SYNC_MICROS, Statistics};
