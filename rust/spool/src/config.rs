@@ -32,7 +32,7 @@ pub struct SpoolConfig {
     /// How long a message that has arrived is kept when it is finished, so that it can be sent once more; 0 for not at
     /// all.
     pub kept_ms: u64,
-    /// Octets of the log that such messages may keep; beyond that the oldest are let go of.
+    /// Octets of log and blobs that such messages may keep; beyond that the oldest are let go of.
     pub kept_max_bytes: u64,
     /// Ten bits of every queue id, so that no two nodes or shards give the same.
     pub node: u16,

@@ -9,8 +9,8 @@ use penstock_core::queue_id::QueueId;
 use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::index::query::{Budget, Execution};
 use crate::device::Device;
+use crate::index::query::{Budget, Execution};
 use crate::index::{Index, IndexError, LetGo};
 use crate::redo::{LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};

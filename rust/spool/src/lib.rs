@@ -29,15 +29,16 @@
 //! * No page of the log that a sync has covered is written again until its segment has a new nonce.
 //! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it; before that it is
 //!   noted up to where an index must go from then on.
-//! * No record names a blob that is not on the disk, and none is removed before a checkpoint with its message's end.
+//! * No record names a blob that is not on the disk, and none is removed before its message has left the index, durably: when it is
+//!   finished, or let go of.
 //!
 //! Not here: SMTP, sockets, policy, and what the numbers of stages mean.
 
 #![deny(unsafe_code)]
 
 mod bell;
-mod brake;
 mod blobs;
+mod brake;
 mod budget;
 mod cancel;
 mod checkpointer;

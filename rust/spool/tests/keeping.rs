@@ -8,7 +8,7 @@ use std::path::Path;
 use bytes::Bytes;
 use common::{Bench, NOW_MS, accepted, config, copy_index, directory};
 use penstock_core::queue_id::QueueId;
-use penstock_spool::testing::FaultyDevice;
+use penstock_spool::testing::{Call, Fault, FaultyDevice};
 use penstock_spool::{Answer, CopyError, Device, KeptRow, Opening, OutcomeState, Request, SpoolConfig};
 
 const SEGMENT_BYTES: u64 = 32 << 10;
@@ -206,4 +206,82 @@ fn a_kept_message_can_be_sent_once_more_under_another_name() {
         }
     }
     assert!(matches!(bench.spool().copy(id), Err(CopyError::Unreadable(_))));
+}
+
+#[test]
+fn a_kept_message_has_its_blob_until_it_is_let_go_of() {
+    const LARGE: usize = 400_000;
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let with_blobs = |path: &Path| SpoolConfig { blob_bytes: 100_000, ..keeping(path) };
+    let blobs = dir.path().join("shard-00/blobs");
+    let mut bench = Bench::open_with(&device, with_blobs(dir.path())).unwrap();
+    let early = pass(&mut bench, 1, LARGE)[0];
+    bench.sync(Request::Checkpoint).unwrap();
+    // What has arrived nowhere is not kept, and its blob neither.
+    let failed = bench.commit(LARGE).unwrap();
+    bench.step();
+    bench.defer(failed, OutcomeState::Failed);
+    bench.sync(Request::Checkpoint).unwrap();
+    let late = pass(&mut bench, 1, LARGE)[0];
+    bench.sync(Request::Sync).unwrap();
+    let names = |device: &FaultyDevice, ids: &[QueueId]| {
+        assert_eq!(device.names(&blobs), ids.iter().map(QueueId::to_string).collect::<Vec<_>>());
+    };
+    names(&device, &[early, late]);
+    let ledger = bench.kill();
+    for seed in 0..6 {
+        let next = directory();
+        copy_index(dir.path(), next.path());
+        let crashed = if seed == 0 { device.after_kill() } else { device.after_power_loss(seed) };
+        let crashed = crashed.moved(dir.path(), next.path());
+        let mut bench = Bench::open_with(&crashed, with_blobs(next.path())).unwrap();
+        bench.step();
+        assert_eq!((ids(&kept(&mut bench)), bench.recovery.damaged), (vec![early, late], 0), "seed {seed}");
+        for id in [early, late] {
+            assert!(bench.content(id).unwrap() == ledger.0[&id].content, "seed {seed}: {id}");
+        }
+        assert_eq!(crashed.names(&next.path().join("shard-00/blobs")).len(), 2, "seed {seed}");
+    }
+    let mut bench = Bench::open_with(&device, with_blobs(dir.path())).unwrap();
+    bench.ledger = ledger.clone();
+    let draft = bench.spool().copy(early).unwrap();
+    let again = bench.hand_in(draft, &ledger.0[&early].content);
+    bench.step();
+    names(&device, &[early, late, again]);
+    assert!(bench.content(again).unwrap() == bench.ledger.0[&again].content);
+    wait(&mut bench, 1_500);
+    bench.sync(Request::Checkpoint).unwrap();
+    let statistics = bench.spool().statistics();
+    assert!(
+        statistics.kept_blob_bytes > 2 * LARGE as u64 && statistics.kept_bytes < 50_000,
+        "{statistics:?}"
+    );
+    assert!(statistics.blob_bytes > statistics.kept_blob_bytes + LARGE as u64, "{statistics:?}");
+    // Their time is over; while files cannot be removed they stay, and the next start sweeps them.
+    device.fail_all(Call::Remove, Some(Fault::Io));
+    bench.clock.advance(2 * HOUR_MS);
+    wait(&mut bench, 3_000);
+    assert_eq!(ids(&kept(&mut bench)), []);
+    names(&device, &[early, late, again]);
+    let ledger = bench.kill();
+    device.fail_all(Call::Remove, None);
+    let mut bench = Bench::open_with(&device, with_blobs(dir.path())).unwrap();
+    bench.resume(ledger);
+    bench.step();
+    names(&device, &[again]);
+    assert_eq!((ids(&kept(&mut bench)), bench.recovery.damaged), (vec![], 0));
+    // And where they can, they go with their messages.
+    bench.deliver(again);
+    wait(&mut bench, 1_500);
+    bench.sync(Request::Checkpoint).unwrap();
+    names(&device, &[again]);
+    assert!(bench.content(again).unwrap() == bench.ledger.0[&again].content);
+    bench.clock.advance(2 * HOUR_MS);
+    wait(&mut bench, 3_000);
+    names(&device, &[]);
+    let statistics = bench.spool().statistics();
+    assert_eq!((statistics.kept_blob_bytes, statistics.blob_bytes), (0, 0), "{statistics:?}");
+    bench.close();
+    let mut bench = Bench::open_with(&device, with_blobs(dir.path())).unwrap();
+    assert_eq!((ids(&kept(&mut bench)), bench.recovery.damaged), (vec![], 0));
 }

@@ -159,8 +159,21 @@ impl Tables {
     pub(super) fn new(handles: [Database<'static, Bytes, Bytes>; NAMES.len()]) -> Self {
         let mut names = NAMES.into_iter();
         let handles = handles.map(|db| Table::new(names.next().unwrap_or_default(), db));
-        let [message, recipient, entry, ready, arrival, timer, started, hop, segment, blob, kept, finished, meta] =
-            handles;
+        let [
+            message,
+            recipient,
+            entry,
+            ready,
+            arrival,
+            timer,
+            started,
+            hop,
+            segment,
+            blob,
+            kept,
+            finished,
+            meta,
+        ] = handles;
         Self {
             message,
             recipient,

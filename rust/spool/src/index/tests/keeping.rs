@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use super::properties::{HOPS, Op, Story, accept, attempt};
 use super::{Log, OVERHEAD_BYTES, dump, message, open, outcome, way};
 use crate::facts::{Disposition, OutcomeState};
-use crate::index::{Index, Kept};
-use crate::redo::{Location, Redo};
+use crate::index::{Index, Kept, LetGo};
+use crate::redo::{LeftBlob, Location, Redo};
 use crate::rows::{Answer, Request};
 
 fn op() -> impl Strategy<Value = Op> {
@@ -24,7 +24,7 @@ fn op() -> impl Strategy<Value = Op> {
     ]
 }
 
-/// Rows but those of finished messages, and but `segment`, whose counters those are part of.
+/// Rows but those of finished messages (in `recipient` and `blob` too), and but `segment`, whose counters those are part of.
 fn queue(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let rows = dump(index);
     let finished: Vec<Vec<u8>> =
@@ -32,7 +32,7 @@ fn queue(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let is_kept = |key: &[u8]| finished.iter().any(|id| key.starts_with(id));
     rows.into_iter()
         .filter(|row| !["kept", "finished", "segment"].contains(&row.0))
-        .filter(|row| row.0 != "recipient" || !is_kept(&row.1))
+        .filter(|row| !["recipient", "blob"].contains(&row.0) || !is_kept(&row.1))
         .collect()
 }
 
@@ -46,18 +46,28 @@ proptest! {
         let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let (plain, keeping) = (open(dir.path()), open(other.path()));
         let mut story = Story { is_likely: true, ..Story::default() };
+        let (mut left, mut left_later) = (Vec::new(), Vec::new());
         for (nth, batch) in (1..).zip(&batches) {
             let redo: Vec<Redo> = batch.iter().filter_map(|op| story.tell(op)).collect();
-            plain.apply(&redo, story.log.end()).unwrap();
-            keeping.apply_keeping(&redo, story.log.end(), Some(100 * nth)).unwrap();
+            left.extend(plain.apply(&redo, story.log.end()).unwrap());
+            left_later.extend(keeping.apply_keeping(&redo, story.log.end(), Some(100 * nth)).unwrap());
             prop_assert_eq!(queue(&plain), queue(&keeping));
             prop_assert_eq!(plain.messages_count().unwrap(), keeping.messages_count().unwrap());
         }
         let kept = keeping.kept().unwrap();
         let bytes = |index: &Index| index.segments().unwrap().iter().map(|one| one.live_bytes).sum::<u64>();
         prop_assert_eq!(bytes(&keeping), bytes(&plain) + kept.bytes);
-        prop_assert_eq!(keeping.let_go(99, u64::MAX, 1_000).unwrap().messages, 0);
-        prop_assert_eq!(keeping.let_go(1_000, u64::MAX, 1_000).unwrap().messages as u64, kept.messages);
+        let blobs = |index: &Index| index.blobs().unwrap().iter().map(|(_, bytes)| bytes).sum::<u64>();
+        prop_assert_eq!(blobs(&keeping), blobs(&plain) + kept.blob_bytes);
+        prop_assert_eq!(keeping.let_go(99, u64::MAX, 1_000).unwrap(), LetGo::default());
+        let gone = keeping.let_go(1_000, u64::MAX, 1_000).unwrap();
+        prop_assert_eq!(gone.messages as u64, kept.messages);
+        prop_assert_eq!(gone.left.iter().map(|blob| blob.bytes).sum::<u64>(), kept.blob_bytes);
+        // Every blob is left once, sooner or later.
+        left_later.extend(gone.left);
+        left.sort_by_key(|blob| blob.queue_id);
+        left_later.sort_by_key(|blob| blob.queue_id);
+        prop_assert_eq!(left, left_later);
         prop_assert_eq!(keeping.kept().unwrap(), Kept::default());
         prop_assert_eq!(dump(&plain), dump(&keeping));
     }
@@ -102,7 +112,10 @@ fn those_that_have_arrived_anywhere_are_kept_in_the_order_in_which_they_go() {
     }
     assert_eq!(index.messages_count().unwrap(), 1);
     let bytes = |id: u64| 1_000 + id + OVERHEAD_BYTES;
-    assert_eq!(index.kept().unwrap(), Kept { messages: 3, bytes: bytes(1) + bytes(2) + bytes(5), blob_bytes: 0 });
+    assert_eq!(
+        index.kept().unwrap(),
+        Kept { messages: 3, bytes: bytes(1) + bytes(2) + bytes(5), blob_bytes: 0 }
+    );
     let Answer::Kept { rows, .. } = index.answer(&Request::Kept { after: None, limit: 2 }).unwrap() else {
         panic!("another answer")
     };
@@ -147,4 +160,41 @@ fn one_that_is_moved_is_kept_where_it_is_then_and_for_as_long() {
     let salvaged = open(other.path());
     salvaged.apply_keeping(&moved, log.end(), Some(900)).unwrap();
     assert_eq!((kept_ids(&salvaged, 10), salvaged.messages_count().unwrap()), (vec![1], 0));
+}
+
+#[test]
+fn one_with_a_blob_has_it_until_it_is_let_go_of_and_does_not_come_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, mut log) = (open(dir.path()), Log::default());
+    let queue_id = QueueId(3);
+    let redo = [log.accepted(3, 1, message(3, 1, vec![way(0, [0], 5)])), log.delivered(3, 0, 1, &[0])];
+    assert_eq!(index.apply_keeping(&redo, log.end(), Some(100)).unwrap(), []);
+    let blob = index.stored(queue_id).unwrap().unwrap().location.blob.unwrap();
+    assert_eq!(index.blobs().unwrap(), [(queue_id, blob.bytes)]);
+    let kept = index.kept().unwrap();
+    assert_eq!((kept.messages, kept.blob_bytes), (1, blob.bytes));
+    let moved = |index: &Index, lsn, segment| {
+        let (as_of, present) = index.present(&[queue_id]).unwrap();
+        let present = present.into_iter().next().unwrap().unwrap();
+        let location = Location { segment, ..present.stored.location };
+        let accepted = std::sync::Arc::new(present.accepted);
+        let (hops, attempts) = (present.hops, present.attempts);
+        Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts }
+    };
+    log.lsn += 1;
+    let first = moved(&index, log.lsn, 8);
+    assert_eq!(index.apply_keeping(&[first], log.end(), Some(900)).unwrap(), []);
+    assert_eq!(index.blobs().unwrap(), [(queue_id, blob.bytes)]);
+    assert_eq!(index.kept().unwrap(), kept);
+    log.lsn += 1;
+    let second = moved(&index, log.lsn, 9);
+    // What is in blobs counts too.
+    assert_eq!(index.let_go(0, kept.bytes + blob.bytes, 10).unwrap(), LetGo::default());
+    let left = vec![LeftBlob { queue_id, bytes: blob.bytes }];
+    assert_eq!(index.let_go(0, kept.bytes + blob.bytes - 1, 10).unwrap(), LetGo { messages: 1, left });
+    assert_eq!((index.blobs().unwrap(), index.segments().unwrap()), (vec![], vec![]));
+    // It was on its way to another segment when it was let go of, and its blob is gone.
+    assert_eq!(index.apply_keeping(&[second], log.end(), Some(900)).unwrap(), []);
+    assert_eq!((index.blobs().unwrap(), index.segments().unwrap()), (vec![], vec![]));
+    assert_eq!((index.stored(queue_id).unwrap(), index.kept().unwrap()), (None, Kept::default()));
 }
