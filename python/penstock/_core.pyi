@@ -132,7 +132,8 @@ class Engine:
             io_threads: Reactor threads, 1 or more.
             inline: No threads at all: everything happens in `step`. For tests.
             options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
-                `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `node`.
+                `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `clean_bytes_per_s`, `kept_ms`,
+                `kept_max_bytes`, `node`.
             journal: File for one JSON line per message event.
         """
 
@@ -245,6 +246,8 @@ class Engine:
             entry queue_id hop       the same, with that entry or none
             messages after limit hop (watermark, next, [message, ...])
             message queue_id         (watermark, message or None)
+            kept after limit         (watermark, next, [kept message, ...]); `after` and `next` are None or
+                                     (until_ms, queue_id)
             header queue_id limit    the header section, or None
             sync, checkpoint         the log sequence number up to which it is done
 

@@ -44,6 +44,8 @@ def open_core(config: Config) -> _core.Engine:
         options={
             "free_min_bytes": config.refuse_mail_below_bytes,
             "segment_bytes": segment_bytes(disk.f_blocks * disk.f_frsize),
+            "kept_ms": config.safety_net_hold_ms,
+            "kept_max_bytes": config.safety_net_max_bytes,
         },
         journal=os.path.join(config.log_directory, JOURNAL),
     )

@@ -113,6 +113,8 @@ class Spool(Table):
 
     path: Path
     refuse_mail_below: Annotated[int, Size(read_size("1 MB"), read_size("1024 TB"))]
+    safety_net_hold_time: Annotated[int, Duration(0, read_duration("90d"))]
+    safety_net_max_size: Annotated[int, Size(read_size("1 MB"), read_size("1024 TB"))]
 
 
 class Queue(Table):

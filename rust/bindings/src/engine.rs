@@ -47,6 +47,9 @@ fn spool_config(path: String, inline: bool, options: HashMap<String, u64>) -> Py
             "blob_bytes" => config.blob_bytes = value,
             "draft_budget_bytes" => config.draft_budget_bytes = value,
             "free_min_bytes" => config.free_min_bytes = value,
+            "clean_bytes_per_s" => config.clean_bytes_per_s = value,
+            "kept_ms" => config.kept_ms = value,
+            "kept_max_bytes" => config.kept_max_bytes = value,
             "node" => config.node = value as u16,
             _ => return Err(PyValueError::new_err(format!("no option is called {key:?}"))),
         }

@@ -3,8 +3,8 @@
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use penstock_engine::spool::{
-    Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, MessageRow,
-    Outcome, OutcomeState, RecipientRecord, Request, RoutedTo,
+    Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, KeptRow,
+    MessageRecipient, MessageRow, Outcome, OutcomeState, RecipientRecord, Request, RoutedTo,
 };
 use penstock_engine::{Engine, STAGES, Settlement};
 use pyo3::IntoPyObjectExt;
@@ -209,6 +209,10 @@ pub(crate) fn request(engine: &Engine, kind: &str, arguments: &Bound<'_, PyTuple
             let (queue_id, limit) = arguments.extract::<(u64, u32)>()?;
             Request::Header { queue_id: QueueId(queue_id), limit }
         }
+        "kept" => {
+            let (after, limit) = arguments.extract::<(Option<(u64, u64)>, u32)>()?;
+            Request::Kept { after: after.map(|(until_ms, id)| (until_ms, QueueId(id))), limit }
+        }
         "sync" => Request::Sync,
         "checkpoint" => Request::Checkpoint,
         other => {
@@ -236,6 +240,11 @@ pub(crate) fn answer<'py>(py: Python<'py>, engine: &Engine, answer: Answer) -> P
         Answer::Message { watermark, row } => {
             let row = row.map(|row| message_row(py, engine, *row)).transpose()?;
             (watermark, row).into_bound_py_any(py)
+        }
+        Answer::Kept { watermark, next, rows } => {
+            let rows = rows.into_iter().map(|row| kept_row(py, row)).collect::<PyResult<Vec<_>>>()?;
+            let next = next.map(|(until_ms, id)| (until_ms, id.0));
+            (watermark, next, PyList::new(py, rows)?).into_bound_py_any(py)
         }
         Answer::Header { bytes } => bytes.map(|b| PyBytes::new(py, &b)).into_bound_py_any(py),
         Answer::Edited { results } => {
@@ -307,6 +316,34 @@ fn entry_row<'py>(py: Python<'py>, engine: &Engine, row: EntryRow) -> PyResult<B
     Ok(PyTuple::new(py, fields)?.into_any())
 }
 
+fn recipient_rows(py: Python<'_>, rows: Vec<MessageRecipient>) -> PyResult<Bound<'_, PyList>> {
+    let recipients = PyList::empty(py);
+    for recipient in rows {
+        let r = PyDict::new(py);
+        r.set_item("index", recipient.index)?;
+        r.set_item("address", recipient.address)?;
+        r.set_item("state", recipient.state.map_or("pending", outcome_state_name))?;
+        r.set_item("code", recipient.code)?;
+        r.set_item("enhanced", recipient.enhanced)?;
+        r.set_item("text", recipient.text)?;
+        recipients.append(r)?;
+    }
+    Ok(recipients)
+}
+
+fn kept_row(py: Python<'_>, row: KeptRow) -> PyResult<Bound<'_, PyAny>> {
+    let dict = PyDict::new(py);
+    dict.set_item("queue_id", row.queue_id.0)?;
+    dict.set_item("until_ms", row.until_ms)?;
+    dict.set_item("sender", row.sender)?;
+    dict.set_item("received_ms", row.received_ms)?;
+    dict.set_item("size", row.size)?;
+    dict.set_item("message_id", row.message_id)?;
+    dict.set_item("subject", row.subject)?;
+    dict.set_item("recipients", recipient_rows(py, row.recipients)?)?;
+    Ok(dict.into_any())
+}
+
 fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResult<Bound<'py, PyAny>> {
     let dict = PyDict::new(py);
     dict.set_item("queue_id", row.queue_id.0)?;
@@ -318,18 +355,7 @@ fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResu
     dict.set_item("connector", row.connector)?;
     dict.set_item("peer", row.peer)?;
     dict.set_item("helo", row.helo)?;
-    let recipients = PyList::empty(py);
-    for recipient in row.recipients {
-        let r = PyDict::new(py);
-        r.set_item("index", recipient.index)?;
-        r.set_item("address", recipient.address)?;
-        r.set_item("state", recipient.state.map_or("pending", outcome_state_name))?;
-        r.set_item("code", recipient.code)?;
-        r.set_item("enhanced", recipient.enhanced)?;
-        r.set_item("text", recipient.text)?;
-        recipients.append(r)?;
-    }
-    dict.set_item("recipients", recipients)?;
+    dict.set_item("recipients", recipient_rows(py, row.recipients)?)?;
     let entries = PyList::empty(py);
     for entry in row.entries {
         let e = PyDict::new(py);

@@ -2,7 +2,8 @@
 //!
 //! A blob is written as `<queue-id>.new` and has its name, and both are on the disk, before the record that speaks of it
 //! is handed to the writer ([`crate::spill`]). It is removed only after the checkpoint that made the end of its message
-//! durable: until then a replay could bring the message back. What a crash leaves without a message is found at open.
+//! durable: until then a replay could bring the message back. A message that is kept keeps it until the index has let go
+//! of the message, durably. What a crash leaves without a message is found at open.
 //! Whoever reads a blob has its file open, and goes on reading it after it is removed: the system keeps what is open.
 //!
 //! A blob cannot be read for anything but its message: its header and each of its chunks have the message's id.

@@ -6,8 +6,8 @@ use crate::core::Core;
 use crate::edits;
 use crate::events::SpoolEvent;
 use crate::fold::fold;
-use crate::index::Index;
 use crate::index::query::{Budget, Execution};
+use crate::index::{Index, Kept, LetGo};
 use crate::pending::Batch;
 use crate::queries::Step;
 use crate::requests::Asked;
@@ -17,6 +17,11 @@ use crate::rows::{Answer, Request};
 const RETRY_MS: u64 = 1_000;
 /// ... but no longer than this: room that is found again is to be used without anybody's help.
 const RETRY_MAX_MS: u64 = 8_000;
+/// How often it is looked whether finished messages are to be let go of, and how many at a time at most.
+const LET_GO_MS: u64 = 1_000;
+const LET_GO_MAX: usize = 20_000;
+/// How many at a time if the disk is full, before their time: the room that they give comes a little later.
+const LET_GO_FULL: usize = 2_000;
 /// What waits for an index that fails is folded when it has become so many times as much.
 const FOLD_FACTOR: usize = 2;
 /// Less than this is not worth folding.
@@ -47,6 +52,8 @@ pub(crate) struct Checkpointer {
     folded: usize,
     /// When readers of the index that have died were looked for.
     reaped_ms: u64,
+    /// When it was looked whether finished messages are to be let go of.
+    let_go_ms: u64,
 }
 
 /// Why the index does not follow.
@@ -68,6 +75,7 @@ impl Checkpointer {
             failure: None,
             folded: 0,
             reaped_ms: now_ms,
+            let_go_ms: now_ms,
         }
     }
 
@@ -116,6 +124,7 @@ impl Checkpointer {
         match self.apply(core, durable) {
             Ok(events) => {
                 self.failure = None;
+                self.let_go(core, now_ms);
                 self.answer(core, events, durable, |request| match request {
                     Request::Sync | Request::Checkpoint => Reply::Now(Answer::Done { lsn: durable }),
                     Request::Query { execution, budget } => Reply::Later { execution, budget },
@@ -194,7 +203,9 @@ impl Checkpointer {
     fn apply(&mut self, core: &Core, durable: u64) -> Result<Vec<SpoolEvent>, String> {
         core.pending.lock().take(durable, &mut self.batch);
         let Some(to) = self.batch.to else { return Ok(Vec::new()) };
-        let left = core.index.apply(&self.batch.redo, to).map_err(|error| error.to_string())?;
+        let keep_until_ms = core.config.keep_until_ms(core.clock.now_ms());
+        let left =
+            core.index.apply(&self.batch.redo, to, keep_until_ms).map_err(|error| error.to_string())?;
         // Only now: until the index had it, a replay could have brought their messages back.
         core.blobs.leave(left);
         let (records, bytes) = {
@@ -206,18 +217,32 @@ impl Checkpointer {
         self.folded = 0;
         core.counters.held_parts.store(0, Relaxed);
         core.counters.checkpoints.fetch_add(1, Relaxed);
-        // What is not known to be dead stays.
-        if let Ok(live) = core.index.segments() {
-            core.counters.live_bytes.store(live.iter().map(|one| one.live_bytes).sum(), Relaxed);
-            let live: Vec<u64> = live.iter().map(|one| one.segment).collect();
-            core.segments.give_up(to.segment, &live);
-            core.segments.close_idle();
-        }
-        core.want_space();
+        give_up(core, to.segment);
         if let Ok(bytes) = core.index.with(|index| Ok(index.size_bytes())) {
             core.counters.index_bytes.store(bytes, Relaxed);
         }
         Ok(vec![SpoolEvent::Checkpoint { watermark: to.lsn }])
+    }
+
+    /// Let go of finished messages whose time is over, or that are too many; and of the oldest before new mail is refused.
+    fn let_go(&mut self, core: &Core, now_ms: u64) {
+        if now_ms < self.let_go_ms + LET_GO_MS {
+            return;
+        }
+        self.let_go_ms = now_ms;
+        let bytes_max = if core.config.kept_ms == 0 { 0 } else { core.config.kept_max_bytes };
+        let (bytes_max, limit) = if core.is_full() { (0, LET_GO_FULL) } else { (bytes_max, LET_GO_MAX) };
+        // What fails is tried again with the next look.
+        let Ok(LetGo { messages, left }) = core.index.let_go(core.clock.now_ms(), bytes_max, limit) else {
+            return;
+        };
+        // Not before: until the index had let go of them, their messages could be asked for.
+        core.blobs.leave(left);
+        if messages > 0
+            && let Ok(watermark) = core.index.with(|index| Ok(index.watermark()))
+        {
+            give_up(core, watermark.segment);
+        }
     }
 
     /// Answer all that ask for a state up to `durable`.
@@ -248,4 +273,20 @@ fn tell(core: &Core, events: Vec<SpoolEvent>) {
         core.edits.told(events.len());
         core.sink.push(events);
     }
+}
+
+/// Give up the segments before `end` in which nothing is needed any more.
+fn give_up(core: &Core, end: u64) {
+    // What is not known to be dead stays.
+    let Ok(live) = core.index.segments() else { return };
+    core.counters.live_bytes.store(live.iter().map(|one| one.live_bytes).sum(), Relaxed);
+    if let Ok(Kept { messages, bytes, blob_bytes }) = core.index.with(Index::kept) {
+        core.counters.kept_messages.store(messages, Relaxed);
+        core.counters.kept_bytes.store(bytes, Relaxed);
+        core.counters.kept_blob_bytes.store(blob_bytes, Relaxed);
+    }
+    let live: Vec<u64> = live.iter().map(|one| one.segment).collect();
+    core.segments.give_up(end, &live);
+    core.segments.close_idle();
+    core.want_space();
 }

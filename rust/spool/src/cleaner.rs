@@ -110,9 +110,13 @@ impl Cleaner {
         if now_ms < self.paid_ms {
             return self.paid_ms - now_ms;
         }
-        // One step's moves at a time; and the index must not fall behind for their sake.
-        if core.durable() < self.handed || core.lags(1) {
-            return SOON_MS;
+        // The index must not fall behind for the sake of this.
+        if core.lags(1) {
+            return LOOK_MS;
+        }
+        // One step's moves at a time. When outcomes wait for room it takes longer than a sync.
+        if core.durable() < self.handed {
+            return if core.is_full() { LOOK_MS } else { SOON_MS };
         }
         if self.victim.is_none() {
             if now_ms < self.look_ms {
@@ -135,7 +139,8 @@ impl Cleaner {
 
     /// Inline mode: when there is something to do next.
     pub(crate) fn next_ms(&self, core: &Core) -> Option<u64> {
-        self.victim.as_ref().filter(|_| !core.is_poisoned()).map(|_| self.paid_ms.max(core.now_ms() + 1))
+        let may_go_on = !core.is_poisoned() && !core.lags(1) && core.durable() >= self.handed;
+        self.victim.as_ref().filter(|_| may_go_on).map(|_| self.paid_ms.max(core.now_ms() + 1))
     }
 
     /// The deadest segment that is worth cleaning.

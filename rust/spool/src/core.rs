@@ -15,8 +15,8 @@ use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
 use crate::bell::Bell;
-use crate::brake::Brake;
 use crate::blobs::Blobs;
+use crate::brake::Brake;
 use crate::budget::Budget;
 use crate::checkpointer::Checkpointer;
 use crate::cleaner::Cleaner;

@@ -113,3 +113,17 @@ pub enum DraftRefused {
     #[error("the index is behind")]
     Behind,
 }
+
+/// Why a message's content could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It is neither in the queue nor kept.
+    #[error("there is no such message")]
+    Missing,
+    /// No draft can be had.
+    #[error(transparent)]
+    Refused(DraftRefused),
+    /// It cannot be read, or is not what it was.
+    #[error("its content cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
+}

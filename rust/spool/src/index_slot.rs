@@ -9,9 +9,9 @@ use penstock_core::queue_id::QueueId;
 use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::index::query::{Budget, Execution};
 use crate::device::Device;
-use crate::index::{Index, IndexError};
+use crate::index::query::{Budget, Execution};
+use crate::index::{Index, IndexError, LetGo};
 use crate::redo::{LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
@@ -49,10 +49,23 @@ impl IndexSlot {
         ask(self.index.read().as_ref().ok_or(SlotError::Closed)?).map_err(Into::into)
     }
 
-    /// Apply records; all of them, or on an error none. Tells the blobs that no message needs any more.
-    /// Should the index have failed, it is opened anew the next time.
-    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<Vec<LeftBlob>, SlotError> {
-        self.change(|index| index.apply(redo, to))
+    /// Apply records; all of them, or on an error none. What is finished by that is kept until `keep_until_ms`. Tells the
+    /// blobs that no message needs any more. Should the index have failed, it is opened anew the next time.
+    pub(crate) fn apply(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        keep_until_ms: Option<u64>,
+    ) -> Result<Vec<LeftBlob>, SlotError> {
+        self.change(|index| match keep_until_ms {
+            None => index.apply(redo, to),
+            Some(_) => index.apply_keeping(redo, to, keep_until_ms),
+        })
+    }
+
+    /// Let go of finished messages. See [`Index::let_go`].
+    pub(crate) fn let_go(&self, now_ms: u64, bytes_max: u64, limit: usize) -> Result<LetGo, SlotError> {
+        self.change(|index| index.let_go(now_ms, bytes_max, limit))
     }
 
     /// Change the index, in one transaction.

@@ -29,15 +29,16 @@
 //! * No page of the log that a sync has covered is written again until its segment has a new nonce.
 //! * A segment is given up only after a checkpoint that leaves nothing in it, and while nobody has it; before that it is
 //!   noted up to where an index must go from then on.
-//! * No record names a blob that is not on the disk, and none is removed before a checkpoint with its message's end.
+//! * No record names a blob that is not on the disk, and none is removed before its message has left the index, durably: when it is
+//!   finished, or let go of.
 //!
 //! Not here: SMTP, sockets, policy, and what the numbers of stages mean.
 
 #![deny(unsafe_code)]
 
 mod bell;
-mod brake;
 mod blobs;
+mod brake;
 mod budget;
 mod cancel;
 mod checkpointer;
@@ -91,7 +92,7 @@ pub use edit::{
     Author, Change, Edit, EditKind, EditRecord, Edited, LastEdit, Report, Suspension, Target, WHO_MAX,
     WHY_MAX,
 };
-pub use errors::{CommitError, DraftRefused, OpenError};
+pub use errors::{CommitError, CopyError, DraftRefused, OpenError};
 pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
@@ -107,7 +108,7 @@ pub use reader::StoredContent;
 pub use recovery::Recovery;
 pub use redo::InDoubt;
 pub use rows::{
-    Answer, EntryRecipient, EntryRow, HopRow, MessageEntry, MessageRecipient, MessageRow, Request,
+    Answer, EntryRecipient, EntryRow, HopRow, KeptRow, MessageEntry, MessageRecipient, MessageRow, Request,
 };
 pub use spool::Spool;
 pub use statistics::{BUCKETS, GROUP_MESSAGES, Histogram, SYNC_MICROS, Statistics};

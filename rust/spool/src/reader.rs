@@ -148,16 +148,23 @@ impl Reader {
         reading.fill(reading.read(&*self.device, from));
     }
 
+    /// The next chunks of a content that nobody else reads; `None` behind the last. **Blocking.**
+    pub(crate) fn next(&self, reading: &Reading) -> io::Result<Option<VecDeque<Bytes>>> {
+        let from = reading.state.lock().next;
+        if from == At::End {
+            return Ok(None);
+        }
+        let (chunks, next) = reading.read(&*self.device, from)?;
+        reading.state.lock().next = next;
+        Ok(Some(chunks))
+    }
+
     /// The beginning of a content, `limit` octets or more if there are that many. **Blocking.**
     pub(crate) fn beginning(&self, reading: &Reading, limit: usize) -> io::Result<Vec<u8>> {
         let mut octets = Vec::new();
-        while octets.len() < limit {
-            let from = reading.state.lock().next;
-            if from == At::End {
-                break;
-            }
-            let (chunks, next) = reading.read(&*self.device, from)?;
-            reading.state.lock().next = next;
+        while octets.len() < limit
+            && let Some(chunks) = self.next(reading)?
+        {
             for chunk in &chunks {
                 octets.extend_from_slice(chunk);
             }

@@ -96,12 +96,14 @@ pub(crate) fn open(
     let (records, damaged) = (scan.records.len() as u64, scan.damage.len() as u64);
     let blobs = Arc::new(Blobs::new(Arc::clone(&device), layout.blobs.clone(), database));
     let survey = blobs.survey().map_err(OpenError::io(&layout.blobs))?;
-    let tail =
-        renew::renew(&segments, &*device, scan, &scanned, watermark).map_err(OpenError::io(&layout.log))?;
+    let keep_until_ms = config.keep_until_ms(clock.now_ms());
+    let tail = renew::renew(&segments, &*device, scan, &scanned, (watermark, keep_until_ms.is_some()))
+        .map_err(OpenError::io(&layout.log))?;
     drop(scanned);
     segments.bound(watermark.segment, watermark.lsn);
     segments.bound(u64::MAX, tail.last);
-    index.apply(&tail.redo, tail.watermark()).map_err(index_failed)?;
+    // Blobs that are left by that are among those without a message.
+    index.apply(&tail.redo, tail.watermark(), keep_until_ms).map_err(index_failed)?;
     let needed = index.with(Index::blobs).map_err(index_failed)?;
     let (orphans, without_blob) = blobs::compare(&survey.found, &needed);
     blobs.leave(orphans);
@@ -149,6 +151,9 @@ pub(crate) fn open(
     let core = Core::new(parts);
     let live_bytes = live.iter().map(|one| one.live_bytes).sum();
     core.counters.live_bytes.store(live_bytes, Relaxed);
+    let kept = core.index.with(Index::kept).map_err(index_failed)?;
+    core.counters.kept_messages.store(kept.messages, Relaxed);
+    core.counters.kept_bytes.store(kept.bytes, Relaxed);
     core.look_around();
     Ok(Opened { core, recovery, layout, lock })
 }

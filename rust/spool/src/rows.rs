@@ -52,6 +52,13 @@ pub enum Request {
         /// Which.
         queue_id: QueueId,
     },
+    /// A page of finished messages that are kept, those first that are let go of first.
+    Kept {
+        /// Where to go on: behind this one, by the end of its time and its name.
+        after: Option<(u64, QueueId)>,
+        /// Messages at most.
+        limit: u32,
+    },
     /// The beginning of a message's content up to the end of its header section, unstuffed.
     Header {
         /// Which.
@@ -119,6 +126,15 @@ pub enum Answer {
     Busy {
         /// The query as it was.
         execution: Box<Execution>,
+    },
+    /// To [`Request::Kept`].
+    Kept {
+        /// What it reflects.
+        watermark: Lsn,
+        /// Where the next page begins, if there may be one.
+        next: Option<(u64, QueueId)>,
+        /// The messages.
+        rows: Vec<KeptRow>,
     },
     /// To [`Request::Header`].
     Header {
@@ -252,6 +268,33 @@ pub struct MessageRow {
     pub recipients: Vec<MessageRecipient>,
     /// What is left to do.
     pub entries: Vec<MessageEntry>,
+}
+
+/// A finished message whose content is kept, so that it can be sent once more.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct KeptRow {
+    /// Its name.
+    pub queue_id: QueueId,
+    /// Until when it is kept at most, in Unix milliseconds.
+    pub until_ms: u64,
+    /// The reverse-path.
+    pub sender: String,
+    /// When it was taken, in Unix milliseconds.
+    pub received_ms: u64,
+    /// Its octets.
+    pub size: u64,
+    /// Its Message-ID field.
+    pub message_id: String,
+    /// Its Subject field.
+    pub subject: String,
+    /// Its parameters.
+    pub params: EnvelopeParams,
+    /// How its content is encoded.
+    pub form: Form,
+    /// What is unusual about its content.
+    pub flags: ContentFlags,
+    /// All recipients.
+    pub recipients: Vec<MessageRecipient>,
 }
 
 /// A recipient with its last outcome.

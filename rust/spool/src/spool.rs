@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread::Thread;
+use std::time::Duration;
 
 use bytes::Bytes;
-use penstock_core::flow::{Form, Gate};
+use penstock_core::flow::{ContentSink, Form, Gate, Offer, Wake, WakeHandle};
 use penstock_core::queue_id::QueueId;
 
 use crate::clock::Clock;
@@ -14,7 +16,7 @@ use crate::device::Device;
 use crate::draft::{self, Draft, Drafts, Ended};
 use crate::edit::{Author, Edit, Report, Target};
 use crate::edits::{Asked, Item, SealedReport, Word};
-use crate::errors::{CommitError, DraftRefused, OpenError};
+use crate::errors::{CommitError, CopyError, DraftRefused, OpenError};
 use crate::events::SpoolSink;
 use crate::facts::{Accepted, Fact, HopId, HopKind, Lsn};
 use crate::gate::GateKey;
@@ -25,6 +27,7 @@ use crate::queries::Step;
 use crate::queues::SuspendedQueue;
 use crate::reader::{Job, StoredContent};
 use crate::recovery::{self, Opened, Recovery};
+use crate::redo::Location;
 use crate::rows::Request;
 use crate::spill::Waiting;
 use crate::statistics::Statistics;
@@ -32,12 +35,15 @@ use crate::threads::Threads;
 
 /// Facts in one record: a batch is written as one, but not without bound.
 const FACTS_MAX: usize = 256;
+/// How often and how long a copy waits for room for a chunk at most.
+const COPY_WAITS: usize = 50;
+const COPY_WAIT: Duration = Duration::from_millis(100);
 
 /// An open spool.
 ///
 /// What is handed to it is written in the order in which it was handed in, whoever did it; a message whose content is in a
 /// blob comes when that is on the disk. No method waits for the disk,
-/// [`Spool::close`], and in inline mode [`Spool::step`], apart. Dropping it without closing it leaves things as if the
+/// [`Spool::close`], [`Spool::copy`], and in inline mode [`Spool::step`], apart. Dropping it without closing it leaves things as if the
 /// process had been killed.
 pub struct Spool {
     core: Arc<Core>,
@@ -228,6 +234,44 @@ impl Spool {
         number
     }
 
+    /// A draft with the content of a message that is in the queue or kept, to be committed as a message of its own.
+    ///
+    /// **Blocking** on disk: reads the whole content, and writes it if it is large; waits up to 5 s for memory.
+    pub fn copy(&self, queue_id: QueueId) -> Result<Draft, CopyError> {
+        let (stored, segment) = self.core.find(queue_id).ok_or(CopyError::Missing)?;
+        let Location { length, blob, .. } = stored.location;
+        let size_hint = match blob {
+            Some(blob) => length + blob.bytes,
+            // With the headers of its chunks it may be longer than what goes to a blob.
+            None => length.min(self.core.config.blob_bytes),
+        };
+        let mut draft = draft::open(&self.core, size_hint).map_err(CopyError::Refused)?;
+        let reading = self.core.reader.reading(queue_id, &stored, segment);
+        while let Some(chunks) = self.core.reader.next(&reading)? {
+            for chunk in chunks {
+                self.copy_chunk(&mut draft, &chunk)?;
+            }
+        }
+        Ok(draft)
+    }
+
+    /// Offer a chunk until it is taken. What waits for blobs meanwhile is written here too: without threads nobody else
+    /// does it.
+    fn copy_chunk(&self, draft: &mut Draft, chunk: &[u8]) -> Result<(), CopyError> {
+        let waker = unpark();
+        for wait in 0..=COPY_WAITS {
+            if draft.offer(chunk, &waker) == Offer::Taken {
+                return Ok(());
+            }
+            self.core.spills.work_off(&self.core);
+            if wait > 0 && self.threads.is_some() {
+                std::thread::park_timeout(COPY_WAIT);
+            }
+        }
+        // Others have the room; whoever asked may ask again.
+        Err(CopyError::Refused(DraftRefused::Budget))
+    }
+
     /// Ask a question. Returns the number of its [`Answer`](crate::SpoolEvent::Answer).
     pub fn request(&self, request: Request) -> u64 {
         let core = &*self.core;
@@ -367,4 +411,15 @@ impl Spool {
             }
         }
     }
+}
+
+/// A waker for the thread that calls this.
+fn unpark() -> WakeHandle {
+    struct Unpark(Thread);
+    impl Wake for Unpark {
+        fn wake(&self, _token: u64) {
+            self.0.unpark();
+        }
+    }
+    WakeHandle { wake: Arc::new(Unpark(std::thread::current())), token: 0 }
 }

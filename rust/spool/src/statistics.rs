@@ -29,7 +29,7 @@ pub struct Statistics {
     pub group_messages: Histogram,
     /// Octets of all segments of the log, spare ones aside.
     pub log_bytes: u64,
-    /// Octets of the log that messages in the queue need, as of the last checkpoint.
+    /// Octets of the log that are needed, by messages in the queue and by those that are kept, as of the last checkpoint.
     pub live_bytes: u64,
     /// Octets of content in blobs.
     pub blob_bytes: u64,
@@ -41,6 +41,12 @@ pub struct Statistics {
     pub blobs_removed: u64,
     /// Drafts that went to blobs since the spool was opened because memory was short.
     pub drafts_spilled: u64,
+    /// Octets of the log that finished messages need which are kept; part of `live_bytes`.
+    pub kept_bytes: u64,
+    /// Octets that they have in blobs; part of `blob_bytes`.
+    pub kept_blob_bytes: u64,
+    /// Finished messages that are kept.
+    pub kept_messages: u64,
     /// Octets of the index's file.
     pub index_bytes: u64,
     /// Free space of the file system, as last seen.
@@ -106,6 +112,9 @@ pub(crate) struct Counters {
     sync_micros: Observed,
     group_messages: Observed,
     pub(crate) live_bytes: AtomicU64,
+    pub(crate) kept_bytes: AtomicU64,
+    pub(crate) kept_blob_bytes: AtomicU64,
+    pub(crate) kept_messages: AtomicU64,
     pub(crate) index_bytes: AtomicU64,
     pub(crate) free_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
@@ -123,6 +132,9 @@ impl Counters {
             sync_micros: Observed::new(SYNC_MICROS),
             group_messages: Observed::new(GROUP_MESSAGES),
             live_bytes: AtomicU64::new(0),
+            kept_bytes: AtomicU64::new(0),
+            kept_blob_bytes: AtomicU64::new(0),
+            kept_messages: AtomicU64::new(0),
             index_bytes: AtomicU64::new(0),
             free_bytes: AtomicU64::new(u64::MAX),
             checkpoints: AtomicU64::new(0),
@@ -154,6 +166,9 @@ impl Counters {
             sync_micros: self.sync_micros.snapshot(),
             group_messages: self.group_messages.snapshot(),
             live_bytes: self.live_bytes.load(Relaxed),
+            kept_bytes: self.kept_bytes.load(Relaxed),
+            kept_blob_bytes: self.kept_blob_bytes.load(Relaxed),
+            kept_messages: self.kept_messages.load(Relaxed),
             index_bytes: self.index_bytes.load(Relaxed),
             free_bytes: self.free_bytes.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),

@@ -1,5 +1,5 @@
 //! Queries as a spool answers them.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod common;
 

@@ -14,6 +14,7 @@ use crate::rows::{
 };
 
 use super::error::IndexError;
+use super::keeping;
 use super::keys::{self, Ready, TIMER_EXPIRY, Timer};
 use super::meta;
 use super::tables::Tables;
@@ -49,6 +50,10 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
         Request::Message { queue_id } => {
             let row = view.message(*queue_id, &mut HashMap::new())?.map(Box::new);
             Ok(Answer::Message { watermark, row })
+        }
+        Request::Kept { after, limit } => {
+            let (rows, next) = keeping::page(tables, txn, *after, *limit)?;
+            Ok(Answer::Kept { watermark, next, rows })
         }
         Request::Sync | Request::Checkpoint => Ok(Answer::Done { lsn: watermark }),
         Request::Query { .. } => Ok(Answer::Failed { text: "a query has a thread of its own".into() }),

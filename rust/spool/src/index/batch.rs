@@ -18,7 +18,8 @@
 //! * `Edited` counts for an entry once per number, ascending.
 //! * `Routed` moves only recipients that the entry still has, and a recipient that is done is in no entry.
 //! * `Moved` says all that is left of a message, as of a number behind which the log told nothing of it until then. If
-//!   this batch has taken something later, it comes again, and only tells where the content is.
+//!   this batch has taken something later, it comes again, and only tells where the content is. If it says that nothing
+//!   was left, and the index has come as far without the message, that was let go of since, and does not come back.
 //!
 //! What a batch has finished leaves no trace, so a recovery gives all that it has found to one batch.
 
@@ -32,13 +33,15 @@ use sha2::{Digest, Sha256};
 
 use crate::edit::{Change, EditRecord, LastEdit, Suspension};
 use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RoutedTo};
-use crate::redo::{Location, Redo};
+use crate::redo::{InBlob, Location, Redo};
 
 use super::error::IndexError;
+use super::keeping;
 use super::keys;
+use super::meta::Reach;
 use super::set::RecipientSet;
 use super::tables::Tables;
-use super::values::{EntryValue, Head};
+use super::values::{EntryValue, FinishedValue, Head};
 
 /// Whose mail it is, for fairness: the first 64 bits of SHA-256 over the sender in lower case.
 fn lane_of(sender: &str) -> u64 {
@@ -54,6 +57,8 @@ pub(super) enum Origin<'a> {
     Stored(Head),
     /// Nowhere, and this batch has accepted it.
     Accepted(&'a Accepted),
+    /// In the index, finished, and kept until then.
+    Kept(Head, u64),
 }
 
 /// A message as the records leave it.
@@ -67,6 +72,8 @@ pub(super) struct Message<'a> {
     pub(super) outcomes: Vec<&'a Outcome>,
     /// The last record about it in this batch, those that only moved it aside.
     last: Lsn,
+    /// A record has moved it after it was finished.
+    pub(super) was_kept: bool,
 }
 
 /// An entry's place in `ready`, if it has one: what is suspended has none.
@@ -142,12 +149,15 @@ pub(super) struct Batch<'t, 'a> {
     txn: &'t RoTxn<'t>,
     /// The greatest queue id that the index has seen: what is above it need not be looked up.
     seen: Option<QueueId>,
+    /// The last record that the index has.
+    known: Lsn,
     work: Work<'a>,
 }
 
 impl<'t, 'a> Batch<'t, 'a> {
-    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, seen: Option<QueueId>) -> Self {
-        Self { tables, txn, seen, work: Work { greatest: seen, ..Work::default() } }
+    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, reach: Reach) -> Self {
+        let (seen, known) = (reach.greatest, reach.watermark.lsn);
+        Self { tables, txn, seen, known, work: Work { greatest: seen, ..Work::default() } }
     }
 
     /// Take the next record.
@@ -171,9 +181,13 @@ impl<'t, 'a> Batch<'t, 'a> {
             Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts } => {
                 self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
                 self.work.greatest = self.work.greatest.max(Some(*queue_id));
+                let known = self.known;
                 let message = self.message(*queue_id)?;
-                message.replace(accepted, attempts, *as_of, *location);
-                message.stamp(*lsn);
+                let was_let_go = matches!(message.origin, Origin::Absent) && *as_of <= known;
+                if !(was_let_go && accepted.entries.is_empty()) {
+                    message.replace(accepted, attempts, *as_of, *location);
+                    message.stamp(*lsn);
+                }
                 return Ok(());
             }
         }
@@ -240,12 +254,27 @@ impl<'t, 'a> Batch<'t, 'a> {
 impl<'a> Message<'a> {
     fn absent() -> Self {
         let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0, blob: None };
-        Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new(), last: 0 }
+        Self {
+            origin: Origin::Absent,
+            location,
+            entries: Vec::new(),
+            outcomes: Vec::new(),
+            last: 0,
+            was_kept: false,
+        }
     }
 
     fn load(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Self, IndexError> {
         let key = keys::message(queue_id);
-        let Some(value) = tables.message.get(txn, &key)? else { return Ok(Self::absent()) };
+        let Some(value) = tables.message.get(txn, &key)? else {
+            return Ok(match keeping::finished(tables, txn, queue_id)? {
+                None => Self::absent(),
+                Some(FinishedValue { until_ms, message }) => {
+                    let location = message.head.stored.location;
+                    Self { origin: Origin::Kept(message.head, until_ms), location, ..Self::absent() }
+                }
+            });
+        };
         let head = tables.message.sound(&key, Head::decode(value))?;
         let mut entries = Vec::new();
         for row in tables.entry.prefix(txn, &key)? {
@@ -257,7 +286,14 @@ impl<'a> Message<'a> {
             entries.push(Slot { hop, before, now, changed: false, touched: false, peer: None });
         }
         let location = head.stored.location;
-        Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new(), last: 0 })
+        Ok(Self {
+            origin: Origin::Stored(head),
+            location,
+            entries,
+            outcomes: Vec::new(),
+            last: 0,
+            was_kept: false,
+        })
     }
 
     /// Whether anything is left to do for it.
@@ -265,15 +301,22 @@ impl<'a> Message<'a> {
         self.entries.iter().any(|slot| slot.now.is_some())
     }
 
-    /// The octets of a blob that it had, before the batch or in it, and needs no more.
-    pub(super) fn left_blob(&self) -> Option<u64> {
-        let before = match &self.origin {
-            Origin::Absent => return None,
-            Origin::Stored(head) => head.stored.location.blob,
-            Origin::Accepted(_) => None,
-        };
-        let had = self.location.blob.or(before)?;
-        let has = self.is_alive() && self.location.blob.is_some();
+    /// The blob that it had when the batch began.
+    pub(super) fn blob_before(&self) -> Option<InBlob> {
+        match &self.origin {
+            Origin::Absent | Origin::Accepted(_) => None,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.stored.location.blob,
+        }
+    }
+
+    /// The octets of a blob that it had, before the batch or in it, and needs no more; `stays` tells whether it is in the
+    /// index from now on, in the queue or kept.
+    pub(super) fn left_blob(&self, stays: bool) -> Option<u64> {
+        if matches!(self.origin, Origin::Absent) {
+            return None;
+        }
+        let had = self.location.blob.or(self.blob_before())?;
+        let has = stays && self.location.blob.is_some();
         (!has).then_some(had.bytes)
     }
 
@@ -281,7 +324,7 @@ impl<'a> Message<'a> {
     pub(super) fn received_ms(&self) -> u64 {
         match &self.origin {
             Origin::Absent => 0,
-            Origin::Stored(head) => head.received_ms,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.received_ms,
             Origin::Accepted(accepted) => accepted.received_ms,
         }
     }
@@ -290,7 +333,7 @@ impl<'a> Message<'a> {
     pub(super) fn size(&self) -> u64 {
         match &self.origin {
             Origin::Absent => 0,
-            Origin::Stored(head) => head.size,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.size,
             Origin::Accepted(accepted) => accepted.size,
         }
     }
@@ -332,6 +375,7 @@ impl<'a> Message<'a> {
         if matches!(self.origin, Origin::Absent) {
             self.origin = Origin::Accepted(accepted);
         }
+        self.was_kept = accepted.entries.is_empty();
         let entries = entries_of(accepted, attempts);
         for slot in &mut self.entries {
             if entries.binary_search_by_key(&slot.hop, |(hop, _)| *hop).is_err() {

@@ -18,6 +18,8 @@
 //! | hop | hop → name, exact count and octets, state | queue list; the scheduler's start |
 //! | segment | segment → live octets, live messages | what of the log is still needed |
 //! | blob | queue-id → octets | which blobs must be there, and no others |
+//! | kept | keep-until, queue-id | finished messages, those that go first first |
+//! | finished | queue-id → as in message, and until when | what they were, for resubmission |
 //! | meta | format, database, epoch, watermark, greatest queue id | recovery |
 //!
 //! *Why there is an `entry`.* Facts name an entry by message and hop; its place in `ready` and `timer` moves. Keeping
@@ -37,11 +39,12 @@
 //! # Invariants
 //!
 //! * A message is in the index exactly as long as it has an entry; an entry exactly as long as it has a recipient.
+//! * A finished message that is kept has a row each in `kept` and `finished`, and none in `message` and `entry`.
 //! * An entry has one row each in `entry`, `ready`, `arrival` and `timer`, and one in `started` exactly while the end of
 //!   an attempt is not known (`attempts > settled`).
 //! * A hop's counters are those of its entries, a segment's those of its messages, in every snapshot. A hop without
 //!   entries and in state 0 has no row, nor has a segment without messages.
-//! * A message has a row in `blob` exactly if a part of its content is in one.
+//! * A message, in the queue or kept, has a row in `blob` exactly if a part of its content is in one.
 //!
 //! If you add an order over entries, also look at `write::Writer::places` and at the tests' model of the tables.
 
@@ -49,6 +52,7 @@ mod answer;
 mod batch;
 mod codec;
 mod error;
+mod keeping;
 mod keys;
 mod meta;
 mod moving;
@@ -78,6 +82,7 @@ use crate::rows::{Answer, Request};
 
 use self::batch::Batch;
 pub(crate) use self::error::IndexError;
+pub(crate) use self::keeping::{Kept, LetGo};
 use self::meta::Reach;
 pub(crate) use self::moving::Present;
 use self::query::{Budget, Execution};
@@ -157,13 +162,24 @@ impl Index {
     /// Returns the blobs that no message needs any more.
     /// Durable on return; blocks on disk. After an error of [`IndexError::Lmdb`] the index must be opened anew.
     pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<Vec<LeftBlob>, IndexError> {
+        self.apply_keeping(redo, to, None)
+    }
+
+    /// As [`Index::apply`]; messages that are finished by that, and have arrived anywhere, are kept until `until_ms`, and
+    /// their blobs with them.
+    pub(crate) fn apply_keeping(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        until_ms: Option<u64>,
+    ) -> Result<Vec<LeftBlob>, IndexError> {
         let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
         let before = *self.reach.lock();
         if to == before.watermark || to.lsn < before.watermark.lsn {
             return Ok(Vec::new());
         }
         let work = {
-            let mut batch = Batch::new(&self.tables, &txn, before.greatest);
+            let mut batch = Batch::new(&self.tables, &txn, before);
             for record in redo.iter().filter(|record| record.lsn() > before.watermark.lsn) {
                 debug_assert!(record.lsn() <= to.lsn, "invariant: the watermark is behind the records");
                 batch.take(record)?;
@@ -171,7 +187,7 @@ impl Index {
             batch.finish()
         };
         let after = Reach { watermark: to, greatest: work.greatest, ..before };
-        let left = write::write(&self.tables, &mut txn, work)?;
+        let left = write::write(&self.tables, &mut txn, work, until_ms)?;
         meta::put_watermark(self.tables.meta, &mut txn, to)?;
         if let Some(greatest) = after.greatest.filter(|_| after.greatest != before.greatest) {
             meta::put_greatest(self.tables.meta, &mut txn, greatest)?;
@@ -196,11 +212,31 @@ impl Index {
         execution.step(&self.tables, &*self.read()?, budget, now_ms)
     }
 
-    /// Tell where a message's content is; `None` if it is not in the index.
+    /// Tell where the content of a message is, in the queue or kept; `None` if it is not in the index.
     pub(crate) fn stored(&self, queue_id: QueueId) -> Result<Option<Stored>, IndexError> {
         let (txn, table, key) = (self.read()?, self.tables.message, keys::message(queue_id));
-        let Some(value) = table.get(&txn, &key)? else { return Ok(None) };
+        let Some(value) = table.get(&txn, &key)? else {
+            let finished = keeping::finished(&self.tables, &txn, queue_id)?;
+            return Ok(finished.map(|finished| finished.message.head.stored));
+        };
         Ok(Some(table.sound(&key, Head::decode(value))?.stored))
+    }
+
+    /// Tell how much is kept of what is finished.
+    pub(crate) fn kept(&self) -> Result<Kept, IndexError> {
+        meta::kept(self.tables.meta, &*self.read()?)
+    }
+
+    /// Let go of kept messages whose time is over, and of the oldest beyond `bytes_max` octets, at most `limit`; tells how
+    /// many, and the blobs that nobody needs any more. Durable on return; blocks on disk if there are any.
+    pub(crate) fn let_go(&self, now_ms: u64, bytes_max: u64, limit: usize) -> Result<LetGo, IndexError> {
+        if !keeping::is_due(&self.tables, &*self.read()?, now_ms, bytes_max)? {
+            return Ok(LetGo::default());
+        }
+        let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
+        let gone = keeping::let_go(&self.tables, &mut txn, now_ms, bytes_max, limit)?;
+        txn.commit().map_err(IndexError::lmdb("commit"))?;
+        Ok(gone)
     }
 
     /// Tell all that is left of messages, from one snapshot, and the last record that is in it.
@@ -249,7 +285,7 @@ impl Index {
         rows.collect()
     }
 
-    /// List the messages that have a blob, in order, and the octets that each has there.
+    /// List the messages that have a blob, in the queue or kept, in order, and the octets that each has there.
     pub(crate) fn blobs(&self) -> Result<Vec<(QueueId, u64)>, IndexError> {
         let (txn, table) = (self.read()?, self.tables.blob);
         let rows = table.all(&txn)?.map(|row| {

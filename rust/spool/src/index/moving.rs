@@ -9,6 +9,7 @@ use crate::facts::{Accepted, EntryRecord, HopId, HopName, Lsn, RecipientRecord};
 use crate::redo::Stored;
 
 use super::error::IndexError;
+use super::keeping;
 use super::keys;
 use super::meta;
 use super::tables::Tables;
@@ -41,8 +42,14 @@ pub(super) fn present(
 
 fn message(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Option<Present>, IndexError> {
     let key = keys::message(queue_id);
-    let Some(value) = tables.message.get(txn, &key)? else { return Ok(None) };
-    let value = tables.message.sound(&key, MessageValue::decode(value))?;
+    let value = match tables.message.get(txn, &key)? {
+        Some(value) => tables.message.sound(&key, MessageValue::decode(value))?,
+        // One that is kept has no entries.
+        None => match keeping::finished(tables, txn, queue_id)? {
+            Some(finished) => finished.message,
+            None => return Ok(None),
+        },
+    };
     let mut present = Present {
         stored: value.head.stored,
         accepted: accepted(&value),

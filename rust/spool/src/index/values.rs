@@ -92,8 +92,12 @@ impl<'a> MessageValue<'a> {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let Stored { location, form, flags } = self.head.stored;
         out.push(VERSION);
+        self.encode_fields(out);
+    }
+
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        let Stored { location, form, flags } = self.head.stored;
         for number in [
             self.head.received_ms,
             self.head.size,
@@ -132,7 +136,10 @@ impl<'a> MessageValue<'a> {
     }
 
     pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::versioned(value, VERSION)?;
+        Self::read(Reader::versioned(value, VERSION)?)
+    }
+
+    fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let head = head(&mut reader)?;
         let present = reader.octet()?;
         if present & !(EIGHT_BIT | HAS_RET | HAS_ENVID) != 0 {
@@ -152,6 +159,27 @@ impl<'a> MessageValue<'a> {
             subject: reader.text()?,
         };
         reader.finish().map(|()| message)
+    }
+}
+
+/// A row of `finished`: a message that is kept although it is finished.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(super) struct FinishedValue<'a> {
+    pub(super) until_ms: u64,
+    pub(super) message: MessageValue<'a>,
+}
+
+impl<'a> FinishedValue<'a> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put_number(out, self.until_ms);
+        self.message.encode_fields(out);
+    }
+
+    pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::versioned(value, VERSION)?;
+        let until_ms = reader.number()?;
+        Ok(Self { until_ms, message: MessageValue::read(reader)? })
     }
 }
 

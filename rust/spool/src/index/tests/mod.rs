@@ -4,6 +4,7 @@
 mod codecs;
 mod files;
 mod folding;
+mod keeping;
 mod model;
 mod properties;
 mod queries;
@@ -228,6 +229,8 @@ pub(super) fn dump(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         tables.hop,
         tables.segment,
         tables.blob,
+        tables.kept,
+        tables.finished,
     ]
     .into_iter()
     .flat_map(rows)

@@ -259,6 +259,7 @@ impl Model {
                 let row = self.messages.get(queue_id).map(|message| self.message_row(*queue_id, message));
                 Answer::Message { watermark, row: row.map(Box::new) }
             }
+            Request::Kept { .. } => Answer::Kept { watermark, next: None, rows: Vec::new() },
             _ => Answer::Done { lsn: watermark },
         }
     }
