@@ -14,8 +14,8 @@ Events, each a tuple that begins with its name:
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
         ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
-        params: tuple of (key, value or None); answered: how many of the first ones were answered under a
-        grant
+        params: tuple of (key, value or None)
+        answered: how many of the first ones were answered under a grant; no action counts them
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, starved
     ("closed", conn, reason, draft or None)
@@ -43,11 +43,9 @@ Actions:
     ("abort", conn)
     ("drop", request, queue_id, hop, attempt, directory, prepend)
 
-A grant, MAIL or DATA, lets that command be answered with the standard reply of `server_limits` if it is
-the next,
-alone, and nothing is unusual about it; the `commands` event that follows has the MAIL, and the `content`
-event a
-draft that nobody has opened.
+A grant, MAIL or DATA, lets that command be answered with the standard reply of `server_limits` if it is the
+next, alone, and nothing is unusual about it; the `commands` event that follows has the MAIL, and the
+`content` event a draft that nobody has opened.
 
 Facts:
 

@@ -290,9 +290,7 @@ class Receiver:
             records(entries),
         )
         ticket = self._core.commit(draft, envelope, prepend, "wire", [])
-        fresh = FreshMessage(
-            draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries
-        )
+        fresh = FreshMessage(draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
         session.accepted(turn, ticket, queued, replies.INSUFFICIENT_STORAGE, actions)

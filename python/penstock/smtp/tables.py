@@ -104,7 +104,7 @@ SERVER: Final[dict[ServerState, dict[str, Next]]] = {
 
 
 GRANTS: Final[dict[ServerState, str]] = {_S.GREETED: "MAIL", _S.RECIPIENTS: "DATA"}
-"""The command whose reply can be given ahead in a state, because it does not depend on the command."""
+"""The command whose reply can be given ahead in a state: it hardly ever depends on what the command says."""
 
 
 class ClientState(StrEnum):

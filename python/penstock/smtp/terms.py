@@ -23,8 +23,9 @@ class ServerTerms:
         max_protocol_errors: Commands that may be wrong; the next wrong one ends the session.
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
-        has_standard_replies: Whether MAIL and DATA may be answered ahead of the session, as its replies grant.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
+        has_standard_replies: Whether net can give the usual replies to MAIL and DATA by itself.
+        grants: The command that it may do so for, by state.
     """
 
     fqdn: str

@@ -53,14 +53,16 @@ pub enum NetEvent {
         turn: u32,
         /// At least one, in order; a synchronising command is the last.
         items: Vec<Result<Command, Malformed>>,
-        /// How many of them, the first ones, were answered under a [`Grant`](crate::Grant).
+        /// How many of them, the first ones, were answered under a [`Grant`](crate::Grant). What answers the event
+        /// does not count them.
         answered: u32,
         /// Whether octets came before the banner, or behind a synchronising command before its reply.
         early: bool,
         /// Whether the peer has ended its side; it may still wait for the replies.
         eof: bool,
     },
-    /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end. Hands the turn over; answered by `Reply` or `AwaitDurable`.
+    /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end. Hands the turn
+    /// over; answered by `Reply` or `AwaitDurable`.
     Content {
         /// The connection.
         conn: Conn,

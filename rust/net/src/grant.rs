@@ -8,6 +8,9 @@
 use bytes::Bytes;
 use penstock_core::smtp::command::{Command, Malformed, Param};
 
+/// Digits of a SIZE (RFC 1870 4).
+const SIZE_DIGITS_MAX: usize = 20;
+
 /// Which answer is given ahead.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
 pub enum Grant {
@@ -55,6 +58,7 @@ pub(crate) fn size_hint(items: &[Result<Command, Malformed>]) -> Option<u64> {
 /// The number of a SIZE parameter.
 fn declared(param: &Param) -> Option<u64> {
     let digits = param.value.as_ref().filter(|_| param.key == "SIZE")?;
-    // Not what `parse` takes besides: a sign.
-    if digits.bytes().all(|octet| octet.is_ascii_digit()) { digits.parse().ok() } else { None }
+    // Not what `parse` takes besides: a sign, and any number of zeros.
+    let is_size = digits.len() <= SIZE_DIGITS_MAX && digits.bytes().all(|octet| octet.is_ascii_digit());
+    if is_size { digits.parse().ok() } else { None }
 }

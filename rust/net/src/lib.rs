@@ -13,9 +13,9 @@
 //! quarter of a second. When the caller falls behind, nothing more is accepted or read until it has caught up.
 //!
 //! The map: `reactor` steps the connections of one thread, each an `entry` in its slot; `server_conn` and `client_conn`
-//! are the two kinds, `receiving` and `sending` their content, `grant` what is answered without asking; `link` is a socket with its output; `acceptor` takes
-//! connections in; `hub` is what the threads share; `transport` is the system's sockets, or connections in memory with
-//! which the same reactor is stepped by hand, in tests ([`NetConfig::inline`]).
+//! are the two kinds, `receiving` and `sending` their content, `grant` what is answered without asking; `link` is a
+//! socket with its output; `acceptor` takes connections in; `hub` is what the threads share; `transport` is the system's
+//! sockets, or connections in memory with which the same reactor is stepped by hand, in tests ([`NetConfig::inline`]).
 //!
 //! Not here: TLS, policy, the disk.
 

@@ -5,7 +5,7 @@
 //! | phase | turn | goes on by |
 //! |---|---|---|
 //! | `Asked` | the caller's | an action with this turn |
-//! | `Reading` | net's | complete commands → `Asked`; the peer's end → `Ending` |
+//! | `Reading` | net's | complete commands → `Asked`, or what was granted; the peer's end → `Ending` |
 //! | `Receiving` | net's | the end of the content → `Asked` |
 //! | `Durable` | the spool's | `complete` → `Reading` |
 //! | `Ending` | – | flushed, shut, lingered → `Over` |
@@ -13,6 +13,9 @@
 //!
 //! Nothing is read while it is not net's turn: a FIN or further commands wait in the kernel. An event that is
 //! outstanding is answered before the connection's end is reported, so the caller never hears of the end first.
+//!
+//! A MAIL that is answered under a grant stays in `Reading`, a DATA goes to `Receiving`; the turn is the one before. So a
+//! farewell of that turn still reaches a peer whose MAIL nobody has been told of.
 //!
 //! If you add a phase, give it a deadline in `deadline_ms` and its end in `expire`.
 
@@ -333,7 +336,9 @@ impl<S: Stream> Server<S> {
                 self.reply(reply, 0, cx);
                 self.go_on(cx);
             }
-            None => self.phase = Phase::Durable(Box::new(Verdicts { ok, failed, grant, since_ms: cx.now_ms })),
+            None => {
+                self.phase = Phase::Durable(Box::new(Verdicts { ok, failed, grant, since_ms: cx.now_ms }));
+            }
         }
         true
     }
@@ -511,7 +516,14 @@ impl<S: Stream> Server<S> {
         let answered = items.len() as u32;
         items.extend(batch.items);
         let eof = self.link.has_ended();
-        cx.events.push(NetEvent::Commands { conn: self.conn, turn, items, answered, early: batch.early, eof });
+        cx.events.push(NetEvent::Commands {
+            conn: self.conn,
+            turn,
+            items,
+            answered,
+            early: batch.early,
+            eof,
+        });
     }
 
     /// Answer DATA with 354 and put the content that follows into a sink.
@@ -526,8 +538,7 @@ impl<S: Stream> Server<S> {
         self.reply(reply, 0, cx);
         self.wire.begin_content();
         let waker = cx.waker(self.conn);
-        let receiving =
-            Receiving::new(draft, sink, limit_bytes, self.limits.header_bytes, waker, cx.now_ms);
+        let receiving = Receiving::new(draft, sink, limit_bytes, self.limits.header_bytes, waker, cx.now_ms);
         self.idle_from_ms = cx.now_ms;
         self.phase = Phase::Receiving(Box::new(receiving));
     }
