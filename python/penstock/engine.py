@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,7 +27,7 @@ from penstock.control.server import serve_control, serve_metrics
 from penstock.control.views import State
 from penstock.deliver.deliverer import Deliverer
 from penstock.deliver.resolver import Resolver
-from penstock.dispatcher import Dispatcher, Handler
+from penstock.dispatcher import Dispatcher, Handler, now_ms
 from penstock.edits import Edits
 from penstock.envelope import Envelope, Receipt
 from penstock.errors import BindFailed, EngineClosed, SpoolFailed
@@ -57,11 +56,6 @@ GENERATION: Final = 1
 """Of the configuration; it counts reloads, of which there are none yet."""
 MEGABYTE: Final = 1024 * 1024
 MESSAGE_BYTES_MAX: Final = 48 * MEGABYTE
-
-
-def now_ms() -> int:
-    """Return Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
 
 
 class Engine(Queryable):

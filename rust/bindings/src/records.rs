@@ -12,8 +12,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
 
-use crate::queries::{self, Execution};
 use crate::edits;
+use crate::queries::{self, Execution};
 
 type Notify = (String, u8, Option<String>);
 type Entry = (u32, Vec<u32>, u8, u64, u64);

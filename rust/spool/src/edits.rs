@@ -160,7 +160,15 @@ fn say(
         Some(report) => {
             let SealedReport { content, accepted, hops, prepend } = *report;
             let refused = Some(Arc::clone(&is_refused));
-            Saying::Commit(Box::new(Commit { content, accepted, hops, prepend, cause: vec![fact], refused, ticket: None }))
+            Saying::Commit(Box::new(Commit {
+                content,
+                accepted,
+                hops,
+                prepend,
+                cause: vec![fact],
+                refused,
+                ticket: None,
+            }))
         }
     };
     match core.inbox.push_unless(queue_id, seen, saying) {

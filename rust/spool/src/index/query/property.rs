@@ -47,8 +47,16 @@ pub(super) const PRIORITIES: &[&str] = &["high", "normal", "low"];
 /// States of messages and queues; no message is connecting.
 pub(super) const STATUSES: &[&str] = &["active", "connecting", "ready", "retry", "suspended"];
 /// Why a message is where it is.
-pub(super) const REASONS: &[&str] =
-    &["active", "in_doubt", "message_retry", "message_suspended", "queue_retry", "queue_suspended", "ready", "unreachable"];
+pub(super) const REASONS: &[&str] = &[
+    "active",
+    "in_doubt",
+    "message_retry",
+    "message_suspended",
+    "queue_retry",
+    "queue_suspended",
+    "ready",
+    "unreachable",
+];
 
 macro_rules! properties {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $tables:ident, $kind:expr, $cost:ident;)*) => {

@@ -307,7 +307,14 @@ fn records(log: &mut Log, id: u64, mail: &Mail) -> Vec<Redo> {
     let entries = (0..).zip(&mail.ways).map(|(nth, &(number, priority, due_ms))| {
         let ours = (0..mail.recipients.len() as u32).filter(|index| *index as usize % mail.ways.len() == nth);
         let recipients = ours.collect();
-        EntryRecord { hop: hop(number), recipients, priority, due_ms, expires_ms: 100 + due_ms, suspended: None }
+        EntryRecord {
+            hop: hop(number),
+            recipients,
+            priority,
+            due_ms,
+            expires_ms: 100 + due_ms,
+            suspended: None,
+        }
     });
     let mut accepted = message(id, 0, entries.collect());
     accepted.recipients = mail
