@@ -25,7 +25,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml) \
 PYTHON_TREES := $(wildcard python tests tools benches)
 
 .PHONY: help setup build run test test-rust test-python check check-rust check-python check-licences \
-    bench demo debian fuzz clean
+    bench bench-spool crash teeth demo debian fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -75,7 +75,16 @@ check-rust: .venv/.installed
 check-licences: .venv/.installed
 	python tools/licences.py
 
-bench: build debian ## Compare with Postfix; see benches/README.md
+crash: ## Cut a story of the spool off at every point, in every way (minutes)
+	PENSTOCK_CRASH_ALL=1 $(CARGO) test --release --locked -p penstock-spool --test enumeration -- --nocapture
+
+teeth: .venv/.installed ## Put defects into the spool, and demand that its tests catch each
+	python -m tests.rig.teeth
+
+bench-spool: ## What the spool costs, beside a bare loop of pwritev and fdatasync (PENSTOCK_BENCH_DIR: a disk)
+	$(CARGO) bench --locked --quiet -p penstock-spool
+
+bench: build debian bench-spool ## The spool's benchmarks; compare with Postfix; see benches/README.md
 	python -m benches.compare
 
 demo: build ## 100 messages through the relay, a failure, a deferral: a transcript

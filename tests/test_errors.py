@@ -44,6 +44,8 @@ EXAMPLES: list[tuple[errors.PenstockError, str]] = [
     (errors.BindFailed("[::]:25", 13), "cannot listen on [::]:25: error 13"),
     (errors.NotFound("0saj3v6580402"), "not found: 0saj3v6580402"),
     (errors.Ambiguous(["a\\17", "b\\18"]), "ambiguous, could be a\\17 or b\\18"),
+    (errors.QueryRefused("and[1].not", "it has no order"), "query refused: and[1].not: it has no order"),
+    (errors.QueryRefused("", "it is no tuple"), "query refused: it is no tuple"),
     (errors.ControlError("it broke"), "it broke"),
     (errors.Unreachable("/run/s", "refused"), "no daemon answers at /run/s: refused"),
     (errors.Unreachable("/run/s"), "no daemon answers at /run/s"),

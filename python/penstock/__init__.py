@@ -12,8 +12,20 @@ if TYPE_CHECKING:
     from penstock.client import Client
     from penstock.engine import Engine, open_engine
     from penstock.envelope import Envelope, QueueId, Receipt, Recipient
+    from penstock.spool import open_spool
 
-__all__ = ["Client", "Engine", "Envelope", "QueueId", "Receipt", "Recipient", "errors", "open_engine"]
+__all__ = [
+    "Client",
+    "Engine",
+    "Envelope",
+    "QueueId",
+    "Receipt",
+    "Recipient",
+    "errors",
+    "open_engine",
+    "open_spool",
+    "queries",
+]
 
 _HOMES: Final = {
     "Client": "penstock.client",
@@ -23,6 +35,7 @@ _HOMES: Final = {
     "Receipt": "penstock.envelope",
     "Recipient": "penstock.envelope",
     "open_engine": "penstock.engine",
+    "open_spool": "penstock.spool",
 }
 
 
@@ -30,8 +43,8 @@ def __getattr__(name: str) -> Any:
     """Load what is asked for (PEP 562)."""
     from importlib import import_module
 
-    if name == "errors":
-        return import_module("penstock.errors")
+    if name in ("errors", "queries"):
+        return import_module(f"penstock.{name}")
     home = _HOMES.get(name)
     if home is None:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")

@@ -10,11 +10,12 @@ turn that it answers, and one whose turn has passed is dropped.
 Events, each a tuple that begins with its name:
 
     ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
-    ("commands", conn, turn, items, early, eof)
+    ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
         ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
         params: tuple of (key, value or None)
+        answered: how many of the first ones were answered under a grant; no action counts them
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, starved
     ("closed", conn, reason, draft or None)
@@ -32,15 +33,19 @@ Events, each a tuple that begins with its name:
 Actions:
 
     ("begin", conn, turn, limits, banner, delay_ms)
-    ("reply", conn, turn, octets, answers, delay_ms, close)
+    ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
     ("take", conn, turn, draft, limit_bytes, reply)
-    ("await_durable", conn, turn, ticket, ok, failed)
+    ("await_durable", conn, turn, ticket, ok, failed[, grant])
     ("flight", conn, turn, [(octets, replies, deadline_ms), ...])
     ("content", conn, turn, queue_id, hop, attempt, peer, flight)
     ("park", conn, turn, idle_ms)
     ("close", conn, turn, quit)
     ("abort", conn)
     ("drop", request, queue_id, hop, attempt, directory, prepend)
+
+A grant, MAIL or DATA, lets that command be answered with the standard reply of `server_limits` if it is the
+next, alone, and nothing is unusual about it; the `commands` event that follows has the MAIL, and the
+`content` event a draft that nobody has opened.
 
 Facts:
 
@@ -49,14 +54,27 @@ Facts:
     ("hop", hop, state, last_error, next_retry_ms, failures)       state: ready, retry, suspended
     ("routed", queue_id, hop, [(hop, [recipient, ...], due_ms), ...])
 
+Edits: ("suspend", cause) with cause operator or restored, ("resume",), ("remove",), ("redirect", hop,
+due_ms), ("expire", expires_ms), ("prioritise", priority), ("due", due_ms). An author is (who, why, at_ms). An
+entry is (queue_id, hop, version or None); its version is the number of the last record that changed it.
+
 The envelope of a commit: (received_ms, sender, (ret, envid, eight_bit), (connector, peer_ip, helo, session),
 size, flags, message_id, subject, [(address, notify, orcpt), ...], [(hop, [recipient, ...], priority, due_ms,
 expires_ms), ...]).
 """
 
+from collections.abc import Sequence
 from typing import Any, Literal, TypeAlias, final
 
-__all__ = ["Engine", "MemoryPeer", "content_flags", "format_queue_id", "parse_queue_id", "parse_toml"]
+__all__ = [
+    "Engine",
+    "Execution",
+    "MemoryPeer",
+    "content_flags",
+    "format_queue_id",
+    "parse_queue_id",
+    "parse_toml",
+]
 
 _Event: TypeAlias = tuple[Any, ...]
 _Action: TypeAlias = tuple[Any, ...]
@@ -112,7 +130,8 @@ class Engine:
             io_threads: Reactor threads, 1 or more.
             inline: No threads at all: everything happens in `step`. For tests.
             options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
-                `draft_budget_bytes`, `free_min_bytes`, `node`.
+                `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `clean_bytes_per_s`, `kept_ms`,
+                `kept_max_bytes`, `node`.
             journal: File for one JSON line per message event.
         """
 
@@ -150,8 +169,10 @@ class Engine:
     def stop_listening(self, listener: int) -> None:
         """Stop accepting; connections that exist go on."""
 
-    def server_limits(self, limits: dict[str, int]) -> int:
+    def server_limits(self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None) -> int:
         """Register limits for incoming connections; return their number.
+
+        `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
         Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`.
 
@@ -174,8 +195,8 @@ class Engine:
     def hop(self, connector: str, kind: str, destination: str) -> int:
         """Return the number of a next hop, the same one for the same three values."""
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
-        """Open a draft; return its number and its message's queue id.
+    def draft(self, size_hint: int) -> int:
+        """Open a draft; return its number, which is its message's queue id.
 
         Raises:
             DraftRefused: There is no room now.
@@ -213,18 +234,80 @@ class Engine:
         It reflects everything that was appended before. Kinds, their arguments, and their answers:
 
             hops                     (watermark, [(hop, connector, kind, destination, count, bytes, oldest_ms,
-                                     earliest_due_ms, state, last_error, next_retry_ms, failures), ...])
+                                     earliest_due_ms, state, last_error, next_retry_ms, failures,
+                                     suspended), ...])
             refill hop limit now_ms  (watermark, complete, next_due_ms, entries)
             expired now_ms limit     the same; an entry: (queue_id, hop, priority, lane, due_ms, attempts,
                                      expires_ms, received_ms, sender, [(recipient, address, notify, orcpt),
-                                     ...], size, flags, form, message_id, (ret, envid, eight_bit), in_doubt)
+                                     ...], size, flags, form, message_id, (ret, envid, eight_bit), in_doubt,
+                                     version, suspended: operator, restored or None)
+            entry queue_id hop       the same, with that entry or none
             messages after limit hop (watermark, next, [message, ...])
             message queue_id         (watermark, message or None)
+            kept after limit         (watermark, next, [kept message, ...]); `after` and `next` are None or
+                                     (until_ms, queue_id)
             header queue_id limit    the header section, or None
             sync, checkpoint         the log sequence number up to which it is done
 
+        Queries, each answered by an `Execution` after one step within a budget of `rows` looked at and `ms`
+        milliseconds (at most 1,000,000 and 1,000); the first step reflects everything appended before:
+
+            query_messages tree standing select sort cursor limit rows ms
+            query_queues   the same
+            count          table tree standing rows ms
+            group          table tree standing by top rows ms
+            go_on          execution rows ms          (the execution that was handed in is spent)
+
+            tree: ("and", tree, ...) ("or", tree, ...) ("not", tree) ("in", property, (value, ...))
+                ("null", property) (operator, property, value); operator: eq, ne, lt, le, gt, ge, like;
+                value: text, number, True or False
+            standing: (now_ms, [(queue_id, hop) of attempts under way, ...], [hop being connected to, ...])
+            select: [property, ...]; sort: [(property, is_descending), ...]; cursor: octets or None
+            table: messages, queues; properties: `penstock.queries`
+
         Raises:
             ValueError: No question has this name.
+            QueryRefused: The query cannot be asked; see `penstock.errors`.
+        """
+
+    def edit(
+        self,
+        edit: tuple[Any, ...],
+        author: tuple[str, str, int],
+        entries: Sequence[tuple[int, int, int | None]],
+    ) -> int:
+        """Edit entries, each by itself; return the number of the `answer` event.
+
+        It has a result for each, in order: ("done", lsn), ("unchanged", version), ("conflict", version),
+        ("gone", 0) or ("busy", 0), which says that nothing was changed; None if the log has failed, and
+        nobody knows.
+
+        **Durability**: none on return; what the answer says is done survives power loss.
+
+        Raises:
+            ValueError: There is no such edit, hop or priority.
+        """
+
+    def remove(
+        self,
+        author: tuple[str, str, int],
+        entry: tuple[int, int, int | None],
+        draft: int,
+        envelope: tuple[Any, ...],
+    ) -> int:
+        """Remove an entry and store the report of that, in plain form, as one: both or neither.
+
+        The answer is as for `edit`; there is no `committed` event.
+        """
+
+    def suspended_queues(self) -> list[tuple[int, str, str, int]]:
+        """Return the queues that operators have suspended: hop, who, why, when."""
+
+    def suspend_queue(self, hop: int, author: tuple[str, str, int] | None) -> int:
+        """Keep that a queue is suspended, or without an author resumed; return the number of the `answer`.
+
+        **Durability**: what was answered with a number survives power loss; after None the next open finds
+        the old or the new.
         """
 
     def metrics(self) -> list[tuple[str, tuple[str, ...], float]]:
@@ -250,6 +333,35 @@ class Engine:
 
     def memory_accept(self) -> MemoryPeer | None:
         """Inline mode: return the far end of the next dialled connection."""
+
+@final
+class Execution:
+    """A query with what it has found so far. One that is dropped is over."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether another step would find nothing new: the page is full, or all rows were looked at."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the step was not taken, because too many queries wait."""
+
+    @property
+    def examined(self) -> int:
+        """How many rows were looked at."""
+
+    @property
+    def watermarks(self) -> tuple[int, int] | None:
+        """What the first and the last snapshot reflect, as log sequence numbers; None before the first."""
+
+    def result(self, core: Engine) -> Any:
+        """Return what was found.
+
+        For a page (rows, cursor or None); for a count (count, bytes); for a group
+        ([(value, count, bytes), ...], (count, bytes) of all others, is_exact, (count, bytes) of all).
+
+        A row is a tuple of what was selected; a hop is its number, or None if it has none in this process.
+        """
 
 @final
 class MemoryPeer:

@@ -14,10 +14,16 @@ from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSe
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
-__all__ = ["deliver_settings", "open_core", "receive_settings", "router"]
+__all__ = ["deliver_settings", "open_core", "receive_settings", "router", "segment_bytes"]
 
 JOURNAL: Final = "journal.jsonl"
 """Name of the journal in the folder of the log."""
+
+SEGMENT_BYTES: Final = (1 << 20, 64 << 20)
+"""The least and the most that a segment of the spool's log has."""
+
+SEGMENTS_ON_DISK: Final = 16
+"""A file system has room for at least so many segments, or they are the smallest."""
 
 
 def open_core(config: Config) -> _core.Engine:
@@ -29,12 +35,31 @@ def open_core(config: Config) -> _core.Engine:
     """
     for folder in (os.path.dirname(config.spool_path), config.log_directory):
         os.makedirs(folder, mode=0o750, exist_ok=True)
+    # On the first start the spool itself is not there yet; later it may be a mount point.
+    place = config.spool_path if os.path.isdir(config.spool_path) else os.path.dirname(config.spool_path)
+    disk = os.statvfs(place)
     return _core.Engine(
         spool=config.spool_path,
         io_threads=config.io_threads,
-        options={"free_min_bytes": config.refuse_mail_below_bytes},
+        options={
+            "free_min_bytes": config.refuse_mail_below_bytes,
+            "segment_bytes": segment_bytes(disk.f_blocks * disk.f_frsize),
+            "kept_ms": config.safety_net_hold_ms,
+            "kept_max_bytes": config.safety_net_max_bytes,
+        },
         journal=os.path.join(config.log_directory, JOURNAL),
     )
+
+
+def segment_bytes(disk_bytes: int) -> int:
+    """Return how long segments of the spool's log are on a file system of this size.
+
+    Space comes back, and is set aside for outcomes, a segment at a time: a small file system has to have room
+    for several.
+    """
+    least, most = SEGMENT_BYTES
+    whole = 1 << 20
+    return max(least, min(most, disk_bytes // SEGMENTS_ON_DISK // whole * whole))
 
 
 def receive_settings(config: Config) -> ReceiveSettings:

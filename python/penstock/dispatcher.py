@@ -12,13 +12,14 @@ would cost half as much again.
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
-__all__ = ["Dispatcher", "Handler"]
+__all__ = ["Dispatcher", "Handler", "now_ms"]
 
 Action: TypeAlias = tuple[Any, ...]
 Event: TypeAlias = tuple[Any, ...]
@@ -28,6 +29,11 @@ Handler: TypeAlias = Callable[[Event, list[Action], int], object]
 EVENTS_PER_TURN: Final = 512
 TURNS_IN_A_ROW: Final = 16
 """Turns after which other tasks get theirs, however much there is to do."""
+
+
+def now_ms() -> int:
+    """Return Unix time in milliseconds."""
+    return time.time_ns() // 1_000_000
 
 
 class Core(Protocol):

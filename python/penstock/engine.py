@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import platform
 import random
-import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -28,12 +27,15 @@ from penstock.control.server import serve_control, serve_metrics
 from penstock.control.views import State
 from penstock.deliver.deliverer import Deliverer
 from penstock.deliver.resolver import Resolver
-from penstock.dispatcher import Dispatcher, Handler
+from penstock.dispatcher import Dispatcher, Handler, now_ms
+from penstock.edits import Edits
 from penstock.envelope import Envelope, Receipt
 from penstock.errors import BindFailed, EngineClosed, SpoolFailed
+from penstock.groups import bare
 from penstock.observe.journal import Journal
 from penstock.observe.lag import LAG_BOUNDS_S, watch
 from penstock.observe.metrics import Counts, Histogram, Sample, registry_of, render
+from penstock.querying import Queries, Queryable, Standing
 from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
@@ -56,13 +58,12 @@ MEGABYTE: Final = 1024 * 1024
 MESSAGE_BYTES_MAX: Final = 48 * MEGABYTE
 
 
-def now_ms() -> int:
-    """Return Unix time in milliseconds."""
-    return time.time_ns() // 1_000_000
+class Engine(Queryable):
+    """A running engine; `open_engine` makes one.
 
-
-class Engine:
-    """A running engine; `open_engine` makes one."""
+    Attributes:
+        edits: Changes of messages that wait and of queues; see `Edits.messages` and `Edits.queue`.
+    """
 
     def __init__(self, config: Config, core: _core.Engine) -> None:
         """Build everything on an open spool; nothing runs yet."""
@@ -80,6 +81,7 @@ class Engine:
         self._lag = Histogram("event_loop_lag_seconds", LAG_BOUNDS_S)
         self._journal = Journal(core.log)
         self._questions = Questions(core)
+        self._queries = Queries(self._questions.ask, core, self._standing)
         routes = router(config)
         reception = receive_settings(config)
         self._deliverer = Deliverer(
@@ -103,6 +105,16 @@ class Engine:
             format_queue_id=_core.format_queue_id,
             max_message_bytes=MESSAGE_BYTES_MAX,
             now_ms=now_ms,
+        )
+        self.edits = Edits(
+            core,
+            self._deliverer.edits,
+            ask=self._questions.ask,
+            wait=self._questions.wait,
+            count=self._counts.add,
+            journal=self._journal.event,
+            now_ms=now_ms,
+            format_queue_id=_core.format_queue_id,
         )
         self._sources: tuple[Callable[[], Iterator[Sample]], ...] = (
             self._own_samples,
@@ -331,6 +343,9 @@ class Engine:
             problems=tuple(problems),
         )
 
+    def _standing(self) -> Standing:
+        return now_ms(), *self._deliverer.standing()
+
     def _own_samples(self) -> Iterator[Sample]:
         yield "build_info", (version("penstock"), platform.python_version(), self._config.profile), 1.0
         yield "config_generation", (), float(GENERATION)
@@ -372,22 +387,12 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
                         await engine.stop()
                     nursery.cancel_scope.cancel()
         except BaseExceptionGroup as group:
-            raise _bare(group, from_body) from None
+            raise bare(group, from_body) from None
         if engine._failure is not None:
             raise engine._failure
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(core.close)
-
-
-def _bare(group: BaseExceptionGroup[BaseException], from_body: BaseException | None) -> BaseException:
-    """Return what the caller is to see: its own exception, or the only one there is, without the nursery."""
-    if from_body is not None and not isinstance(from_body, trio.Cancelled):
-        return from_body
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-        error = error.exceptions[0]
-    return error
 
 
 def _address(host: str, port: int) -> str:

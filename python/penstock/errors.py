@@ -3,7 +3,7 @@
 - `ConfigError`, `SpoolError`, `BindFailed`: the operator.
 - `SubmissionError`: the calling program; the same call again cannot help.
 - `Unavailable`: nobody; the same call again will help after a while. Nothing was stored.
-- `NotFound`, `Ambiguous`: who asked.
+- `NotFound`, `Ambiguous`, `QueryRefused`: who asked.
 - `ControlError`: the user of a client, or whoever runs the daemon.
 - `Misuse`: the calling program has a bug.
 
@@ -31,6 +31,7 @@ __all__ = [
     "PenstockError",
     "Problem",
     "ProtocolMismatch",
+    "QueryRefused",
     "SpoolDamaged",
     "SpoolError",
     "SpoolFailed",
@@ -250,6 +251,22 @@ class Ambiguous(PenstockError):
     def __init__(self, candidates: Sequence[str]) -> None:
         super().__init__(f"ambiguous, could be {' or '.join(candidates)}")
         self.candidates = tuple(candidates)
+
+
+class QueryRefused(PenstockError):
+    """A query cannot be asked; nothing was looked at.
+
+    Attributes:
+        at: Where in it: a way through the filter such as `and[2].not`, or `select`, `sort`, `cursor`,
+            `limit`,
+            `by`, `top`; empty for the whole filter.
+        what: What is wrong there.
+    """
+
+    def __init__(self, at: str, what: str) -> None:
+        super().__init__(f"query refused: {at}: {what}" if at else f"query refused: {what}")
+        self.at = at
+        self.what = what
 
 
 class ControlError(PenstockError):

@@ -49,7 +49,17 @@ class Questions:
         """
         if self._is_over:
             raise EngineStopping(RETRY_AFTER_S)
-        number = self._core.request(kind, *arguments)
+        return await self.wait(self._core.request(kind, *arguments))
+
+    async def wait(self, number: int) -> Any:
+        """Wait for the answer to something that was asked of the core in this turn.
+
+        Raises:
+            EngineStopping: The engine stops, and nobody will answer any more.
+            Unavailable: There is no answer: the log has failed, or the index could not be read.
+        """
+        if self._is_over:
+            raise EngineStopping(RETRY_AFTER_S)
         question = self._waiting[number] = _Question()
         try:
             await question.answered.wait()

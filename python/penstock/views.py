@@ -262,7 +262,7 @@ class EngineViews:
         return {"watermark": watermark, "at": _time(self._now_ms())}
 
     def _queue(self, row: HopRow) -> QueueItem:
-        number, connector, kind, _, count, size, oldest_ms, _, _, last_error, next_retry_ms, failures = row
+        number, connector, kind, _, count, size, oldest_ms, _, _, last_error, next_retry_ms, failures, _ = row
         view = self._delivering.view(number)
         status: QueueStatus = "Ready"
         if view is not None:
@@ -334,9 +334,13 @@ class EngineViews:
         hop, due_ms = entry["hop"], entry["due_ms"]
         if self._delivering.is_active(queue_id, hop):
             return "Active", "active", None
+        if entry["suspended"] is not None:
+            return "Suspended", "message_suspended", None
         if entry["kind"] == "unreachable":
             return "Retry", "unreachable", None
         view = self._delivering.view(hop)
+        if view is not None and view.status == "Suspended":
+            return "Suspended", "queue_suspended", None
         if view is not None and view.status == "Retry":
             return "Retry", "queue_retry", view.next_retry_ms
         if due_ms > self._now_ms():

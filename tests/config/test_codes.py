@@ -283,6 +283,8 @@ LIMITS = [
     ("queue", "max_outbound_connections", "1", "50000", "0", "50001"),
     ("server", "io_threads", "1", "64", "0", "65"),
     ("spool", "refuse_mail_below", '"1 MB"', '"1024 TB"', '"1023 KB"', '"1025 TB"'),
+    ("spool", "safety_net_hold_time", '"0s"', '"90d"', '"-1s"', '"90d1ms"'),
+    ("spool", "safety_net_max_size", '"1 MB"', '"1024 TB"', '"1023 KB"', '"1025 TB"'),
 ]
 
 

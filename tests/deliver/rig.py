@@ -54,6 +54,7 @@ class Core:
         self.commits: dict[int, tuple[Any, ...]] = {}
         self.drafts: dict[int, bytes] = {}
         self.refusal = ""
+        self.suspended: list[tuple[int, str, str, int]] = []
         self.room = 1 << 30
         self.lsn = 1_000
         self._numbers = itertools.count(1)
@@ -71,13 +72,13 @@ class Core:
         assert limits < len(self.limits)
         return conn
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
+    def draft(self, size_hint: int) -> int:
         if self.refusal:
             raise DraftRefused(self.refusal)
         draft = 5_000 + next(self._numbers)
         self.drafts[draft] = b""
         assert size_hint > 0
-        return draft, draft
+        return draft
 
     def write_draft(self, draft: int, chunk: bytes) -> bool:
         if len(self.drafts[draft]) + len(chunk) > self.room:
@@ -102,6 +103,9 @@ class Core:
         self.lsn += len(facts)
         self.facts += facts
         return self.lsn
+
+    def suspended_queues(self) -> list[tuple[int, str, str, int]]:
+        return self.suspended
 
     def request(self, kind: str, *arguments: Any) -> int:
         number = next(self._numbers)
@@ -280,13 +284,19 @@ def row(
     recipients = [(index, address, 0, None) for index, address in enumerate(addresses or ("you@b.example",))]
     return (
         *(queue_id, hop, 1, 0, NOW_MS, attempts, expires_ms, NOW_MS, sender, recipients),
-        *(100, 0, "wire", "<1@a.example>", PARAMS, False),
+        *(100, 0, "wire", "<1@a.example>", PARAMS, False, 1, None),
     )
 
 
 def hop_row(
-    hop: int, *, count: int = 1, state: str = "ready", due_ms: int | None = NOW_MS, failures: int = 0
+    hop: int,
+    *,
+    count: int = 1,
+    state: str = "ready",
+    due_ms: int | None = NOW_MS,
+    failures: int = 0,
+    suspended: int = 0,
 ) -> tuple[Any, ...]:
     """Return a hop as the index tells it."""
     error, next_retry_ms = ("refused", NOW_MS + DAY_MS) if state == "retry" else ("", 0)
-    return (hop, *KEYS[hop], count, 100, NOW_MS, due_ms, state, error, next_retry_ms, failures)
+    return (hop, *KEYS[hop], count, 100, NOW_MS, due_ms, state, error, next_retry_ms, failures, suspended)

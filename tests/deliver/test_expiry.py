@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from penstock.deliver.edits import Change
 from penstock.deliver.expiry import EVERY_MS, MORE_MS, PAGE
 from tests.deliver.rig import DAY_MS, HEADER, NOW_MS, OLD, RELAY, SCHEDULE, UNREACHABLE, Rig, hop_row, row
 
@@ -95,8 +96,32 @@ def test_hop_in_retry_has_to_fail_once_more_after_the_expiry_time() -> None:
 
 
 def test_suspended_mail_expires_too() -> None:
-    rig = Rig(rows=(hop_row(RELAY, state="suspended"),))
+    rig = Rig(started=False)
+    rig.core.suspended = [(RELAY, "operator1", "line is down", NOW_MS)]
+    rig.start(hop_row(RELAY))
     expired(rig, row(1, expires_ms=LATE_MS, sender=""))
+    assert rig.settled() == [(1, 0, None, ("expired",))]
+
+
+def test_mail_that_is_suspended_itself_expires_although_its_hop_works() -> None:
+    rig = Rig()
+    expired(
+        rig, (*row(1, expires_ms=LATE_MS, sender="")[:-1], "operator"), row(2, expires_ms=LATE_MS, sender="")
+    )
+    assert rig.settled() == [(1, 0, None, ("expired",))]
+    assert rig.core.facts[-1][5][0][3:] == ("queue", 0, "4.4.7", "the message is suspended")
+
+
+def test_mail_that_was_edited_since_is_not_given_up_as_it_was() -> None:
+    rig = Rig()
+    rig.deliverer.edits.begin(1, UNREACHABLE)
+    (late,) = (row(1, "a@nowhere.example", hop=UNREACHABLE, expires_ms=LATE_MS, sender=""),)
+    expired(rig, late)
+    rig.deliverer.edits.end(1, UNREACHABLE, Change(rig.core.lsn + 1, expires_ms=LATE_MS * 2), rig.now_ms)
+    expired(rig, late)
+    assert rig.settled() == []
+    rig.core.lsn += 1
+    expired(rig, late)
     assert rig.settled() == [(1, 0, None, ("expired",))]
 
 

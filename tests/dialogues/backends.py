@@ -8,6 +8,7 @@ import select
 import socket
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,12 +87,11 @@ class FakeCore:
         self.committed: list[tuple[int, tuple[Any, ...], bytes]] = []
         self._numbers = itertools.count(1)
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
+    def draft(self, size_hint: int) -> int:
         """Open a draft, unless told otherwise."""
         if self.refusals:
             raise DraftRefused(self.refusals.pop(0))
-        number = next(self._numbers)
-        return number, number
+        return next(self._numbers)
 
     def drop_draft(self, draft: int) -> None:
         """Forget a draft."""
@@ -107,7 +107,7 @@ class FakeCore:
         """Return the only hop."""
         return 1
 
-    def server_limits(self, limits: dict[str, int]) -> int:
+    def server_limits(self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None) -> int:
         """Take limits for granted."""
         return 0
 
@@ -179,7 +179,7 @@ class SessionBackend:
         items = [item(lines.pop(0))]
         while lines and items[-1][0] not in ("EHLO", "DATA", "BDAT", "QUIT"):
             items.append(item(lines.pop(0)))
-        self._handle(self.receiver.commands, "commands", items, bool(lines), False)
+        self._handle(self.receiver.commands, "commands", items, bool(lines), False, 0)
 
     def _send_content(self, lines: list[str]) -> None:
         while lines and lines[0] != ".":
@@ -217,13 +217,30 @@ class SessionBackend:
         """Nothing is open."""
 
 
-class _Engine:
+class EngineBackend:
     """A spool and a wire in a folder, with a receiver that is fed their events."""
 
-    def __init__(self, script: Script, folder: Path, *, inline: bool) -> None:
+    def __init__(
+        self,
+        script: Script,
+        folder: Path,
+        *,
+        inline: bool,
+        has_grants: bool = True,
+        options: dict[str, int] | None = None,
+    ) -> None:
+        """Open the engine.
+
+        Args:
+            script: Has the settings.
+            folder: Where the spool goes.
+            inline: Whether it is stepped.
+            has_grants: Whether net may give standard replies.
+            options: Of the spool.
+        """
         self._module = importlib.import_module("penstock._core")
         self.accepted: list[FreshMessage] = []
-        self.core = self._module.Engine(spool=str(folder / "spool"), inline=inline)
+        self.core = self._module.Engine(spool=str(folder / "spool"), inline=inline, options=options or {})
         self.receiver = Receiver(
             self.core,
             settings(script, folder),
@@ -231,6 +248,8 @@ class _Engine:
             self.accepted.append,
             self._module.format_queue_id,
         )
+        for connector in self.receiver._connectors.values():
+            connector.terms = replace(connector.terms, has_standard_replies=has_grants)
 
     def handle_events(self, now_ms: int) -> bool:
         """Handle what has happened; return whether anything has."""
@@ -250,7 +269,7 @@ class _Engine:
         self.core.close()
 
 
-class MemoryBackend(_Engine):
+class MemoryBackend(EngineBackend):
     """The whole receiving side, stepped, over a connection in memory."""
 
     def __init__(self, script: Script, folder: Path) -> None:
@@ -285,15 +304,24 @@ class MemoryBackend(_Engine):
         return not self._output and self._peer.is_closed()
 
 
-class SocketBackend(_Engine):
+class SocketBackend(EngineBackend):
     """The whole receiving side with its threads, through a socket."""
 
     def __init__(self, script: Script, folder: Path) -> None:
         """Connect."""
         super().__init__(script, folder, inline=False)
-        host, port = self.core.listen(LISTENER, "127.0.0.1", 0)
-        self._socket = socket.create_connection((host, port), source_address=(script.peer, 0))
+        self._peer = script.peer
+        self._address = self.core.listen(LISTENER, "127.0.0.1", 0)
+        self.connect()
+
+    def connect(self) -> None:
+        """Begin a connection."""
+        self._socket = socket.create_connection(self._address, source_address=(self._peer, 0))
         self._input = b""
+
+    def hang_up(self) -> None:
+        """End the connection."""
+        self._socket.close()
 
     def send(self, data: bytes) -> None:
         """Send octets."""
@@ -308,6 +336,14 @@ class SocketBackend(_Engine):
                 return self._socket.recv(65536)
             self.handle_events(time.time_ns() // 1_000_000)
         raise AssertionError("the server says nothing")
+
+    def wait(self, is_done: Callable[[], bool]) -> None:
+        """Run the engine until something is so."""
+        until = time.monotonic() + REPLY_WITHIN_S
+        while not is_done():
+            assert time.monotonic() < until, "it does not come to that"
+            select.select([self.core.fileno()], [], [], 0.1)
+            self.handle_events(time.time_ns() // 1_000_000)
 
     def line(self) -> bytes:
         """Return the next line."""
@@ -324,5 +360,5 @@ class SocketBackend(_Engine):
 
     def close(self) -> None:
         """Close both ends."""
-        self._socket.close()
+        self.hang_up()
         super().close()

@@ -151,14 +151,14 @@ def wait_until(condition: Callable[[], bool], *, timeout_s: float = 10.0) -> Non
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Path:
-    """A file system of four segments: the log in use, the reserve, room for the index, and one to grow into.
+    """A file system that is soon full.
 
     Only root can mount one.
     """
     folder = tmp_path / "disk"
     folder.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", str(folder)], capture_output=True, check=False
+        ["mount", "-t", "tmpfs", "-o", "size=128m", "tmpfs", str(folder)], capture_output=True, check=False
     )
     if done.returncode != 0:
         pytest.skip(f"a small file system cannot be mounted: {done.stderr.decode().strip()}")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -28,6 +30,11 @@ async def files_in(folder: Path, count: int) -> list[Path]:
             if len(found) >= count:
                 return found
             await trio.sleep(0.01)
+
+
+def environment() -> dict[str, str]:
+    """Return what a child needs to find the package that is being tested."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(entry for entry in sys.path if entry)}
 
 
 def envelope(*recipients: str) -> penstock.Envelope:
@@ -103,9 +110,15 @@ async def test_cancellation_ends_it_in_order(configure: Configure) -> None:
 async def test_a_spool_has_one_engine(configure: Configure) -> None:
     path = configure()
     async with open_engine(path):
-        with pytest.raises(SpoolLocked):
+        with pytest.raises(SpoolLocked, match=f"in use by process {os.getpid()}") as refused:
             async with open_engine(path):
                 pass
+        assert refused.value.pid == os.getpid()
+        # Nor has another process; it is told whom to ask.
+        code = f"import trio, penstock.engine as e; trio.run(e.open_engine({str(path)!r}).__aenter__)"
+        command = [sys.executable, "-c", code]
+        other = await trio.run_process(command, capture_stderr=True, check=False, env=environment())
+        assert f"SpoolLocked: the spool is in use by process {os.getpid()}" in other.stderr.decode()
 
 
 async def test_two_engines_with_two_spools_live_in_one_process(configure: Configure) -> None:

@@ -30,7 +30,7 @@ def row(queue_id: int, hop: int = HOP, due_ms: int = NOW_MS) -> tuple[Any, ...]:
     recipients = [(0, "you@b.example", 0, None)]
     return (
         *(queue_id, hop, 1, 77, due_ms, 3, FAR_MS, NOW_MS - 5, "me@a.example", recipients),
-        *(100, 16, "wire", "<1@a.example>", PARAMS, False),
+        *(100, 16, "wire", "<1@a.example>", PARAMS, False, 1, None),
     )
 
 
@@ -365,7 +365,6 @@ def test_hop_that_was_in_retry_is_probed_at_start_whatever_is_due_when() -> None
     made.restore(
         queue,
         earliest_due_ms=NOW_MS + 600_000,
-        state="retry",
         last_error="refused",
         failures=7,
         now_ms=NOW_MS,
@@ -385,9 +384,7 @@ def test_hop_that_is_well_begins_with_what_is_due() -> None:
     made = scheduler()
     queue, other = made.add(HOP, slots_max=20), made.add(OTHER, slots_max=20)
     for restored, due_ms in ((queue, NOW_MS - 1), (other, NOW_MS + 5)):
-        made.restore(
-            restored, earliest_due_ms=due_ms, state="ready", last_error="", failures=0, now_ms=NOW_MS
-        )
+        made.restore(restored, earliest_due_ms=due_ms, last_error="", failures=0, now_ms=NOW_MS)
     assert [question.hop for question in made.questions(NOW_MS)] == [HOP]
     assert made.next_ms() == NOW_MS + 5
 
@@ -395,7 +392,8 @@ def test_hop_that_is_well_begins_with_what_is_due() -> None:
 def test_suspended_queue_begins_nothing() -> None:
     made = scheduler()
     queue = made.add(HOP, slots_max=20)
-    made.restore(queue, earliest_due_ms=NOW_MS, state="suspended", last_error="", failures=0, now_ms=NOW_MS)
+    queue.suspend()
+    made.restore(queue, earliest_due_ms=NOW_MS, last_error="", failures=0, now_ms=NOW_MS)
     fill(made, 1)
     assert not queue.held
     assert made.questions(NOW_MS) == []

@@ -45,11 +45,13 @@ class World:
     """What is true: all that waits, by hop, with its due time, in order of arrival."""
 
     waiting: dict[int, dict[int, int]] = field(default_factory=lambda: {hop: {} for hop in HOPS})
+    suspended: set[int] = field(default_factory=set)
     lsn: int = 0
 
     def page(self, question: Question) -> Page:
         """Answer as the index does: from a state that has everything that was told to the log."""
-        waiting = sorted(self.waiting[question.hop].items(), key=lambda item: item[1])
+        known = self.waiting[question.hop].items()
+        waiting = sorted((item for item in known if item[0] not in self.suspended), key=lambda item: item[1])
         due = [item for item in waiting if item[1] <= question.now_ms]
         later = [due_ms for _, due_ms in waiting if due_ms > question.now_ms]
         rows = [row(queue_id, question.hop, due_ms) for queue_id, due_ms in due[: question.limit]]
@@ -78,6 +80,8 @@ class Machine(RuleBasedStateMachine):
         self.queues: dict[int, DeliveryQueue] = {}
         self.pages: list[Page] = []
         self.under_way: list[Entry] = []
+        # Entries that are being edited, and whether they were under way when that began.
+        self.edits: list[tuple[int, int, bool]] = []
         self.ids = 0
         # Connections of each hop: being made, up; and of these, those without an entry.
         self.opening = dict.fromkeys(HOPS, 0)
@@ -96,7 +100,6 @@ class Machine(RuleBasedStateMachine):
             self.scheduler.restore(
                 queue,
                 earliest_due_ms=min(waiting.values(), default=None),
-                state=state,
                 last_error="refused" if state == "retry" else "",
                 failures=2 if state == "retry" else 0,
                 now_ms=self.now_ms,
@@ -138,6 +141,9 @@ class Machine(RuleBasedStateMachine):
         due_ms = self.world.waiting[queue.hop][entry.queue_id]
         assert due_ms <= self.now_ms or self.may_be_early, "nothing is begun before it is due"
         assert all(other.queue_id != entry.queue_id for other in self.under_way), "nothing is begun twice"
+        assert entry.queue_id not in self.world.suspended, "nothing that is suspended is begun"
+        assert all(queue_id != entry.queue_id for _, queue_id, _ in self.edits), "nor what is being edited"
+        assert not queue.is_suspended
         self.under_way.append(entry)
         return True
 
@@ -239,6 +245,46 @@ class Machine(RuleBasedStateMachine):
         # An attempt that knows nothing of it leaves it where it is.
         assert held is None or held.is_joined
 
+    @rule(hop=st.sampled_from(HOPS), data=st.data())
+    def begin_edit(self, hop: int, data: st.DataObject) -> None:
+        waiting = sorted(self.world.waiting[hop])
+        if waiting:
+            queue_id = data.draw(st.sampled_from(waiting))
+            is_under_way = self.queues[hop].edit_begins(queue_id)
+            assert is_under_way == any(entry.queue_id == queue_id for entry in self.under_way)
+            self.edits.append((hop, queue_id, is_under_way))
+
+    @precondition(lambda self: self.edits)
+    @rule(data=st.data(), what=st.sampled_from(["nothing", "suspend", "resume", "remove", "other"]))
+    def end_edit(self, data: st.DataObject, what: str) -> None:
+        hop, queue_id, was_under_way = self.edits.pop(data.draw(st.integers(0, len(self.edits) - 1)))
+        is_made = what != "nothing" and queue_id in self.world.waiting[hop]
+        if what == "remove" and (was_under_way or self.queues[hop].held.get(queue_id) is not None):
+            is_made = False
+        if is_made:
+            self.world.lsn += 1
+            if what == "suspend":
+                self.world.suspended.add(queue_id)
+            elif what == "resume":
+                self.world.suspended.discard(queue_id)
+            elif what == "remove":
+                del self.world.waiting[hop][queue_id]
+        self.queues[hop].edit_ends(queue_id, self.world.lsn if is_made else None)
+        self.scheduler.edited(self.queues[hop], self.now_ms)
+
+    @rule(hop=st.sampled_from(HOPS), what=st.sampled_from(["suspend", "resume", "resume", "retry"]))
+    def edit_queue(self, hop: int, what: str) -> None:
+        queue = self.queues[hop]
+        if what == "suspend":
+            queue.suspend()
+            assert not queue.ready
+        elif what == "resume":
+            queue.resume()
+        else:
+            queue.retry(self.now_ms + SCHEDULE.longest_ms)
+            self.may_be_early = True
+        self.scheduler.edited(queue, self.now_ms)
+
     @rule(by_ms=st.sampled_from([1, 400, 1_100, 2_500, 10_000]))
     def pass_time(self, by_ms: int) -> None:
         self.now_ms += by_ms
@@ -263,11 +309,21 @@ class Machine(RuleBasedStateMachine):
     def total(self, hop: int) -> int:
         return self.opening[hop] + self.idle[hop] + self.closing[hop] + self.busy(hop)
 
+    def resume_all(self) -> None:
+        while self.edits:
+            hop, queue_id, _ = self.edits.pop()
+            self.queues[hop].edit_ends(queue_id, None)
+        self.world.suspended.clear()
+        for queue in self.queues.values():
+            queue.resume()
+            self.scheduler.edited(queue, self.now_ms)
+
     def teardown(self) -> None:
         """Whatever has happened, everything that waits has its attempt in the end."""
         if not self.queues:
             return
         self.scheduler.hold(False)
+        self.resume_all()
         for _ in range(400):
             if not any(self.world.waiting.values()):
                 break

@@ -29,6 +29,7 @@ class Core:
 
     def __init__(self) -> None:
         self.limits: list[dict[str, int]] = []
+        self.standard: list[tuple[bytes, bytes, int] | None] = []
         self.hops: list[tuple[str, str, str]] = []
         self.dropped: list[int] = []
         self.hints: list[int] = []
@@ -36,12 +37,11 @@ class Core:
         self.refusal = ""
         self._drafts = itertools.count(500)
 
-    def draft(self, size_hint: int) -> tuple[int, int]:
+    def draft(self, size_hint: int) -> int:
         if self.refusal:
             raise DraftRefused(self.refusal)
         self.hints.append(size_hint)
-        draft = next(self._drafts)
-        return draft, draft + 1000
+        return next(self._drafts)
 
     def drop_draft(self, draft: int) -> None:
         self.dropped.append(draft)
@@ -56,8 +56,9 @@ class Core:
         self.hops.append((connector, kind, destination))
         return len(self.hops)
 
-    def server_limits(self, limits: dict[str, int]) -> int:
+    def server_limits(self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None) -> int:
         self.limits.append(limits)
+        self.standard.append(standard)
         return len(self.limits) - 1
 
 
@@ -127,8 +128,10 @@ class Rig:
     def open(self, conn: int, peer: str = "10.0.0.1") -> list[tuple[Any, ...]]:
         return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25)
 
-    def say(self, conn: int, items: list[tuple[Any, ...]], early: bool = False) -> list[tuple[Any, ...]]:
-        return self.tell("commands", conn, items, early, False)
+    def say(
+        self, conn: int, items: list[tuple[Any, ...]], early: bool = False, answered: int = 0
+    ) -> list[tuple[Any, ...]]:
+        return self.tell("commands", conn, items, early, False, answered)
 
     def content(self, conn: int, draft: int = 500, status: str = "complete") -> list[tuple[Any, ...]]:
         return self.tell("content", conn, draft, status, 8, 40, 0, "<1@client.example>", "hi", "me", 30)
@@ -141,6 +144,7 @@ def rig(tmp_path: Path) -> Rig:
 
 def test_limits_of_each_connector_are_registered(rig: Rig) -> None:
     assert rig.core.limits[0] == {"idle_ms": 300_000, "total_ms": 600_000, "header_bytes": 262_145}
+    assert rig.core.standard[0] == (replies.SENDER_OK, replies.START_CONTENT, 36 * 1024 * 1024)
     assert rig.open(1) == [("begin", 0, b"220 relay1.contoso.example ESMTP Penstock\r\n", 0)]
     assert rig.open(2, "192.0.2.1") == [("begin", 1, b"220 mx.contoso.example ESMTP Penstock\r\n", 0)]
 
@@ -155,16 +159,17 @@ def test_message_from_data_to_hand_over(rig: Rig) -> None:
         (
             "await_durable",
             1,
-            b"250 2.6.0 <1@client.example> [InternalId=q1500, Hostname=relay1.contoso.example] "
+            b"250 2.6.0 <1@client.example> [InternalId=q500, Hostname=relay1.contoso.example] "
             b"Queued mail for delivery\r\n",
             replies.INSUFFICIENT_STORAGE,
+            "MAIL",
         )
     ]
     ((draft, envelope, prepend, form, cause),) = rig.core.commits
     assert (draft, form, cause) == (500, "wire", [])
     assert prepend.startswith(
         b"Received: from client.example ([10.0.0.1])\r\n"
-        b"\tby relay1.contoso.example with ESMTP id q1500 for <you@contoso.example>;\r\n"
+        b"\tby relay1.contoso.example with ESMTP id q500 for <you@contoso.example>;\r\n"
     )
     size = 40 + len(prepend)
     (*head, session) = envelope[3]
@@ -184,11 +189,11 @@ def test_message_from_data_to_hand_over(rig: Rig) -> None:
     assert rig.core.hops == [("", "maildir", "contoso.example")]
     assert not rig.accepted
     assert not rig.receiver.is_idle
-    assert rig.receiver.committed(("committed", 1, 1500, 77))
+    assert rig.receiver.committed(("committed", 1, 500, 77))
     assert rig.receiver.is_idle
     (fresh,) = rig.accepted
     assert (fresh.queue_id, fresh.lsn, fresh.sender, fresh.received_ms, fresh.size) == (
-        1500,
+        500,
         77,
         "me@contoso.example",
         NOW_MS,
@@ -232,7 +237,7 @@ def test_message_is_kept_when_its_connection_ends_before_the_commit_does(rig: Ri
     rig.content(1)
     rig.receiver.closed(("closed", 1, "reset", None))
     assert rig.receiver.connections == 0
-    assert rig.receiver.committed(("committed", 1, 1500, 5))
+    assert rig.receiver.committed(("committed", 1, 500, 5))
     assert len(rig.accepted) == 1
 
 
@@ -294,7 +299,7 @@ def test_refused_draft(rig: Rig, reason: str, reply: bytes, then: bytes) -> None
     rig.say(1, HELLO)
     rig.core.refusal = reason
     assert rig.say(1, ENVELOPE)[-1] == ("reply", reply, 1, 0, False)
-    assert rig.say(1, [MAIL]) == [("reply", then, 1, 0, False)]
+    assert rig.say(1, [MAIL])[0][1] == then
 
 
 def test_full_disk_is_tried_again_after_a_second(rig: Rig) -> None:
@@ -312,6 +317,45 @@ def test_failed_spool_refuses_at_mail(rig: Rig) -> None:
     rig.receiver.poisoned()
     rig.now_ms += 100_000
     assert rig.say(1, [MAIL])[0][1] == replies.LOCAL_FAILURE
+
+
+def test_full_disk_is_told_to_the_recipient_when_mail_was_answered_before_it_was_known(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.receiver.commit_failed(("commit_failed", 1, 1, "full"))
+    assert rig.say(1, ENVELOPE[:2], answered=1) == [
+        ("reply", replies.INSUFFICIENT_STORAGE, 1, 0, False),
+    ]
+    rig.now_ms += 1000
+    assert rig.say(1, ENVELOPE[1:2]) == [("reply", replies.RECIPIENT_OK, 1, 0, False, "DATA")]
+    rig.receiver.poisoned()
+    assert rig.say(1, ENVELOPE[1:2]) == [("reply", replies.LOCAL_FAILURE, 1, 0, False, "DATA")]
+
+
+def test_content_of_a_data_that_was_answered_is_committed(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.say(1, ENVELOPE[:2], answered=1)
+    assert not rig.receiver.is_idle
+    (action,) = rig.content(1, draft=777)
+    assert (action[0], action[4]) == ("await_durable", "MAIL")
+    assert rig.core.hints == [], "net has opened the draft"
+    ((draft, envelope, *_),) = rig.core.commits
+    assert (draft, envelope[1], envelope[2]) == (777, "me@contoso.example", (None, None, True))
+    rig.receiver.committed(("committed", 1, 777, 5))
+    assert rig.accepted[0].queue_id == 777
+    assert rig.receiver.is_idle
+
+
+def test_content_of_a_data_that_was_answered_can_be_refused(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.say(1, ENVELOPE[:2])
+    assert rig.content(1, draft=777, status="too_large") == [
+        ("reply", replies.CONTENT_TOO_LARGE, 1, 0, False)
+    ]
+    assert rig.core.dropped == [777]
+    assert rig.say(1, [("DATA",)])[0][1] == replies.NEED_MAIL
 
 
 def test_changed_recipients_are_seen_within_a_second(rig: Rig) -> None:
@@ -339,9 +383,25 @@ def test_drain_lets_transactions_finish_and_none_begin(rig: Rig) -> None:
     assert rig.say(2, ENVELOPE) == [("reply", replies.SHUTTING_DOWN, 3, 0, True)]
     assert rig.say(1, ENVELOPE[1:])[-1][0] == "take"
     assert rig.content(1)[0][0] == "await_durable"
-    rig.receiver.committed(("committed", 1, 1500, 5))
+    rig.receiver.committed(("committed", 1, 500, 5))
     assert rig.receiver.is_idle
     assert rig.say(1, [("NOOP",)]) == [("reply", replies.SHUTTING_DOWN, 1, 0, True)]
+
+
+def test_drain_is_told_to_whoever_has_only_an_answered_mail(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.receiver.drain()
+    assert rig.receiver.is_idle
+    assert rig.say(1, ENVELOPE, answered=1) == [("reply", replies.SHUTTING_DOWN, 2, 0, True)]
+
+
+def test_farewell_that_an_answered_mail_has_crossed_is_repeated(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.receiver.drain()
+    rig.receiver.dismiss_idle([])
+    assert rig.say(1, ENVELOPE[:2], answered=1) == [("reply", replies.SHUTTING_DOWN, 1, 0, True)]
 
 
 def test_idle_peers_are_dismissed_in_the_turn_they_last_had(rig: Rig) -> None:
@@ -378,7 +438,7 @@ def test_what_is_refused_is_counted_by_connector_and_cause(rig: Rig) -> None:
     rig.content(1, status="too_large")
     rig.say(1, ENVELOPE)
     rig.content(1)
-    rig.receiver.commit_failed(("commit_failed", 1, 1500, "full"))
+    rig.receiver.commit_failed(("commit_failed", 1, 500, "full"))
     rig.receiver.closed(("closed", 2, "peer", None))
     values = {(name, *labels): value for name, labels, value in rig.receiver.samples()}
     assert values == {

@@ -34,10 +34,10 @@ class Core:
         self.dropped: list[int] = []
         self.hops: list[tuple[str, str, str]] = []
 
-    def draft(self, _size_hint: int) -> tuple[int, int]:
+    def draft(self, _size_hint: int) -> int:
         if self.refusal is not None:
             raise DraftRefused(self.refusal)
-        return 500, 500
+        return 500
 
     def write_draft(self, _draft: int, chunk: bytes) -> bool:
         if self.full_for:

@@ -123,7 +123,14 @@ class Rig:
     """One daemon folder, one receiver, one ledger, as many rounds as asked for."""
 
     def __init__(
-        self, folder: Path, *, messages: int, connections: int, seed: int, ledger: Ledger | None = None
+        self,
+        folder: Path,
+        *,
+        messages: int,
+        connections: int,
+        seed: int,
+        ledger: Ledger | None = None,
+        receiver_delay_s: float = 0.01,
     ) -> None:
         self.ledger = ledger or Ledger()
         self._rng = random.Random(seed)
@@ -131,7 +138,7 @@ class Rig:
         self._messages = messages
         self._connections = connections
         # A receiver slower than the senders keeps mail between its 250 and its delivery.
-        self._receiver = Receiver(on_message=self.ledger.got, keep=False, content_delay_s=0.01)
+        self._receiver = Receiver(on_message=self.ledger.got, keep=False, content_delay_s=receiver_delay_s)
         self._daemon = Daemon(
             folder,
             Settings(
@@ -182,7 +189,7 @@ class Rig:
         begun = time.monotonic()
         self._daemon.start(wait=False)
         senders, over = self._send(number)
-        time.sleep(max(0.0, begun + after_s - time.monotonic()))
+        self._wait(number, begun + after_s)
         self._end()
         over.set()
         for sender in senders:
@@ -190,6 +197,10 @@ class Rig:
         # What the daemon had handed to the kernel still reaches the receiver.
         time.sleep(0.1)
         return len(self.ledger.promised())
+
+    def _wait(self, _number: int, until_s: float) -> None:
+        """Wait for the moment at which a round ends."""
+        time.sleep(max(0.0, until_s - time.monotonic()))
 
     def _end(self) -> None:
         """End the daemon as a round does."""

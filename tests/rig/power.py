@@ -14,6 +14,9 @@ taken proves nothing and is drawn again. After the last one the daemon runs unti
   is synced some 10 ms after it is known, and the power may go before;
 - what was received must be what was sent.
 
+Most rounds end soon after the first 250, so that many of them can be had; every fifth ends at any time, while
+the daemon starts and recovers as well.
+
 Needs root, loop devices and mkfs.ext4. By hand: `python -m tests.rig.power --rounds 10`.
 """
 
@@ -45,6 +48,13 @@ DISK_BYTES = 512 << 20
 UNMOUNT_TIMEOUT_S = 10.0
 # The longest time for which the daemon lives on a dead disk.
 AFTERLIFE_S = 0.3
+# How long after the first 250 a round ends at the latest, and how long that 250 is waited for.
+LOAD_S = 1.0
+READY_TIMEOUT_S = 30.0
+# So slow is the receiver that mail gathers in the short time that a round has.
+RECEIVER_DELAY_S = 0.04
+# Every so many rounds one ends at any time.
+ANY_TIME = 5
 # How long before a cut a delivery may have been that is repeated: a sync begins within 10 ms, the rest is for
 # a slow disk and for a machine that is busy with other things. What was on its way comes after the cut.
 FRESH_S = 0.5
@@ -165,7 +175,14 @@ class PowerRig(Rig):
 
     def __init__(self, folder: Path, disk: Disk, *, messages: int, connections: int, seed: int) -> None:
         self._timed = TimedLedger()
-        super().__init__(folder, messages=messages, connections=connections, seed=seed, ledger=self._timed)
+        super().__init__(
+            folder,
+            messages=messages,
+            connections=connections,
+            seed=seed,
+            ledger=self._timed,
+            receiver_delay_s=RECEIVER_DELAY_S,
+        )
         self._disk = disk
         self._cuts_s: list[float] = []
 
@@ -178,6 +195,15 @@ class PowerRig(Rig):
         before = set(self.ledger.acknowledged)
         super()._round(number, after_s)
         return len(self.ledger.promised() - before)
+
+    def _wait(self, number: int, until_s: float) -> None:
+        if number % ANY_TIME == 0:
+            super()._wait(number, until_s)
+            return
+        before, deadline = len(self.ledger.acknowledged), time.monotonic() + READY_TIMEOUT_S
+        while len(self.ledger.acknowledged) == before and time.monotonic() < deadline:
+            time.sleep(0.002)
+        time.sleep(self._rng.uniform(0.0, LOAD_S))
 
     def _end(self) -> None:
         self._disk.cut()

@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from penstock.smtp import replies
 from penstock.smtp.server_session import TARPIT_MAX_MS, ServerSession
-from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.tables import GRANTS, SERVER, ServerState
 from penstock.smtp.terms import ServerTerms
 
 CONN = 7
@@ -54,9 +54,11 @@ def session(**changed: Any) -> ServerSession:
     return ServerSession(CONN, terms(**changed), Policy(), Counter())
 
 
-def ask(server: ServerSession, *items: tuple[Any, ...], early: bool = False) -> list[tuple[Any, ...]]:
+def ask(
+    server: ServerSession, *items: tuple[Any, ...], early: bool = False, answered: int = 0
+) -> list[tuple[Any, ...]]:
     actions: list[tuple[Any, ...]] = []
-    if server.commands(1, list(items), early, actions):
+    if server.commands(1, list(items), early, actions, answered):
         server.take(1, 99, actions)
     return actions
 
@@ -226,6 +228,128 @@ def test_eof_without_commands_closes() -> None:
     assert ask(server) == [("reply", CONN, 1, b"", 0, 0, True)]
 
 
+def granting(**changed: Any) -> ServerSession:
+    return session(has_standard_replies=True, **changed)
+
+
+@pytest.mark.parametrize(
+    ("items", "grant"),
+    [
+        ([EHLO], "MAIL"),
+        ([("HELO", "client.example")], "MAIL"),
+        ([EHLO, ("NOOP",)], "MAIL"),
+        ([EHLO, ("unknown", "XYZZY")], "MAIL"),
+        ([EHLO, MAIL], None),
+        ([EHLO, MAIL, ("RSET",)], "MAIL"),
+        ([EHLO, MAIL, REFUSED], None),
+        ([EHLO, MAIL, REFUSED, DATA], "MAIL"),
+        ([EHLO, MAIL, RCPT], "DATA"),
+        ([EHLO, MAIL, RCPT, REFUSED], "DATA"),
+        ([EHLO, MAIL, RCPT, MAIL], "DATA"),
+        ([EHLO, MAIL, RCPT, EHLO], "MAIL"),
+        ([EHLO, ("MAIL", "", "", (("RET", "HDRS"),))], None),
+        ([("NOOP",)], None),
+        ([EHLO, ("QUIT",)], None),
+        ([EHLO, MAIL, RCPT, ("BDAT",)], None),
+    ],
+)
+def test_reply_grants_what_is_next_in_order(items: list[tuple[Any, ...]], grant: str | None) -> None:
+    (action,) = ask(granting(), *items)
+    assert action[7:] == (() if grant is None else (grant,))
+    (action,) = ask(session(), *items)
+    assert len(action) == 7, "nothing is granted where there are no standard replies"
+
+
+def test_states_whose_replies_grant() -> None:
+    for state, verb in GRANTS.items():
+        assert SERVER[state][verb][0] in (ServerState.SENDER, ServerState.CONTENT)
+
+
+def test_reply_in_front_of_a_take_grants_nothing() -> None:
+    server = granting()
+    ask(server, EHLO)
+    reply, take = ask(server, MAIL, RCPT, DATA)
+    assert (reply[0], len(reply), take[0]) == ("reply", 7, "take")
+
+
+def test_verdict_on_content_grants_a_mail_if_it_is_the_commit_that_speaks() -> None:
+    for server, grant in ((granting(), ("MAIL",)), (session(), ())):
+        ask(server, EHLO, MAIL, RCPT, DATA)
+        actions: list[tuple[Any, ...]] = []
+        assert server.content(2, "complete", 0, 0, actions)
+        server.accepted(2, 1, b"250\r\n", b"452\r\n", actions)
+        assert actions == [("await_durable", CONN, 2, 1, b"250\r\n", b"452\r\n", *grant)]
+        ask(server, MAIL, RCPT, DATA)
+        server.refuse_content(3, replies.CONTENT_TOO_LARGE, actions)
+        assert len(actions[1]) == 7
+
+
+def test_answered_mail_counts_as_said_but_is_not_answered_again() -> None:
+    server = granting()
+    ask(server, EHLO, ("MAIL", "", "", (("SIZE", "7"), ("BODY", "8BITMIME"))), ("RSET",))
+    mail = ("MAIL", "me@contoso.example", "contoso.example", (("BODY", "7bit"), ("SIZE", "900")))
+    assert ask(server, mail, RCPT, answered=1) == [
+        ("reply", CONN, 1, replies.RECIPIENT_OK, 1, 0, False, "DATA")
+    ]
+    assert (server.sender, server.size_declared, server.is_eight_bit) == ("me@contoso.example", 900, False)
+    assert (server.state, server.errors) == (ServerState.RECIPIENTS, 0)
+    # A DATA that was answered is known by its content.
+    actions: list[tuple[Any, ...]] = []
+    assert server.content(2, "complete", 0, 0, actions)
+    server.accepted(2, 1, b"250\r\n", b"452\r\n", actions)
+    assert server.state is ServerState.GREETED
+    ask(server, MAIL, RCPT, answered=1)
+    assert (server.size_declared, server.is_eight_bit) == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("item", "reply", "state"),
+    [
+        (("QUIT",), terms().goodbye, ServerState.CLOSED),
+        (("RSET",), replies.RESET_OK, ServerState.GREETED),
+        (MAIL, replies.BAD_SEQUENCE, ServerState.SENDER),
+        (EHLO, terms().ehlo, ServerState.GREETED),
+        (DATA, replies.NEED_RECIPIENT, ServerState.SENDER),
+        (REFUSED, replies.RECIPIENT_UNKNOWN, ServerState.UNACCEPTED),
+        (("malformed", "path", 9, "RCPT"), replies.MALFORMED_PATH["RCPT", "path"], ServerState.SENDER),
+    ],
+)
+def test_whatever_follows_an_answered_mail_follows_a_mail(
+    item: tuple[Any, ...], reply: bytes, state: ServerState
+) -> None:
+    caught_up, told = granting(), granting()
+    for server in (caught_up, told):
+        ask(server, EHLO)
+    ask(told, MAIL)
+    (action,) = ask(caught_up, MAIL, item, answered=1)
+    assert [action] == ask(told, item)
+    assert action[3:5] == (reply, 1)
+    assert caught_up.state is told.state is state
+
+
+def test_envelope_behind_an_answered_mail_gives_a_take() -> None:
+    server = granting()
+    ask(server, EHLO)
+    reply, take = ask(server, MAIL, RCPT, DATA, answered=1)
+    assert reply == ("reply", CONN, 1, replies.RECIPIENT_OK, 1, 0, False)
+    assert take[0] == "take"
+    server = granting()
+    ask(server, EHLO)
+    (reply,) = ask(server, MAIL, REFUSED, DATA, answered=1, early=True)
+    assert reply[3:] == (replies.RECIPIENT_UNKNOWN + replies.NO_VALID_RECIPIENTS, 2, 0, True)
+
+
+def test_sender_of_an_answered_mail_is_not_judged_again() -> None:
+    server = granting()
+    ask(server, EHLO)
+    policy = server.policy
+    assert isinstance(policy, Policy)
+    policy.sender_refusal = replies.INSUFFICIENT_STORAGE
+    assert ask(server, MAIL, RCPT, answered=1)[0][3] == replies.RECIPIENT_OK
+    ask(server, ("RSET",))
+    assert ask(server, MAIL)[0][3] == replies.INSUFFICIENT_STORAGE
+
+
 ADDRESSES = st.sampled_from(
     [
         ("you@contoso.example", "contoso.example"),
@@ -259,14 +383,18 @@ ENDS_EVENT = ("EHLO", "DATA", "BDAT", "AUTH", "STARTTLS", "XCLIENT", "QUIT")
 
 
 class Sessions(RuleBasedStateMachine):
-    """Any commands in any order: one answer each, in order, and only the states of the table."""
+    """Any commands in any order: one answer each, in order, and only the states of the table.
+
+    What was granted is used, now and then.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.policy = Policy()
-        self.server = ServerSession(CONN, terms(), self.policy, Counter())
+        self.server = ServerSession(CONN, terms(has_standard_replies=True), self.policy, Counter())
         self.turn = 0
         self.closed = False
+        self.granted = ""
 
     @invariant()
     def closing_and_state_agree(self) -> None:
@@ -281,8 +409,11 @@ class Sessions(RuleBasedStateMachine):
         early=st.booleans(),
         refused=st.booleans(),
         draft=st.booleans(),
+        answered=st.booleans(),
     )
-    def commands(self, items: list[tuple[Any, ...]], early: bool, refused: bool, draft: bool) -> None:
+    def commands(
+        self, items: list[tuple[Any, ...]], early: bool, refused: bool, draft: bool, answered: bool
+    ) -> None:
         for index, item in enumerate(items):
             if item[0] in ENDS_EVENT:
                 items = items[: index + 1]
@@ -291,7 +422,11 @@ class Sessions(RuleBasedStateMachine):
         before = self.server.state
         self.turn += 1
         actions: list[tuple[Any, ...]] = []
-        wants_draft = self.server.commands(self.turn, list(items), early, actions)
+        if answered and self.granted == "MAIL":
+            before = ServerState.SENDER
+            wants_draft = self.server.commands(self.turn, [MAIL, *items], early, actions, 1)
+        else:
+            wants_draft = self.server.commands(self.turn, list(items), early, actions)
         if wants_draft:
             assert items[-1] == DATA
             if draft:
@@ -303,7 +438,7 @@ class Sessions(RuleBasedStateMachine):
             allowed = SERVER[before].get(items[0][0], (before, before))
             assert self.server.state in allowed
 
-    @precondition(lambda self: self.server.state is ServerState.CONTENT)
+    @precondition(lambda self: self.server.state is ServerState.CONTENT or self.granted == "DATA")
     @rule(
         status=st.sampled_from(["complete", "complete", "too_large", "bad_line_ending", "starved"]),
         received=st.integers(0, 12),
@@ -315,13 +450,14 @@ class Sessions(RuleBasedStateMachine):
             assert not actions
             self.server.accepted(self.turn, 3, b"250 2.6.0 x\r\n", b"452 4.3.1 x\r\n", actions)
             assert [action[0] for action in actions] == ["await_durable"]
+            self.granted = actions[0][6]
         else:
             self.check(actions, 1)
 
     @precondition(lambda self: self.closed)
     @rule()
     def connect_again(self) -> None:
-        self.server = ServerSession(CONN, terms(), self.policy, Counter())
+        self.server = ServerSession(CONN, terms(has_standard_replies=True), self.policy, Counter())
         self.closed = False
 
     def check(self, actions: list[tuple[Any, ...]], count: int) -> None:
@@ -329,10 +465,14 @@ class Sessions(RuleBasedStateMachine):
         for action in actions:
             assert action[1:3] == (CONN, self.turn)
             assert not self.closed, "nothing is said after the last reply"
+            self.granted = ""
             if action[0] == "take":
                 answered += 1
                 continue
-            _, _, _, data, answers, _, closes = action
+            _, _, _, data, answers, _, closes, *grant = action
+            if grant:
+                (self.granted,) = grant
+                assert SERVER[self.server.state][self.granted][0] is not self.server.state
             answered += answers
             lines = len(LAST_LINE.findall(data))
             assert lines <= answers if closes else lines == answers

@@ -52,7 +52,7 @@ CONNECTIONS_MAX: Final = 50_000
 SECOND_MS: Final = read_duration("1s")
 DAY_MS: Final = read_duration("1d")
 MESSAGE_BYTES_MAX: Final = read_size("48 MB")
-"""A message lies in one segment of the spool's log."""
+"""The largest that is tested; the spool keeps content above 1 MiB in files of their own."""
 
 BINDINGS_MAX: Final = 64
 SMART_HOSTS_MAX: Final = 64
@@ -113,6 +113,8 @@ class Spool(Table):
 
     path: Path
     refuse_mail_below: Annotated[int, Size(read_size("1 MB"), read_size("1024 TB"))]
+    safety_net_hold_time: Annotated[int, Duration(0, read_duration("90d"))]
+    safety_net_max_size: Annotated[int, Size(read_size("1 MB"), read_size("1024 TB"))]
 
 
 class Queue(Table):

@@ -72,6 +72,8 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
         io_threads=server.io_threads or _io_threads(host.cores()),
         spool_path=absolute(tree, ("spool", "path"), spool.path),
         refuse_mail_below_bytes=spool.refuse_mail_below,
+        safety_net_hold_ms=spool.safety_net_hold_time,
+        safety_net_max_bytes=spool.safety_net_max_size,
         accepted_domains=tuple(
             _accepted_domain(tree, name, domain) for name, domain in tables.accepted_domains.items()
         ),

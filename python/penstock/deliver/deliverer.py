@@ -15,6 +15,7 @@ from typing import Any, Final, TypeAlias
 
 from penstock.deliver.addresses import AddressBook, Resolve
 from penstock.deliver.connection import SmartHostHop
+from penstock.deliver.edits import HopEdits
 from penstock.deliver.expiry import Expiry
 from penstock.deliver.maildirs import Maildir, Maildirs
 from penstock.deliver.records import Records
@@ -39,7 +40,11 @@ RECOUNT_MS: Final = 60_000
 
 
 class Deliverer:
-    """All delivery queues, connections and outcomes."""
+    """All delivery queues, connections and outcomes.
+
+    Attributes:
+        edits: What is done about edits.
+    """
 
     def __init__(
         self,
@@ -95,6 +100,9 @@ class Deliverer:
         self._maildirs = Maildirs(scheduler, self._records)
         self._routing = Routing(core, scheduler, self._records, router)
         self._expiry = Expiry(core, scheduler, self._records, self._reports, self._routing)
+        self.edits = HopEdits(
+            scheduler, self._reports, self._names, longest_ms=schedule.longest_ms, wake=wake
+        )
         # Pages that were asked for, by request; the listing of hops that was.
         self._pages: dict[int, int] = {}
         self._listing: int | None = None
@@ -117,6 +125,8 @@ class Deliverer:
     def start(self, now_ms: int) -> None:
         """Ask the index what waits, and begin with the answer."""
         self._is_started = True
+        for hop, *_ in self._core.suspended_queues():
+            self.edits.restore(hop)
         self._list(now_ms)
 
     def drain(self) -> None:
@@ -239,6 +249,19 @@ class Deliverer:
         entry = None if queue is None else queue.held.get(queue_id)
         return entry is not None and entry.began_ms > 0
 
+    def standing(self) -> tuple[list[tuple[int, int]], list[int]]:
+        """Return the attempts under way, as queue id and hop, and hops being connected to."""
+        active: list[tuple[int, int]] = []
+        connecting: list[int] = []
+        for queue in self._scheduler.queues():
+            if queue.under_way:
+                active.extend(
+                    (queue_id, queue.hop) for queue_id, entry in queue.held.items() if entry.began_ms
+                )
+            elif queue.opening and not queue.up:
+                connecting.append(queue.hop)
+        return active, connecting
+
     def samples(self) -> Iterator[Sample]:
         """Yield the gauges of queues and connections."""
         return samples(self._scheduler.queues(), self._smart_hosts.states())
@@ -292,9 +315,10 @@ class Deliverer:
     def _listed(self, rows: list[tuple[Any, ...]], now_ms: int) -> None:
         """Count what waits; the first time, take up what the process before has left."""
         counts: dict[DeliveryQueue, int] = {}
-        for hop, _, _, _, count, _, _, earliest_due_ms, state, last_error, _, failures in rows:
+        for hop, _, _, _, count, _, _, earliest_due_ms, _, last_error, _, failures, suspended in rows:
             queue = self._scheduler.add(hop, slots_max=0, is_served=False)
             counts[queue] = count
+            queue.suspended = suspended
             if self._is_restored:
                 continue
             if not queue.is_served:
@@ -304,7 +328,6 @@ class Deliverer:
             self._scheduler.restore(
                 queue,
                 earliest_due_ms=earliest_due_ms,
-                state=state,
                 last_error=last_error,
                 failures=failures,
                 now_ms=now_ms,

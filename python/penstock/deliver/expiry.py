@@ -3,8 +3,9 @@
 An entry whose hop works is not given up here: it has an attempt when it is due, at its expiry time at the
 latest, and that is its last. What waits for a hop that does not work has no attempts, so the index is asked
 now and then for what has expired in every state. Such an entry is given up after a try of its hop that began
-after its expiry time; in Unreachable, for a hop that the configuration does not know, or in a queue that an
-operator has suspended, after a look at its route.
+after its expiry time; in Unreachable, for a hop that the configuration does not know, or if an operator has
+suspended it or its queue, after a look at its route. So the expiry clock runs on for what is suspended, as in
+Exchange; what came back from a backup is not among what the index tells of.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ EVERY_MS: Final = 60_000
 """How often the index is asked for what has expired."""
 MORE_MS: Final = 1_000
 """When it is asked again, if there was more than a page."""
+SUSPENDED: Final = 17
+"""Where in a row the index says what keeps the entry from being tried."""
 PAGE: Final = 256
 PAGE_MAX: Final = 16_384
 """Entries that have their last attempt before them can fill a page; then a longer one is asked for."""
@@ -74,8 +77,8 @@ class Expiry:
         self._next_ms = now_ms + EVERY_MS
         if answer is None:
             return True
-        _, complete, _, rows = answer
-        given_up = sum(self._look(row, now_ms) for row in rows)
+        watermark, complete, _, rows = answer
+        given_up = sum(self._look(row, watermark, now_ms) for row in rows)
         if complete or given_up:
             self._page = PAGE
         elif self._reports.have_room:
@@ -85,22 +88,22 @@ class Expiry:
         self._page = min(self._page, PAGE_MAX)
         return True
 
-    def _look(self, row: tuple[Any, ...], now_ms: int) -> bool:
+    def _look(self, row: tuple[Any, ...], watermark: int, now_ms: int) -> bool:
         """Give one entry up if it is time for that; return whether it was."""
         queue_id, hop = row[0], row[1]
         queue = self._scheduler.queue(hop)
         if queue is None:
             queue = self._scheduler.add(hop, slots_max=0, is_served=False)
-        if queue_id in queue.held or queue_id in queue.done or not self._reports.have_room:
+        if queue_id in queue.held or queue_id in queue.done or queue.is_edited(queue_id, watermark):
             return False
-        entry = entry_of(row)
-        if not _may_be_given_up(queue, entry):
+        entry, is_suspended = entry_of(row), row[SUSPENDED] is not None
+        if not self._reports.have_room or not (is_suspended or _may_be_given_up(queue, entry)):
             return False
         stay = self._routing.move(entry, now_ms)
         if stay:
             entry.recipients = stay
             self._scheduler.adopt(entry, now_ms)
-            stage, error = _why(queue)
+            stage, error = ("queue", "the message is suspended") if is_suspended else _why(queue)
             self._records.expire(entry, stage=stage, error=error, now_ms=now_ms)
         return True
 

@@ -10,7 +10,7 @@ bounded by that of the attempts under way.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from penstock.deliver.seams import Core, Event, Fact, HopKey, Means, Router
 from penstock.deliver.settings import DeliverSettings
@@ -114,7 +114,7 @@ class Reports:
         if unreported is None:
             return False
         # What cannot be read is reported without.
-        made = self._report(unreported, header or b"", now_ms)
+        made = self.report(unreported, header or b"", now_ms)
         if not self._commit(unreported, made, now_ms):
             self._later(unreported, now_ms)
         return True
@@ -153,7 +153,8 @@ class Reports:
         self._waiting.append(unreported)
         self._again_ms = now_ms + AGAIN_MS
 
-    def _report(self, unreported: Unreported, header: bytes, now_ms: int) -> Report:
+    def report(self, unreported: Unreported, header: bytes, now_ms: int) -> Report:
+        """Write a report that is owed; `header` is the beginning of the message's content."""
         entry, fact, failed, ended_ms = unreported
         recipients = {recipient[0]: recipient for recipient in entry.recipients}
         original = Original(
@@ -172,17 +173,17 @@ class Reports:
             raise AssertionError("invariant: only what is owed a report is added")
         return made
 
-    def _commit(self, unreported: Unreported, made: Report, now_ms: int) -> bool:
-        """Hand a report to the writer; return False if there is no room for it now."""
+    def draft(self, made: Report, now_ms: int) -> tuple[Entry, StoredMessage, tuple[Any, ...]] | None:
+        """Put a report into a draft, whose number is its queue id; return None if there is no room now."""
         content = made.content
         try:
-            draft, queue_id = self._core.draft(len(content))
+            draft = self._core.draft(len(content))
         except DraftRefused:
-            return False
+            return None
         for start in range(0, len(content), CHUNK_OCTETS):
             if not self._core.write_draft(draft, content[start : start + CHUNK_OCTETS]):
                 self._core.drop_draft(draft)
-                return False
+                return None
         flags = self._means.content_flags(content)
         params = (None, None, False)
         key: HopKey = self._router.route(made.recipient, made.recipient.rpartition("@")[2].lower()).hop
@@ -199,8 +200,15 @@ class Reports:
             [(made.recipient, 0, None)],
             [(hop, [0], PRIORITY_NORMAL, now_ms, expires_ms)],
         )
-        ticket = self._core.commit(draft, envelope, b"", "plain", [unreported.fact])
-        message = StoredMessage(queue_id, 0, "", now_ms, len(content), flags, params)
-        own = Entry(message, hop, [(0, made.recipient, 0, None)], expires_ms)
+        message = StoredMessage(draft, 0, "", now_ms, len(content), flags, params)
+        return Entry(message, hop, [(0, made.recipient, 0, None)], expires_ms), message, envelope
+
+    def _commit(self, unreported: Unreported, made: Report, now_ms: int) -> bool:
+        """Hand a report to the writer; return False if there is no room for it now."""
+        drafted = self.draft(made, now_ms)
+        if drafted is None:
+            return False
+        own, message, envelope = drafted
+        ticket = self._core.commit(own.queue_id, envelope, b"", "plain", [unreported.fact])
         self._committing[ticket] = unreported, own, message
         return True

@@ -35,7 +35,7 @@ class Core(Protocol):
     def dial(self, ip: str, port: int, source: str | None, limits: int) -> int: ...  # noqa: D102
     def client_limits(self, limits: dict[str, int]) -> int: ...  # noqa: D102
     def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
-    def draft(self, size_hint: int) -> tuple[int, int]: ...  # noqa: D102
+    def draft(self, size_hint: int) -> int: ...  # noqa: D102
     def write_draft(self, draft: int, chunk: bytes) -> bool: ...  # noqa: D102
     def drop_draft(self, draft: int) -> None: ...  # noqa: D102
     def commit(  # noqa: D102
@@ -47,6 +47,7 @@ class Core(Protocol):
         cause: list[Fact],
     ) -> int: ...
     def append(self, facts: list[Fact]) -> int: ...  # noqa: D102
+    def suspended_queues(self) -> list[tuple[int, str, str, int]]: ...  # noqa: D102
     def request(self, kind: str, *arguments: Any) -> int: ...  # noqa: D102
 
 

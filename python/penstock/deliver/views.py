@@ -75,6 +75,9 @@ def samples(queues: Iterable[DeliveryQueue], connections: Mapping[tuple[str, str
         active = min(queue.under_way, queue.count)
         messages["delivery", "active"] += active
         waiting = queue.count - active
+        suspended = min(queue.suspended, waiting)
+        messages["delivery", "suspended"] += suspended
+        waiting -= suspended
         if status in _HELD_UP:
             messages["delivery", _HELD_UP[status]] += waiting
             continue

@@ -13,7 +13,9 @@ from datetime import UTC, datetime
 
 __all__ = ["EVENTS", "Journal", "line"]
 
-EVENTS = frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN"})
+EDITS = frozenset({"SUSPEND", "RESUME", "REMOVE", "REDIRECT", "EXPIRE", "PRIORITISE", "RETRY"})
+"""What operators do."""
+EVENTS = frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN"}) | EDITS
 
 
 class Journal:

@@ -65,10 +65,28 @@ CATALOGUE: Mapping[str, Family] = {
     ),
     "spool_sync_seconds": Family("histogram", ("shard",), "Duration of one group commit's sync."),
     "spool_group_messages": Family("histogram", ("shard",), "Messages per group commit."),
-    "spool_bytes": Family("gauge", ("shard", "part"), "Octets on disk; part: log, live, index."),
+    "spool_bytes": Family("gauge", ("shard", "part"), "Octets on disk; part: log, live, kept, index, blobs."),
+    "spool_blobs_written_total": Family("counter", ("shard",), "Messages whose content went to a blob."),
+    "spool_blobs_written_bytes_total": Family("counter", ("shard",), "Content written to blobs, octets."),
+    "spool_blobs_removed_total": Family("counter", ("shard",), "Blobs removed."),
+    "spool_drafts_spilled_total": Family(
+        "counter", ("shard",), "Messages sent to blobs while they came in because memory was short."
+    ),
     "spool_free_bytes": Family("gauge", (), "Free space of the spool's file system, octets."),
     "pressure_level": Family("gauge", ("resource",), "0 low, 2 high: new mail is refused; resource: disk."),
     "spool_failed": Family("gauge", ("shard",), "1 after a failed sync: nothing is accepted any more."),
+    "spool_segments": Family("gauge", ("shard", "state"), "Segments of the log; state: in_use, damaged."),
+    "spool_checkpoints_total": Family(
+        "counter", ("shard", "result"), "Times the index was brought up to date; result: ok, failed."
+    ),
+    "spool_held_parts": Family(
+        "gauge", ("shard",), "Parts of records held in memory because the index has failed."
+    ),
+    "spool_kept_messages": Family("gauge", ("shard",), "Finished messages kept for resubmission."),
+    "spool_cleaned_messages_total": Family("counter", ("shard",), "Messages moved out of dead segments."),
+    "spool_cleaned_bytes_total": Family("counter", ("shard",), "Content of those messages, octets."),
+    "spool_cleaning": Family("gauge", ("shard",), "1 while a segment of the log is being cleaned."),
+    "spool_floor": Family("gauge", ("shard",), "Record up to which an index must go to be of use."),
     "queue_messages": Family(
         "gauge",
         ("kind", "status"),

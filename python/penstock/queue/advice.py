@@ -60,6 +60,10 @@ _REFUSED: Final = {
     "mail": Advice("The receiving server takes no mail from your address.", _FORWARD),
     "rcpt": Advice("The receiving server takes no mail for the address.", _CHECK_ADDRESS),
 }
+_REMOVED: Final = Advice(
+    "An administrator removed the message before it was delivered.",
+    "Ask the administrator of this mail system.",
+)
 _OTHER: Final = Advice("The receiving server refused the message for good.", _FORWARD)
 _UNANSWERED: Final = Advice(
     "The receiving server never said whether it took the message.",
@@ -69,15 +73,17 @@ _LATER: Final = "Send it again later, or reach the recipient in another way."
 
 
 def advice(*, state: str, stage: str, has_reply: bool, enhanced: str, waited_ms: int) -> Advice:
-    """Return what to tell of a failed or expired recipient.
+    """Return what to tell of a failed, expired or removed recipient.
 
     Args:
-        state: `failed` or `expired`.
+        state: `failed`, `expired` or `removed`.
         stage: Where it was decided.
         has_reply: Whether a server's reply decided, not its silence or we.
         enhanced: The enhanced status that it was decided by.
         waited_ms: How long the message was tried, milliseconds.
     """
+    if state == "removed":
+        return _REMOVED
     subject_and_detail = enhanced.partition(".")[2]
     known = _KNOWN.get(subject_and_detail)
     if state == "expired":

@@ -8,6 +8,8 @@ So there are two ways by which an entry gets here, and it must not come by both:
 - `done` has those that were settled and that a page may still show, because the page may be older than what
   was said of them. They are forgotten when the index is known to have caught up: no page that is still to
   come can be older than the last checkpoint, unless it was asked for before.
+- `editing` has those that an operator's edit is being made of, and `edited` those that a page may show as
+  they were before it: neither is taken from a page.
 
 `has_more` says that the index may have an entry that is due and not held, beyond what a page that was asked
 for will show. It is cleared when a page is asked for, because that will show all that was told to the log
@@ -49,6 +51,9 @@ class DeliveryQueue:
         ready: Entries that may be tried, in the order in which they are.
         held: Entries in memory by queue id, ready or under way.
         done: Queue ids that were settled and that a page may still show.
+        editing: Queue ids of entries that are being edited, and how many edits there are.
+        edited: Queue ids of entries that were edited, and the record that says so.
+        suspended: Entries that an operator has suspended: as of the last look at the index, and since.
         has_more: Whether the index may have entries that are due, not held, and not asked for.
         is_asking: Whether a page was asked for and has not come.
         next_due_ms: When the next entry that only the index has is due; None if none is known.
@@ -75,6 +80,8 @@ class DeliveryQueue:
         "closing",
         "count",
         "done",
+        "edited",
+        "editing",
         "entries_max",
         "failed_ms",
         "failures",
@@ -92,6 +99,7 @@ class DeliveryQueue:
         "ramp",
         "ready",
         "slots_max",
+        "suspended",
         "up",
         "wake_ms",
     )
@@ -107,6 +115,9 @@ class DeliveryQueue:
         self.ready: deque[Entry] = deque()
         self.held: dict[int, Entry] = {}
         self.done: set[int] = set()
+        self.editing: dict[int, int] = {}
+        self.edited: dict[int, int] = {}
+        self.suspended = 0
         self.has_more = False
         self.is_asking = False
         self.next_due_ms: int | None = None
@@ -172,9 +183,12 @@ class DeliveryQueue:
         self.ready.clear()
 
     def give_back(self, entry: Entry) -> None:
-        """Take back an entry that was under way and of which nothing was recorded; it comes next."""
+        """Take back an entry that was under way and of which nothing was recorded; it comes next.
+
+        One that was edited meanwhile comes from the index, as it is now, or not at all.
+        """
         entry.began_ms = 0
-        if self.is_open:
+        if self.is_open and not entry.is_edited and entry.queue_id not in self.editing:
             self.ready.appendleft(entry)
         else:
             del self.held[entry.queue_id]
@@ -215,7 +229,7 @@ class DeliveryQueue:
         """
         if not self.is_asking:
             self._forget(watermark)
-        return bool(self.done)
+        return bool(self.done or self.edited)
 
     def joined(self, queue_id: int, lsn: int) -> None:
         """Note that the index has got an entry for this hop, or recipients for one, from another hop."""
@@ -264,7 +278,7 @@ class DeliveryQueue:
         room = self.entries_max - len(self.ready) if self.is_open else 0
         for row in rows:
             queue_id = row[0]
-            if queue_id in self.held or queue_id in self.done:
+            if queue_id in self.held or queue_id in self.done or self.is_edited(queue_id, watermark):
                 continue
             if came == room:
                 complete = False
@@ -278,6 +292,56 @@ class DeliveryQueue:
         if next_due_ms is not None:
             self.due(next_due_ms)
         return came
+
+    def edit_begins(self, queue_id: int) -> bool:
+        """Leave an entry that is to be edited to the index, until `edit_ends`.
+
+        Returns:
+            Whether it is under way: then it goes on, whatever the edit says.
+        """
+        self.editing[queue_id] = self.editing.get(queue_id, 0) + 1
+        entry = self.held.get(queue_id)
+        if entry is None:
+            return False
+        if entry not in self.ready:
+            return True
+        self.ready.remove(entry)
+        del self.held[queue_id]
+        self.let_go(entry)
+        return False
+
+    def edit_ends(self, queue_id: int, lsn: int | None) -> None:
+        """Take an entry that was edited from the index again; `lsn` is the record that says so, if any."""
+        self.editing[queue_id] -= 1
+        if not self.editing[queue_id]:
+            del self.editing[queue_id]
+        if lsn is not None:
+            self.edited[queue_id] = max(lsn, self.edited.get(queue_id, 0))
+            self._let_go_lsn = max(self._let_go_lsn, lsn)
+            entry = self.held.get(queue_id)
+            if entry is not None:
+                entry.is_edited = True
+        self.has_more = True
+
+    def is_edited(self, queue_id: int, watermark: int) -> bool:
+        """Whether an entry is being edited, or has been since the index was as a page shows it."""
+        return queue_id in self.editing or self.edited.get(queue_id, 0) > watermark
+
+    def suspend(self) -> None:
+        """Begin nothing until `resume`; what is under way goes on."""
+        self.is_suspended = True
+        self.let_all_go()
+
+    def resume(self) -> None:
+        """Go on after `suspend`."""
+        self.is_suspended = False
+        self.has_more = True
+
+    def retry(self, until_ms: int) -> None:
+        """Have the hop tried now, with a page of what is due until then, whatever was to be waited for."""
+        self.next_retry_ms = None
+        self.pause_until_ms = 0
+        self.probe(until_ms)
 
     def no_page(self, again_ms: int) -> None:
         """Note that the page that was asked for will not come, and when to ask again."""
@@ -329,3 +393,5 @@ class DeliveryQueue:
         batches = self._batches
         while batches and batches[0][0] <= watermark:
             self.done.difference_update(batches.popleft()[1])
+        if self.edited:
+            self.edited = {queue_id: lsn for queue_id, lsn in self.edited.items() if lsn > watermark}

@@ -47,7 +47,7 @@ class Failure(NamedTuple):
     """A recipient whom the message does not reach.
 
     Attributes:
-        outcome: What was decided, `failed` or `expired`.
+        outcome: What was decided, `failed`, `expired` or `removed`.
         notify: The recipient's notify bits.
         original: The recipient as the sender first named it, `type;address` (RFC 3461 4.2), if it said.
         peer: The server that decided; empty if none was reached.

@@ -76,6 +76,7 @@ class Entry:
         attempts: Attempts begun before this one.
         began_ms: When the present attempt began; 0 if none did.
         resends: How often a connection that ended before it said anything of it took it along.
+        is_edited: Whether an operator has changed it in the index after it was read.
         is_joined: Whether recipients were added in the index after it was read, so that there is more to do
             for it than is known here.
     """
@@ -85,6 +86,7 @@ class Entry:
         "began_ms",
         "expires_ms",
         "hop",
+        "is_edited",
         "is_joined",
         "message",
         "queue_id",
@@ -104,6 +106,7 @@ class Entry:
         self.attempts = attempts
         self.began_ms = 0
         self.resends = 0
+        self.is_edited = False
         self.is_joined = False
 
 

@@ -115,7 +115,6 @@ class Scheduler:
         queue: DeliveryQueue,
         *,
         earliest_due_ms: int | None,
-        state: str,
         last_error: str,
         failures: int,
         now_ms: int,
@@ -125,12 +124,10 @@ class Scheduler:
         Args:
             queue: The queue.
             earliest_due_ms: When its first entry is due; None if it has none.
-            state: `ready`, `retry` or `suspended`.
             last_error: Why the hop was not reached last.
             failures: Tries that failed since the last that did not.
             now_ms: Current Unix time, milliseconds.
         """
-        queue.is_suspended = state == "suspended"
         if queue.failed_ms is None and not queue.up:
             queue.failures, queue.last_error = failures, last_error
         if earliest_due_ms is None:
@@ -192,7 +189,7 @@ class Scheduler:
         """Take back an entry that was under way; nothing is recorded of it, and it is the next."""
         queue = self._queues[entry.hop]
         queue.give_back(entry)
-        self._active[queue] = None
+        self._active[queue] = self._hungry[queue] = None
 
     def settle(self, entry: Entry, due_ms: int | None, *, now_ms: int, lsn: int | None = None) -> None:
         """Let go of an entry whose outcome is told to the log.
@@ -258,6 +255,11 @@ class Scheduler:
         if queue is not None:
             queue.joined(queue_id, lsn)
             self._look(queue, now_ms)
+
+    def edited(self, queue: DeliveryQueue, now_ms: int) -> None:
+        """Go on after what an operator has changed in a queue, or of its entries."""
+        self._behind[queue] = None
+        self._look(queue, now_ms)
 
     # Connections and next hops.
 

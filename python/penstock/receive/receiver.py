@@ -41,13 +41,15 @@ LOOK_EVERY_MS: Final = 1_000
 class Core(Protocol):
     """What is needed of `_core.Engine`."""
 
-    def draft(self, size_hint: int) -> tuple[int, int]: ...  # noqa: D102
+    def draft(self, size_hint: int) -> int: ...  # noqa: D102
     def drop_draft(self, draft: int) -> None: ...  # noqa: D102
     def commit(  # noqa: D102
         self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: Any, cause: list[tuple[Any, ...]]
     ) -> int: ...
     def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
-    def server_limits(self, limits: dict[str, int]) -> int: ...  # noqa: D102
+    def server_limits(  # noqa: D102
+        self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
+    ) -> int: ...
 
 
 class _Connector:
@@ -77,6 +79,7 @@ class _Connector:
             max_hops=settings.max_hop_count,
             tarpit_ms=settings.tarpit_ms,
             postmaster=(f"postmaster@{home}", home),
+            has_standard_replies=True,
         )
         self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
 
@@ -84,7 +87,7 @@ class _Connector:
 class _Connection:
     """An incoming connection that was let in."""
 
-    __slots__ = ("connector", "peer_ip", "peer_literal", "queue_id", "session", "session_id", "turn")
+    __slots__ = ("connector", "peer_ip", "peer_literal", "session", "session_id", "turn")
 
     def __init__(self, conn: int, connector: _Connector, peer_ip: str, session_id: str) -> None:
         self.connector = connector
@@ -92,7 +95,6 @@ class _Connection:
         self.peer_literal = address_literal(peer_ip)
         self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
         self.session_id = session_id
-        self.queue_id = 0
         self.turn = 0
 
 
@@ -140,7 +142,8 @@ class Receiver:
                         "total_ms": connector.connection_timeout_ms,
                         # One more than allowed, so that a section that is too large is seen to be.
                         "header_bytes": connector.max_header_bytes + 1,
-                    }
+                    },
+                    (replies.SENDER_OK, replies.START_CONTENT, connector.max_message_bytes),
                 ),
             )
             for connector in settings.connectors
@@ -223,7 +226,7 @@ class Receiver:
 
     def commands(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Answer commands; open a draft for a DATA that is in order."""
-        _, conn, turn, items, early, _ = event
+        _, conn, turn, items, early, _, answered = event
         connection = self._connections.get(conn)
         if connection is None:
             return
@@ -234,10 +237,10 @@ class Receiver:
         connection.turn = turn
         session = connection.session
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
-            session.shut_down(turn, len(items), actions)
-        elif session.commands(turn, items, early, actions):
+            session.shut_down(turn, len(items) - answered, actions)
+        elif session.commands(turn, items, early, actions, answered):
             try:
-                draft, connection.queue_id = self._core.draft(session.size_declared)
+                draft = self._core.draft(session.size_declared)
             except DraftRefused as refused:
                 connection.connector.counts.messages["spool"] += 1
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
@@ -258,7 +261,7 @@ class Receiver:
         connection.turn = turn
         session = connection.session
         connector = connection.connector
-        queue_id = self._format_queue_id(connection.queue_id)
+        queue_id = self._format_queue_id(draft)
         recipients: list[Recipient] = [
             (index, address, 0, None) for index, address in enumerate(session.recipients)
         ]
@@ -287,9 +290,7 @@ class Receiver:
             records(entries),
         )
         ticket = self._core.commit(draft, envelope, prepend, "wire", [])
-        fresh = FreshMessage(
-            connection.queue_id, session.sender, now_ms, size, flags, "wire", message_id, params, entries
-        )
+        fresh = FreshMessage(draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
         session.accepted(turn, ticket, queued, replies.INSUFFICIENT_STORAGE, actions)

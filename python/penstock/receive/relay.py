@@ -87,7 +87,12 @@ class RelayPolicy:
         return self._storage.refusal
 
     def recipient(self, address: str, domain: str, /) -> bytes | None:
-        """Judge a recipient by its domain, then by its address."""
+        """Judge a recipient by its domain, then by its address.
+
+        MAIL may have been answered ahead of what is known now, so whether there is room is asked here too.
+        """
+        if self._storage.refusal is not None:
+            return self._storage.refusal
         accepted = self._domains.find(domain)
         if accepted is None:
             return None if self._may_relay else replies.UNABLE_TO_RELAY

@@ -34,7 +34,7 @@ NO_FINAL_CRLF: Final = 64
 class Core(Protocol):
     """What is needed of `_core.Engine`."""
 
-    def draft(self, size_hint: int) -> tuple[int, int]: ...
+    def draft(self, size_hint: int) -> int: ...
     def write_draft(self, draft: int, chunk: bytes) -> bool: ...
     def drop_draft(self, draft: int) -> None: ...
     def commit(
@@ -119,12 +119,12 @@ class Submissions:
         if self._is_stopping:
             raise EngineStopping(RETRY_AFTER_S)
         try:
-            draft, queue_id = self._core.draft(len(content))
+            draft = self._core.draft(len(content))
         except DraftRefused as refused:
             raise _unavailable(refused.reason) from None
         try:
             await self._fill(draft, content)
-            commit = self._commit(draft, queue_id, envelope, content, flags)
+            commit = self._commit(draft, envelope, content, flags)
         except BaseException:
             self._core.drop_draft(draft)
             raise
@@ -136,7 +136,7 @@ class Submissions:
             await commit.done.wait()
         if commit.failure is not None:
             raise _unavailable(commit.failure)
-        return Receipt(QueueId(self._format_queue_id(queue_id)), commit.fresh.received_ms)
+        return Receipt(QueueId(self._format_queue_id(draft)), commit.fresh.received_ms)
 
     def _judge(self, content: bytes) -> int:
         if len(content) > self._max_message_bytes:
@@ -165,7 +165,7 @@ class Submissions:
             return
         raise BackPressure("budget", RETRY_AFTER_S)
 
-    def _commit(self, draft: int, queue_id: int, envelope: Envelope, content: bytes, flags: int) -> _Commit:
+    def _commit(self, draft: int, envelope: Envelope, content: bytes, flags: int) -> _Commit:
         now_ms = self._now_ms()
         recipients: list[Recipient] = [
             (index, recipient.address, 0, None) for index, recipient in enumerate(envelope.recipients)
@@ -193,7 +193,7 @@ class Submissions:
             "plain",
             [],
         )
-        fresh = FreshMessage(queue_id, sender, now_ms, size, flags, "plain", "", params, entries)
+        fresh = FreshMessage(draft, sender, now_ms, size, flags, "plain", "", params, entries)
         commit = self._committing[ticket] = _Commit(fresh)
         return commit
 

@@ -7,6 +7,10 @@ True, and its owner hands over a draft with `take` or refuses with `refuse_data`
 `content` returns True, and its owner commits it and says so with `accepted`, or refuses with
 `refuse_content`.
 
+Where `terms` allows it an answer ends with a grant (`tables.GRANTS`): net may give the standard reply to the
+next command by itself. A MAIL that was answered so comes first in the next event; a DATA is known by its
+content, which then comes in state RECIPIENTS.
+
 Invariants: every command of an event is answered once and in order, or the last answer closes the
 connection; `state` changes only as `tables.SERVER` says.
 
@@ -20,6 +24,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.smtp import replies
+from penstock.smtp.parameters import mail_parameters
 from penstock.smtp.tables import SERVER, ServerState
 from penstock.smtp.terms import ServerTerms
 
@@ -29,9 +34,6 @@ Action: TypeAlias = tuple[Any, ...]
 """A boundary action; `_core.pyi` says which there are."""
 Item: TypeAlias = tuple[Any, ...]
 """A command as it crosses the boundary: its verb, then its arguments."""
-
-SIZE_DIGITS_MAX: Final = 20
-"""Digits of a SIZE value (RFC 1870 4)."""
 
 TARPIT_MAX_MS: Final = 30_000
 """The longest that one batch of replies is delayed, however many of them are refusals."""
@@ -112,7 +114,9 @@ class ServerSession:
         self.size_declared = 0
         self.recipients: dict[str, str] = {}
 
-    def commands(self, turn: int, items: list[Item], early: bool, actions: list[Action]) -> bool:
+    def commands(
+        self, turn: int, items: list[Item], early: bool, actions: list[Action], answered: int = 0
+    ) -> bool:
         """Answer the commands of one event.
 
         Args:
@@ -120,11 +124,15 @@ class ServerSession:
             items: The commands in order.
             early: Octets followed that had to wait for a reply (RFC 2920 3.1), or came before the banner.
             actions: Where the answers go.
+            answered: How many of the commands were answered under a grant; the answer cannot be taken back.
 
         Returns:
             True if the last command is DATA and in order: it waits for `take` or `refuse_data`. All others
             are answered.
         """
+        if answered:
+            self._catch_up(items[:answered])
+            items = items[answered:]
         if early and (self.state is ServerState.START or (items and items[-1][0] == "EHLO")):
             self.state = ServerState.CLOSED
             actions.append(("reply", self.conn, turn, replies.EARLY_TALKER, len(items), 0, True))
@@ -156,8 +164,18 @@ class ServerSession:
             self.state = ServerState.CLOSED
         delay_ms = self._delay_ms(refusals) if refusals else 0
         is_over = self.state is ServerState.CLOSED
-        actions.append(("reply", self.conn, turn, answer, len(items), delay_ms, is_over))
+        action = ("reply", self.conn, turn, answer, len(items), delay_ms, is_over)
+        grant = self.terms.grants.get(self.state)
+        actions.append(action if grant is None else (*action, grant))
         return False
+
+    def _catch_up(self, items: list[Item]) -> None:
+        """Take note of each MAIL that was answered under a grant."""
+        for _, address, _, params in items:
+            # Such as net has answered are never refused.
+            self.size_declared, self.is_eight_bit, _ = mail_parameters(params)
+            self.sender = address
+            self.state = ServerState.SENDER
 
     def _delay_ms(self, refusals: int) -> int:
         return min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
@@ -216,7 +234,9 @@ class ServerSession:
     def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
         """Have the commit's completion answer the content, with one of two replies."""
         self._end_transaction()
-        actions.append(("await_durable", self.conn, turn, ticket, queued, failed))
+        action = ("await_durable", self.conn, turn, ticket, queued, failed)
+        grant = self.terms.grants.get(self.state)
+        actions.append(action if grant is None else (*action, grant))
 
     def shut_down(self, turn: int, answers: int, actions: list[Action]) -> None:
         """End the session because the service stops (RFC 5321 3.8)."""
@@ -242,34 +262,16 @@ class ServerSession:
 
     def _mail(self, item: Item) -> bytes:
         _, address, domain, params = item
-        self.size_declared = 0
-        self.is_eight_bit = False
-        if params:
-            refusal = self._mail_parameters(params)
-            if refusal is not None:
-                return refusal
+        self.size_declared, self.is_eight_bit, refusal = mail_parameters(params)
+        if refusal is not None:
+            return self._wrong(refusal)
+        if self.size_declared > self.terms.max_message_bytes:
+            return replies.MESSAGE_TOO_LARGE
         refusal = self.policy.sender(address, domain)
         if refusal is not None:
             return refusal
         self.sender = address
         return replies.SENDER_OK
-
-    def _mail_parameters(self, params: tuple[tuple[str, str | None], ...]) -> bytes | None:
-        for key, value in params:
-            if key == "SIZE":
-                if value is None or not value.isdigit() or len(value) > SIZE_DIGITS_MAX:
-                    return self._wrong(replies.PARAMETER_SIZE)
-                self.size_declared = int(value)
-            elif key == "BODY":
-                body = (value or "").upper()
-                if body == "BINARYMIME":
-                    return self._wrong(replies.PARAMETER_BODY_NOT_IMPLEMENTED)
-                if body not in ("7BIT", "8BITMIME"):
-                    return self._wrong(replies.PARAMETER_BODY)
-                self.is_eight_bit = body == "8BITMIME"
-            else:
-                return self._wrong(replies.PARAMETER_UNKNOWN)
-        return replies.MESSAGE_TOO_LARGE if self.size_declared > self.terms.max_message_bytes else None
 
     def _rcpt(self, item: Item) -> bytes:
         _, address, domain, params = item

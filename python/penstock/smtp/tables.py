@@ -27,7 +27,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-__all__ = ["CLIENT", "SERVER", "ClientState", "Next", "ServerState"]
+__all__ = ["CLIENT", "GRANTS", "SERVER", "ClientState", "Next", "ServerState"]
 
 
 class ServerState(StrEnum):
@@ -101,6 +101,10 @@ SERVER: Final[dict[ServerState, dict[str, Next]]] = {
     _S.CONTENT: {"content": (_S.GREETED, _S.GREETED)},
     _S.CLOSED: {},
 }
+
+
+GRANTS: Final[dict[ServerState, str]] = {_S.GREETED: "MAIL", _S.RECIPIENTS: "DATA"}
+"""The command whose reply can be given ahead in a state: it hardly ever depends on what the command says."""
 
 
 class ClientState(StrEnum):

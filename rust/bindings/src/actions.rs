@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::queue_id::QueueId;
 use penstock_engine::Action;
-use penstock_engine::net::{FlightPart, NetAction, ServerLimits};
+use penstock_engine::net::{FlightPart, Grant, NetAction, ServerLimits};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -22,6 +22,18 @@ where
 /// Copies: replies are short, and a shared Python object would have to be given back under the lock.
 fn octets(tuple: &Bound<'_, PyTuple>, index: usize) -> PyResult<Bytes> {
     Ok(Bytes::copy_from_slice(tuple.get_item(index)?.cast::<PyBytes>()?.as_bytes()))
+}
+
+/// A grant stands last, and only where there is one.
+fn grant(tuple: &Bound<'_, PyTuple>, index: usize) -> PyResult<Grant> {
+    if tuple.len() <= index {
+        return Ok(Grant::None);
+    }
+    match &*tuple.get_item(index)?.cast::<PyString>()?.to_cow()? {
+        "MAIL" => Ok(Grant::Mail),
+        "DATA" => Ok(Grant::Data),
+        other => Err(PyValueError::new_err(format!("no grant is called {other:?}"))),
+    }
 }
 
 fn flight(tuple: &Bound<'_, PyTuple>, index: usize) -> PyResult<Vec<FlightPart>> {
@@ -67,6 +79,7 @@ fn action(
             answers: field(t, 4)?,
             delay_ms: field(t, 5)?,
             close: field(t, 6)?,
+            grant: grant(t, 7)?,
         }),
         "flight" => Action::Net(NetAction::Flight { conn: conn()?, turn: turn()?, parts: flight(t, 3)? }),
         "take" => Action::Take {
@@ -82,6 +95,7 @@ fn action(
             ticket: field(t, 3)?,
             ok: octets(t, 4)?,
             failed: octets(t, 5)?,
+            grant: grant(t, 6)?,
         },
         "content" => Action::Content {
             conn: conn()?,

@@ -7,15 +7,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_core::flow::Offer;
-use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits};
-use penstock_engine::spool::{FileDevice, SpoolConfig, SystemClock};
+use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, StandardReplies};
+use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
 use crate::memory::MemoryPeer;
-use crate::{actions, errors, events, records};
+use crate::{actions, edits, errors, events, records};
 
 /// Spool, sockets, Maildirs and journal.
 #[pyclass(module = "penstock._core")]
@@ -44,8 +44,12 @@ fn spool_config(path: String, inline: bool, options: HashMap<String, u64>) -> Py
             "checkpoint_bytes" => config.checkpoint_bytes = value,
             "checkpoint_records" => config.checkpoint_records = value,
             "map_bytes" => config.map_bytes = value,
+            "blob_bytes" => config.blob_bytes = value,
             "draft_budget_bytes" => config.draft_budget_bytes = value,
             "free_min_bytes" => config.free_min_bytes = value,
+            "clean_bytes_per_s" => config.clean_bytes_per_s = value,
+            "kept_ms" => config.kept_ms = value,
+            "kept_max_bytes" => config.kept_max_bytes = value,
             "node" => config.node = value as u16,
             _ => return Err(PyValueError::new_err(format!("no option is called {key:?}"))),
         }
@@ -54,7 +58,7 @@ fn spool_config(path: String, inline: bool, options: HashMap<String, u64>) -> Py
 }
 
 impl Engine {
-    fn inner(&self) -> PyResult<&Inner> {
+    pub(crate) fn inner(&self) -> PyResult<&Inner> {
         self.inner.as_ref().ok_or_else(closed)
     }
 }
@@ -134,7 +138,12 @@ impl Engine {
         Ok(())
     }
 
-    fn server_limits(&mut self, limits: HashMap<String, u64>) -> PyResult<usize> {
+    #[pyo3(signature = (limits, standard = None))]
+    fn server_limits(
+        &mut self,
+        limits: HashMap<String, u64>,
+        standard: Option<(Vec<u8>, Vec<u8>, u64)>,
+    ) -> PyResult<usize> {
         let mut made = ServerLimits::default();
         for (key, value) in limits {
             match key.as_str() {
@@ -144,6 +153,9 @@ impl Engine {
                 "header_bytes" => made.header_bytes = value as usize,
                 _ => return Err(PyValueError::new_err(format!("no limit is called {key:?}"))),
             }
+        }
+        if let Some((mail, data, limit_bytes)) = standard {
+            made.standard = StandardReplies { mail: mail.into(), data: data.into(), limit_bytes };
         }
         self.server_limits.push(Arc::new(made));
         Ok(self.server_limits.len() - 1)
@@ -178,9 +190,8 @@ impl Engine {
         Ok(self.inner()?.hop(connector, records::hop_kind(kind)?, destination))
     }
 
-    fn draft(&self, py: Python<'_>, size_hint: u64) -> PyResult<(u64, u64)> {
-        let draft = self.inner()?.draft(size_hint).map_err(|error| errors::draft_refused(py, error))?;
-        Ok((draft, draft))
+    fn draft(&self, py: Python<'_>, size_hint: u64) -> PyResult<u64> {
+        self.inner()?.draft(size_hint).map_err(|error| errors::draft_refused(py, error))
     }
 
     fn write_draft(&self, draft: u64, chunk: &[u8]) -> PyResult<bool> {
@@ -221,6 +232,48 @@ impl Engine {
     fn request(&self, kind: &str, arguments: &Bound<'_, PyTuple>) -> PyResult<u64> {
         let inner = self.inner()?;
         Ok(inner.request(records::request(inner, kind, arguments)?))
+    }
+
+    fn edit(
+        &self,
+        edit: &Bound<'_, PyTuple>,
+        author: (String, String, u64),
+        entries: Vec<edits::Entry>,
+    ) -> PyResult<u64> {
+        let inner = self.inner()?;
+        let edit = edits::edit(inner, edit)?;
+        let targets = entries.into_iter().map(|one| edits::target(inner, one)).collect::<PyResult<_>>()?;
+        Ok(inner.edit(edit, edits::author(author), targets))
+    }
+
+    fn remove(
+        &self,
+        author: (String, String, u64),
+        entry: edits::Entry,
+        draft: u64,
+        envelope: &Bound<'_, PyTuple>,
+    ) -> PyResult<u64> {
+        let inner = self.inner()?;
+        let (target, form) = (edits::target(inner, entry)?, records::form("plain")?);
+        let accepted = records::accepted(inner, envelope, form)?;
+        inner
+            .remove(edits::author(author), target, draft, accepted)
+            .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
+    }
+
+    fn suspended_queues(&self) -> PyResult<Vec<(u32, String, String, u64)>> {
+        let told = |(hop, queue): (u32, SuspendedQueue)| {
+            let Author { who, why, at_ms } = queue.author;
+            (hop, who, why, at_ms)
+        };
+        Ok(self.inner()?.suspended_queues().into_iter().map(told).collect())
+    }
+
+    #[pyo3(signature = (hop, author))]
+    fn suspend_queue(&self, hop: u32, author: Option<(String, String, u64)>) -> PyResult<u64> {
+        self.inner()?
+            .suspend_queue(hop, author.map(edits::author))
+            .ok_or_else(|| PyValueError::new_err(format!("no hop has the number {hop}")))
     }
 
     fn metrics<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {

@@ -1,7 +1,7 @@
 //! One mapping per Rust error enum to the exceptions of `penstock.errors`, which carry fields.
 
 use penstock_engine::EngineError;
-use penstock_engine::spool::{DraftRefused, OpenError};
+use penstock_engine::spool::{DraftRefused, OpenError, QueryError};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -34,6 +34,7 @@ fn spool_error(py: Python<'_>, error: OpenError) -> PyErr {
         OpenError::Io { path, source } => {
             ours(py, "SpoolFailed", (path.display().to_string(), source.raw_os_error().unwrap_or(0)))
         }
+        error @ OpenError::Queues { .. } => ours(py, "SpoolError", (error.to_string(),)),
         other => ours(py, "SpoolDamaged", (other.to_string(),)),
     }
 }
@@ -55,4 +56,9 @@ pub(crate) fn draft_refused(py: Python<'_>, error: DraftRefused) -> PyErr {
         DraftRefused::Behind => "behind",
     };
     ours(py, "DraftRefused", (reason,))
+}
+
+/// A query that cannot be asked.
+pub(crate) fn query_refused(py: Python<'_>, error: &QueryError) -> PyErr {
+    ours(py, "QueryRefused", (error.at.as_str(), error.what.as_str()))
 }

@@ -69,9 +69,10 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             local.port(),
         )
             .into_bound_py_any(py),
-        Event::Commands { conn, turn, items, early, eof } => {
+        Event::Commands { conn, turn, items, answered, early, eof } => {
             let items = items.into_iter().map(|i| item(py, i)).collect::<PyResult<Vec<_>>>()?;
-            (intern!(py, "commands"), conn, turn, PyList::new(py, items)?, early, eof).into_bound_py_any(py)
+            (intern!(py, "commands"), conn, turn, PyList::new(py, items)?, early, eof, answered)
+                .into_bound_py_any(py)
         }
         Event::Content { conn, turn, draft, status, flags, size, facts } => {
             let status = match status {

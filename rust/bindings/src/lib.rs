@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod actions;
+mod edits;
 mod engine;
 mod errors;
 mod events;
 mod memory;
+mod queries;
 mod records;
 mod toml;
 
@@ -35,6 +37,8 @@ mod _core {
     use crate::engine::{Engine, content_flags};
     #[pymodule_export]
     use crate::memory::MemoryPeer;
+    #[pymodule_export]
+    use crate::queries::Execution;
     #[pymodule_export]
     use crate::toml::parse_toml;
 

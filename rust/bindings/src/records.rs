@@ -3,14 +3,17 @@
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use penstock_engine::spool::{
-    Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, MessageRow,
-    Outcome, OutcomeState, RecipientRecord, Request, RoutedTo,
+    Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, KeptRow,
+    MessageRecipient, MessageRow, Outcome, OutcomeState, RecipientRecord, Request, RoutedTo,
 };
 use penstock_engine::{Engine, STAGES, Settlement};
 use pyo3::IntoPyObjectExt;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyString, PyTuple};
+
+use crate::edits;
+use crate::queries::{self, Execution};
 
 type Notify = (String, u8, Option<String>);
 type Entry = (u32, Vec<u32>, u8, u64, u64);
@@ -32,7 +35,7 @@ fn unknown(what: &str, value: &str) -> PyErr {
     PyValueError::new_err(format!("no {what} is called {value:?}"))
 }
 
-fn hop_of(engine: &Engine, number: u32) -> PyResult<penstock_engine::spool::HopId> {
+pub(crate) fn hop_of(engine: &Engine, number: u32) -> PyResult<penstock_engine::spool::HopId> {
     engine.hop_id(number).ok_or_else(|| PyValueError::new_err(format!("no hop has the number {number}")))
 }
 
@@ -116,7 +119,8 @@ pub(crate) fn accepted(engine: &Engine, envelope: &Bound<'_, PyTuple>, form: For
         entries: entries
             .into_iter()
             .map(|(hop, recipients, priority, due_ms, expires_ms)| {
-                Ok(EntryRecord { hop: hop_of(engine, hop)?, recipients, priority, due_ms, expires_ms })
+                let (hop, suspended) = (hop_of(engine, hop)?, None);
+                Ok(EntryRecord { hop, recipients, priority, due_ms, expires_ms, suspended })
             })
             .collect::<PyResult<_>>()?,
     })
@@ -196,14 +200,24 @@ pub(crate) fn request(engine: &Engine, kind: &str, arguments: &Bound<'_, PyTuple
             let hop = hop.map(|hop| hop_of(engine, hop)).transpose()?;
             Request::Messages { after: after.map(QueueId), limit, hop }
         }
+        "entry" => {
+            let (queue_id, hop) = arguments.extract::<(u64, u32)>()?;
+            Request::Entry { queue_id: QueueId(queue_id), hop: hop_of(engine, hop)? }
+        }
         "message" => Request::Message { queue_id: QueueId(arguments.extract::<(u64,)>()?.0) },
         "header" => {
             let (queue_id, limit) = arguments.extract::<(u64, u32)>()?;
             Request::Header { queue_id: QueueId(queue_id), limit }
         }
+        "kept" => {
+            let (after, limit) = arguments.extract::<(Option<(u64, u64)>, u32)>()?;
+            Request::Kept { after: after.map(|(until_ms, id)| (until_ms, QueueId(id))), limit }
+        }
         "sync" => Request::Sync,
         "checkpoint" => Request::Checkpoint,
-        other => return Err(unknown("question", other)),
+        other => {
+            return queries::request(engine, other, arguments)?.ok_or_else(|| unknown("question", other));
+        }
     })
 }
 
@@ -227,29 +241,42 @@ pub(crate) fn answer<'py>(py: Python<'py>, engine: &Engine, answer: Answer) -> P
             let row = row.map(|row| message_row(py, engine, *row)).transpose()?;
             (watermark, row).into_bound_py_any(py)
         }
+        Answer::Kept { watermark, next, rows } => {
+            let rows = rows.into_iter().map(|row| kept_row(py, row)).collect::<PyResult<Vec<_>>>()?;
+            let next = next.map(|(until_ms, id)| (until_ms, id.0));
+            (watermark, next, PyList::new(py, rows)?).into_bound_py_any(py)
+        }
         Answer::Header { bytes } => bytes.map(|b| PyBytes::new(py, &b)).into_bound_py_any(py),
+        Answer::Edited { results } => {
+            let results =
+                results.into_iter().map(|one| edits::edited(py, one)).collect::<PyResult<Vec<_>>>()?;
+            PyList::new(py, results)?.into_bound_py_any(py)
+        }
         Answer::Done { lsn } => lsn.into_bound_py_any(py),
+        Answer::Query { execution } => Execution::new(execution, false).into_bound_py_any(py),
+        Answer::Busy { execution } => Execution::new(execution, true).into_bound_py_any(py),
         Answer::Failed { .. } => Ok(py.None().into_bound(py)),
     }
 }
 
 fn hop_row<'py>(py: Python<'py>, engine: &Engine, row: HopRow) -> PyResult<Bound<'py, PyAny>> {
     let number = engine.hop(&row.connector, row.kind, &row.destination);
-    (
-        number,
-        row.connector,
-        hop_kind_name(row.kind),
-        row.destination,
-        row.count,
-        row.bytes,
-        row.oldest_ms,
-        row.earliest_due_ms,
-        HOP_STATES.get(usize::from(row.state)).copied().unwrap_or("ready"),
-        row.last_error,
-        row.next_retry_ms,
-        row.failures,
-    )
-        .into_bound_py_any(py)
+    let fields = [
+        number.into_bound_py_any(py)?,
+        row.connector.into_bound_py_any(py)?,
+        hop_kind_name(row.kind).into_bound_py_any(py)?,
+        row.destination.into_bound_py_any(py)?,
+        row.count.into_bound_py_any(py)?,
+        row.bytes.into_bound_py_any(py)?,
+        row.oldest_ms.into_bound_py_any(py)?,
+        row.earliest_due_ms.into_bound_py_any(py)?,
+        HOP_STATES.get(usize::from(row.state)).copied().unwrap_or("ready").into_bound_py_any(py)?,
+        row.last_error.into_bound_py_any(py)?,
+        row.next_retry_ms.into_bound_py_any(py)?,
+        row.failures.into_bound_py_any(py)?,
+        row.suspended.into_bound_py_any(py)?,
+    ];
+    Ok(PyTuple::new(py, fields)?.into_any())
 }
 
 fn form_name(form: Form) -> &'static str {
@@ -283,8 +310,38 @@ fn entry_row<'py>(py: Python<'py>, engine: &Engine, row: EntryRow) -> PyResult<B
         row.message_id.into_bound_py_any(py)?,
         params,
         row.in_doubt.into_bound_py_any(py)?,
+        row.version.into_bound_py_any(py)?,
+        row.suspended.map(edits::suspension_name).into_bound_py_any(py)?,
     ];
     Ok(PyTuple::new(py, fields)?.into_any())
+}
+
+fn recipient_rows(py: Python<'_>, rows: Vec<MessageRecipient>) -> PyResult<Bound<'_, PyList>> {
+    let recipients = PyList::empty(py);
+    for recipient in rows {
+        let r = PyDict::new(py);
+        r.set_item("index", recipient.index)?;
+        r.set_item("address", recipient.address)?;
+        r.set_item("state", recipient.state.map_or("pending", outcome_state_name))?;
+        r.set_item("code", recipient.code)?;
+        r.set_item("enhanced", recipient.enhanced)?;
+        r.set_item("text", recipient.text)?;
+        recipients.append(r)?;
+    }
+    Ok(recipients)
+}
+
+fn kept_row(py: Python<'_>, row: KeptRow) -> PyResult<Bound<'_, PyAny>> {
+    let dict = PyDict::new(py);
+    dict.set_item("queue_id", row.queue_id.0)?;
+    dict.set_item("until_ms", row.until_ms)?;
+    dict.set_item("sender", row.sender)?;
+    dict.set_item("received_ms", row.received_ms)?;
+    dict.set_item("size", row.size)?;
+    dict.set_item("message_id", row.message_id)?;
+    dict.set_item("subject", row.subject)?;
+    dict.set_item("recipients", recipient_rows(py, row.recipients)?)?;
+    Ok(dict.into_any())
 }
 
 fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResult<Bound<'py, PyAny>> {
@@ -298,18 +355,7 @@ fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResu
     dict.set_item("connector", row.connector)?;
     dict.set_item("peer", row.peer)?;
     dict.set_item("helo", row.helo)?;
-    let recipients = PyList::empty(py);
-    for recipient in row.recipients {
-        let r = PyDict::new(py);
-        r.set_item("index", recipient.index)?;
-        r.set_item("address", recipient.address)?;
-        r.set_item("state", recipient.state.map_or("pending", outcome_state_name))?;
-        r.set_item("code", recipient.code)?;
-        r.set_item("enhanced", recipient.enhanced)?;
-        r.set_item("text", recipient.text)?;
-        recipients.append(r)?;
-    }
-    dict.set_item("recipients", recipients)?;
+    dict.set_item("recipients", recipient_rows(py, row.recipients)?)?;
     let entries = PyList::empty(py);
     for entry in row.entries {
         let e = PyDict::new(py);
@@ -323,6 +369,9 @@ fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResu
         e.set_item("priority", entry.priority)?;
         e.set_item("recipients", entry.recipients)?;
         e.set_item("in_doubt", entry.in_doubt)?;
+        e.set_item("version", entry.version)?;
+        e.set_item("suspended", entry.suspended.map(edits::suspension_name))?;
+        e.set_item("edit", entry.edit.map(|edit| edits::last_edit(py, edit)).transpose()?)?;
         entries.append(e)?;
     }
     dict.set_item("entries", entries)?;

@@ -32,16 +32,50 @@ pub(crate) fn spool_samples(spool: &Statistics, into: &mut Vec<Sample>) {
     histogram(syncs, &spool.sync_micros, SYNC_MICROS.map(|bound| bound as f64 / MICROS), MICROS, into);
     let groups = ["spool_group_messages_bucket", "spool_group_messages_sum"];
     histogram(groups, &spool.group_messages, GROUP_MESSAGES.map(|bound| bound as f64), 1.0, into);
-    for (part, value) in [("log", spool.log_bytes), ("live", spool.live_bytes), ("index", spool.index_bytes)]
-    {
+    let live = spool.live_bytes.saturating_sub(spool.kept_bytes);
+    for (part, value) in [
+        ("log", spool.log_bytes),
+        ("live", live),
+        ("kept", spool.kept_bytes),
+        ("index", spool.index_bytes),
+        ("blobs", spool.blob_bytes),
+    ] {
         let labels = vec![SHARD.into(), part.into()];
         into.push(Sample { name: "spool_bytes", labels, value: value as f64 });
+    }
+    for (name, value) in [
+        ("spool_blobs_written_total", spool.blobs_written),
+        ("spool_blobs_written_bytes_total", spool.blobs_written_bytes),
+        ("spool_blobs_removed_total", spool.blobs_removed),
+        ("spool_drafts_spilled_total", spool.drafts_spilled),
+    ] {
+        into.push(Sample { name, labels: vec![SHARD.into()], value: value as f64 });
     }
     into.push(Sample { name: "spool_free_bytes", labels: Vec::new(), value: spool.free_bytes as f64 });
     let pressure = if spool.is_full { PRESSURE_HIGH } else { 0.0 };
     into.push(Sample { name: "pressure_level", labels: vec!["disk".into()], value: pressure });
     let failed = f64::from(u8::from(spool.failed));
     into.push(Sample { name: "spool_failed", labels: vec![SHARD.into()], value: failed });
+    let used = spool.segments.saturating_sub(spool.damaged_segments);
+    let succeeded = spool.checkpoints;
+    for (name, label, value) in [
+        ("spool_segments", "in_use", used),
+        ("spool_segments", "damaged", spool.damaged_segments),
+        ("spool_checkpoints_total", "ok", succeeded),
+        ("spool_checkpoints_total", "failed", spool.checkpoints_failed),
+    ] {
+        into.push(Sample { name, labels: vec![SHARD.into(), label.into()], value: value as f64 });
+    }
+    for (name, value) in [
+        ("spool_kept_messages", spool.kept_messages),
+        ("spool_cleaned_messages_total", spool.cleaned_messages),
+        ("spool_cleaned_bytes_total", spool.cleaned_bytes),
+        ("spool_cleaning", spool.is_cleaning.into()),
+        ("spool_floor", spool.floor),
+        ("spool_held_parts", spool.held_parts),
+    ] {
+        into.push(Sample { name, labels: vec![SHARD.into()], value: value as f64 });
+    }
 }
 
 /// Write a histogram as Prometheus does: cumulative buckets, the last one without a bound, and the sum.

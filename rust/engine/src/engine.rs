@@ -10,10 +10,11 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
-use penstock_net::{ClientLimits, Conn, EventSink, FlightPart, Net, NetAction, NetConfig, NetEvent};
+use penstock_net::{ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent};
 use penstock_spool::{
-    Accepted, Clock, Device, Disposition, Draft, DraftRefused, Fact, HopKind, OpenError, Outcome,
-    OutcomeState, Recovery, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
+    Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind,
+    OpenError, Outcome, OutcomeState, Recovery, Report, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
+    SuspendedQueue, Target,
 };
 
 use crate::counters::{Counters, Sample, spool_samples};
@@ -59,7 +60,7 @@ pub enum Action {
     /// Take the content that follows into this draft.
     Take { conn: Conn, turn: u32, draft: u64, limit_bytes: u64, reply: Bytes },
     /// Let the commit of this ticket answer.
-    AwaitDurable { conn: Conn, turn: u32, ticket: u64, ok: Bytes, failed: Bytes },
+    AwaitDurable { conn: Conn, turn: u32, ticket: u64, ok: Bytes, failed: Bytes, grant: Grant },
     /// Send a stored message; its Started record is written before its last octets leave.
     Content {
         conn: Conn,
@@ -95,6 +96,7 @@ struct Shared {
     journal: Journal,
     counters: Counters,
     net: OnceLock<Weak<Net>>,
+    opener: OnceLock<Drafts>,
 }
 
 impl EventSink for Shared {
@@ -106,6 +108,11 @@ impl EventSink for Shared {
                 }
             })
         }));
+    }
+
+    fn open_draft(&self, size_hint: u64) -> Option<(u64, Box<dyn ContentSink>)> {
+        let draft = self.opener.get()?.open(size_hint)?;
+        Some((draft.queue_id().0, Box::new(draft)))
     }
 
     fn oldest_waits_ms(&self) -> u64 {
@@ -206,6 +213,7 @@ impl Engine {
             journal,
             counters: Counters::default(),
             net: OnceLock::new(),
+            opener: OnceLock::new(),
         });
         let (spool, recovery) =
             Spool::open(config.spool, device, clock, Arc::clone(&shared) as Arc<dyn SpoolSink>)?;
@@ -213,6 +221,7 @@ impl Engine {
             .map(Arc::new)
             .map_err(io("network threads"))?;
         // A fresh OnceLock cannot be full.
+        let _ = shared.opener.set(spool.drafts());
         let _ = shared.net.set(Arc::downgrade(&net));
         let maildirs = Maildirs::start(mailbox, inline).map_err(io("maildir thread"))?;
         let engine = Self {
@@ -308,8 +317,8 @@ impl Engine {
                         None => NetAction::Abort { conn },
                     });
                 }
-                Action::AwaitDurable { conn, turn, ticket, ok, failed } => {
-                    for_net.push(NetAction::AwaitDurable { conn, turn, ok, failed });
+                Action::AwaitDurable { conn, turn, ticket, ok, failed, grant } => {
+                    for_net.push(NetAction::AwaitDurable { conn, turn, ok, failed, grant });
                     if let Some(stored) = self.shared.tickets.wait(ticket, conn, turn) {
                         spoken.push((conn, turn, stored));
                     }
@@ -468,6 +477,33 @@ impl Engine {
     /// Asks the index; the answer is an [`Event::Answer`] with this number.
     pub fn request(&self, request: Request) -> u64 {
         self.spool().request(request)
+    }
+
+    /// Edits entries; the answer is an [`Event::Answer`] with this number.
+    pub fn edit(&self, edit: Edit, author: Author, targets: Vec<Target>) -> u64 {
+        self.spool().edit(edit, author, targets)
+    }
+
+    /// Removes an entry's recipients and stores the report of that, whose content is in a draft, as one; the answer is
+    /// as for [`Engine::edit`]. `None` if there is no such draft.
+    pub fn remove(&self, author: Author, target: Target, draft: u64, accepted: Accepted) -> Option<u64> {
+        let draft = self.shared.drafts.lock().remove(&draft)?;
+        let report = Report { draft, accepted, prepend: Bytes::new() };
+        Some(self.spool().remove(author, target, report))
+    }
+
+    /// The delivery queues that operators have suspended, each with its hop's number.
+    pub fn suspended_queues(&self) -> Vec<(u32, SuspendedQueue)> {
+        let numbered = |queue: SuspendedQueue| {
+            (self.hop(&queue.name.connector, queue.name.kind, &queue.name.destination), queue)
+        };
+        self.spool().suspended_queues().into_iter().map(numbered).collect()
+    }
+
+    /// Keeps that an operator has suspended a delivery queue, or without an author has resumed it; the answer is an
+    /// [`Event::Answer`] with this number. `None` if there is no such hop.
+    pub fn suspend_queue(&self, hop: u32, author: Option<Author>) -> Option<u64> {
+        Some(self.spool().suspend_queue(self.hops.id(hop)?, author))
     }
 
     /// The number of a next hop.

@@ -40,7 +40,14 @@ pub enum Event {
     /// A peer has connected.
     Opened { conn: Conn, turn: u32, listener: u32, peer: SocketAddr, local: SocketAddr },
     /// Commands of a peer, in order.
-    Commands { conn: Conn, turn: u32, items: Vec<Result<Command, Malformed>>, early: bool, eof: bool },
+    Commands {
+        conn: Conn,
+        turn: u32,
+        items: Vec<Result<Command, Malformed>>,
+        answered: u32,
+        early: bool,
+        eof: bool,
+    },
     /// Content is complete in its draft, or was refused.
     Content {
         conn: Conn,
@@ -86,8 +93,8 @@ impl Event {
             NetEvent::Opened { conn, turn, listener, peer, local } => {
                 Self::Opened { conn, turn, listener, peer, local }
             }
-            NetEvent::Commands { conn, turn, items, early, eof } => {
-                Self::Commands { conn, turn, items, early, eof }
+            NetEvent::Commands { conn, turn, items, answered, early, eof } => {
+                Self::Commands { conn, turn, items, answered, early, eof }
             }
             NetEvent::Content { conn, turn, draft, sink, status, flags, size, facts, .. } => {
                 keep(draft, sink);

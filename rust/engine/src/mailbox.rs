@@ -181,6 +181,7 @@ mod tests {
             conn: 2,
             turn: 1,
             items: Vec::new(),
+            answered: 0,
             early: false,
             eof: false,
         }));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::flow::{ContentFlags, ContentSink, ContentSource, Form, Gate};
 
-use crate::{Conn, ServerLimits};
+use crate::{Conn, Grant, ServerLimits};
 
 /// One decision about one connection.
 pub enum NetAction {
@@ -41,6 +41,8 @@ pub enum NetAction {
         delay_ms: u64,
         /// Whether the connection ends behind them.
         close: bool,
+        /// What the next command may be answered by net, if they end the turn.
+        grant: Grant,
     },
     /// Answer DATA with 354 and put the content into a sink.
     Take {
@@ -67,6 +69,8 @@ pub enum NetAction {
         ok: Bytes,
         /// The reply if it is not.
         failed: Bytes,
+        /// What the command after it may be answered by net.
+        grant: Grant,
     },
     /// End a connection at once, whosever turn it is.
     Abort {

@@ -2,6 +2,8 @@
 
 use bytes::Bytes;
 
+use crate::StandardReplies;
+
 /// What a wire engine is built from.
 #[derive(Clone, Debug)]
 pub struct NetConfig {
@@ -54,6 +56,8 @@ pub struct ServerLimits {
     pub durable_ms: u64,
     /// What a peer is told that was too slow (RFC 5321 3.8).
     pub timeout_reply: Bytes,
+    /// What is answered where a [`Grant`](crate::Grant) was given.
+    pub standard: StandardReplies,
 }
 
 impl Default for ServerLimits {
@@ -68,6 +72,7 @@ impl Default for ServerLimits {
             starved_ms: 10_000,
             durable_ms: 600_000,
             timeout_reply: Bytes::from_static(b"421 4.4.2 Connection timed out\r\n"),
+            standard: StandardReplies::default(),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use penstock_core::flow::{Wake, WakeHandle};
+use penstock_core::flow::{ContentSink, Wake, WakeHandle};
 
 use crate::statistics::Tally;
-use crate::{Conn, NetConfig, NetEvent};
+use crate::{Conn, EventSink, NetConfig, NetEvent};
 
 /// The read buffer, and what one connection may read or send in a pass.
 pub(crate) const PASS_OCTETS: usize = 64 * 1024;
@@ -24,11 +24,12 @@ pub(crate) struct Context {
     pub(crate) is_stopping: bool,
     pub(crate) held_ms: u64,
     pub(crate) held_reply: Bytes,
+    sink: Arc<dyn EventSink>,
     wake: Arc<dyn Wake>,
 }
 
 impl Context {
-    pub(crate) fn new(config: &NetConfig, wake: Arc<dyn Wake>) -> Self {
+    pub(crate) fn new(config: &NetConfig, sink: Arc<dyn EventSink>, wake: Arc<dyn Wake>) -> Self {
         Self {
             now_ms: 0,
             buffer: vec![0; PASS_OCTETS].into_boxed_slice(),
@@ -38,8 +39,14 @@ impl Context {
             is_stopping: false,
             held_ms: config.held_ms,
             held_reply: config.held_reply.clone(),
+            sink,
             wake,
         }
+    }
+
+    /// A place for content that the caller was not asked about.
+    pub(crate) fn open_draft(&self, size_hint: u64) -> Option<(u64, Box<dyn ContentSink>)> {
+        self.sink.open_draft(size_hint)
     }
 
     /// How a sink, source or gate lets a connection know.

@@ -18,6 +18,12 @@ pub trait EventSink: Send + Sync {
     /// Take all of `events`. Called at most once per pass of a reactor; must not block.
     fn push(&self, events: &mut Vec<NetEvent>);
 
+    /// Make a sink for a content whose DATA is answered under a [`Grant`](crate::Grant), and its number; nothing if
+    /// there is no room. `size_hint` is what MAIL declared, or zero. Must not block.
+    fn open_draft(&self, _size_hint: u64) -> Option<(u64, Box<dyn ContentSink>)> {
+        None
+    }
+
     /// How long the oldest event that nobody has taken has been waiting, in milliseconds. Must not block.
     fn oldest_waits_ms(&self) -> u64 {
         0
@@ -47,20 +53,24 @@ pub enum NetEvent {
         turn: u32,
         /// At least one, in order; a synchronising command is the last.
         items: Vec<Result<Command, Malformed>>,
+        /// How many of them, the first ones, were answered under a [`Grant`](crate::Grant). What answers the event
+        /// does not count them.
+        answered: u32,
         /// Whether octets came before the banner, or behind a synchronising command before its reply.
         early: bool,
         /// Whether the peer has ended its side; it may still wait for the replies.
         eof: bool,
     },
-    /// The content after a `Take` has come to its end. Hands the turn over; answered by `Reply` or `AwaitDurable`.
+    /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end. Hands the turn
+    /// over; answered by `Reply` or `AwaitDurable`.
     Content {
         /// The connection.
         conn: Conn,
         /// Its turn.
         turn: u32,
-        /// The number given with `Take`.
+        /// The number given with `Take`, or by [`EventSink::open_draft`].
         draft: u64,
-        /// The sink given with `Take`; it holds the whole content only if the status is `Complete`.
+        /// The sink given with that number; it holds the whole content only if the status is `Complete`.
         sink: Box<dyn ContentSink>,
         /// Whether it can be accepted.
         status: ContentStatus,

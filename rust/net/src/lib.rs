@@ -13,9 +13,9 @@
 //! quarter of a second. When the caller falls behind, nothing more is accepted or read until it has caught up.
 //!
 //! The map: `reactor` steps the connections of one thread, each an `entry` in its slot; `server_conn` and `client_conn`
-//! are the two kinds, `receiving` and `sending` their content; `link` is a socket with its output; `acceptor` takes
-//! connections in; `hub` is what the threads share; `transport` is the system's sockets, or connections in memory with
-//! which the same reactor is stepped by hand, in tests ([`NetConfig::inline`]).
+//! are the two kinds, `receiving` and `sending` their content, `grant` what is answered without asking; `link` is a
+//! socket with its output; `acceptor` takes connections in; `hub` is what the threads share; `transport` is the system's
+//! sockets, or connections in memory with which the same reactor is stepped by hand, in tests ([`NetConfig::inline`]).
 //!
 //! Not here: TLS, policy, the disk.
 
@@ -29,6 +29,7 @@ mod conn;
 mod context;
 mod entry;
 mod event;
+mod grant;
 mod hub;
 mod inbox;
 mod link;
@@ -46,6 +47,7 @@ pub use action::{FlightPart, NetAction};
 pub use config::{ClientLimits, NetConfig, ServerLimits};
 pub use conn::Conn;
 pub use event::{CloseReason, ContentState, ContentStatus, DialStage, EventSink, NetEvent};
+pub use grant::{Grant, StandardReplies};
 pub use net::Net;
 pub use statistics::NetStatistics;
 pub use transport::memory::MemoryPeer;

@@ -89,7 +89,7 @@ impl<T: Transport> Reactor<T> {
     ) -> Self {
         let wake = Arc::clone(&inbox) as Arc<dyn Wake>;
         Self {
-            cx: Context::new(&hub.config, wake),
+            cx: Context::new(&hub.config, Arc::clone(&hub.sink), wake),
             hub,
             inbox,
             transport,

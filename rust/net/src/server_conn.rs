@@ -5,7 +5,7 @@
 //! | phase | turn | goes on by |
 //! |---|---|---|
 //! | `Asked` | the caller's | an action with this turn |
-//! | `Reading` | net's | complete commands → `Asked`; the peer's end → `Ending` |
+//! | `Reading` | net's | complete commands → `Asked`, or what was granted; the peer's end → `Ending` |
 //! | `Receiving` | net's | the end of the content → `Asked` |
 //! | `Durable` | the spool's | `complete` → `Reading` |
 //! | `Ending` | – | flushed, shut, lingered → `Over` |
@@ -14,6 +14,9 @@
 //! Nothing is read while it is not net's turn: a FIN or further commands wait in the kernel. An event that is
 //! outstanding is answered before the connection's end is reported, so the caller never hears of the end first.
 //!
+//! A MAIL that is answered under a grant stays in `Reading`, a DATA goes to `Receiving`; the turn is the one before. So a
+//! farewell of that turn still reaches a peer whose MAIL nobody has been told of.
+//!
 //! If you add a phase, give it a deadline in `deadline_ms` and its end in `expire`.
 
 use std::net::SocketAddr;
@@ -21,15 +24,16 @@ use std::sync::Arc;
 use std::sync::LazyLock;
 
 use bytes::Bytes;
-use penstock_core::smtp::command::Command;
-use penstock_core::smtp::server_wire::ServerWire;
+use penstock_core::flow::ContentSink;
+use penstock_core::smtp::command::{Command, Malformed};
+use penstock_core::smtp::server_wire::{Batch, ServerWire};
 
 use crate::context::{Context, Next, PASS_OCTETS};
 use crate::link::{Ending, Link, Read};
 use crate::output::Flush;
 use crate::receiving::{Received, Receiving};
 use crate::transport::{Readiness, Stream};
-use crate::{CloseReason, Conn, NetAction, NetEvent, ServerLimits};
+use crate::{CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, grant};
 
 /// Octets of commands read at a time.
 const COMMANDS_READ: usize = 16 * 1024;
@@ -57,6 +61,7 @@ enum Question {
 struct Verdicts {
     ok: Bytes,
     failed: Bytes,
+    grant: Grant,
     since_ms: u64,
 }
 
@@ -89,6 +94,12 @@ pub(crate) struct Server<S> {
     is_paused: bool,
     /// The draft of a content that was cut off.
     lost_draft: Option<u64>,
+    /// What we may answer to the next command.
+    grant: Grant,
+    /// What we have answered and not reported.
+    answered: Vec<Result<Command, Malformed>>,
+    /// The SIZE of the last MAIL, or zero.
+    size_hint: u64,
 }
 
 impl<S: Stream> Server<S> {
@@ -116,6 +127,9 @@ impl<S: Stream> Server<S> {
             is_replying: false,
             is_paused: false,
             lost_draft: None,
+            grant: Grant::None,
+            answered: Vec::new(),
+            size_hint: 0,
         }
     }
 
@@ -142,22 +156,17 @@ impl<S: Stream> Server<S> {
                 self.go_on(cx);
                 true
             }
-            NetAction::Reply { bytes, answers, delay_ms, close, .. } => {
+            NetAction::Reply { bytes, answers, delay_ms, close, grant, .. } => {
+                self.grant = grant;
                 self.answer(bytes, answers, delay_ms, close, cx)
             }
             NetAction::Take { draft, sink, limit_bytes, reply, .. }
                 if matches!(question, Question::Commands { unanswered: 1, ends_with_data: true }) =>
             {
-                self.reply(reply, 0, cx);
-                self.wire.begin_content();
-                let waker = cx.waker(self.conn);
-                let header_bytes = self.limits.header_bytes;
-                let receiving = Receiving::new(draft, sink, limit_bytes, header_bytes, waker, cx.now_ms);
-                self.idle_from_ms = cx.now_ms;
-                self.phase = Phase::Receiving(Box::new(receiving));
+                self.receive_into(draft, sink, limit_bytes, reply, cx);
                 true
             }
-            NetAction::AwaitDurable { ok, failed, .. } => self.await_durable(ok, failed, cx),
+            NetAction::AwaitDurable { ok, failed, grant, .. } => self.await_durable(ok, failed, grant, cx),
             _ => false,
         };
         if !is_followed {
@@ -175,6 +184,7 @@ impl<S: Stream> Server<S> {
         match &mut self.phase {
             Phase::Durable(verdicts) => {
                 let reply = std::mem::take(if is_durable { &mut verdicts.ok } else { &mut verdicts.failed });
+                self.grant = verdicts.grant;
                 self.reply(reply, 0, cx);
                 self.go_on(cx);
                 true
@@ -317,15 +327,18 @@ impl<S: Stream> Server<S> {
         true
     }
 
-    fn await_durable(&mut self, ok: Bytes, failed: Bytes, cx: &mut Context) -> bool {
+    fn await_durable(&mut self, ok: Bytes, failed: Bytes, grant: Grant, cx: &mut Context) -> bool {
         let Phase::Asked { question: Question::Content { durable }, .. } = &self.phase else { return false };
         match durable {
             Some(is_durable) => {
                 let reply = if *is_durable { ok } else { failed };
+                self.grant = grant;
                 self.reply(reply, 0, cx);
                 self.go_on(cx);
             }
-            None => self.phase = Phase::Durable(Box::new(Verdicts { ok, failed, since_ms: cx.now_ms })),
+            None => {
+                self.phase = Phase::Durable(Box::new(Verdicts { ok, failed, grant, since_ms: cx.now_ms }));
+            }
         }
         true
     }
@@ -440,16 +453,12 @@ impl<S: Stream> Server<S> {
         }
         if let Some(batch) = self.wire.next_batch() {
             self.line_from_ms = None;
-            let ends_with_data = matches!(batch.items.last(), Some(Ok(Command::Data)));
-            let question = Question::Commands { unanswered: batch.items.len() as u32, ends_with_data };
-            let turn = self.hand_over(question, cx);
-            cx.events.push(NetEvent::Commands {
-                conn: self.conn,
-                turn,
-                items: batch.items,
-                early: batch.early,
-                eof: self.link.has_ended(),
-            });
+            if let Some(hint) = grant::size_hint(&batch.items) {
+                self.size_hint = hint;
+            }
+            if let Some(batch) = self.answer_granted(batch, cx) {
+                self.ask(batch, cx);
+            }
             return None;
         }
         if self.link.has_ended() {
@@ -470,6 +479,68 @@ impl<S: Stream> Server<S> {
             Read::Failed => self.finish(CloseReason::Reset),
         }
         None
+    }
+
+    /// Give the answer that was granted, if the commands are what it was granted for; give them back otherwise.
+    fn answer_granted(&mut self, mut batch: Batch, cx: &mut Context) -> Option<Batch> {
+        let granted = std::mem::take(&mut self.grant);
+        if granted == Grant::None || batch.early || batch.items.len() != 1 {
+            return Some(batch);
+        }
+        let limits = Arc::clone(&self.limits);
+        match batch.items.first() {
+            Some(Ok(Command::Mail { params, .. }))
+                if granted == Grant::Mail && limits.standard.covers(params) =>
+            {
+                self.answered.append(&mut batch.items);
+                self.reply(limits.standard.mail.clone(), 0, cx);
+                self.go_on(cx);
+                None
+            }
+            Some(Ok(Command::Data)) if granted == Grant::Data => {
+                let Some((draft, sink)) = cx.open_draft(self.size_hint) else { return Some(batch) };
+                let standard = &limits.standard;
+                self.receive_into(draft, sink, standard.limit_bytes, standard.data.clone(), cx);
+                None
+            }
+            _ => Some(batch),
+        }
+    }
+
+    /// Ask the caller what is to be said to commands.
+    fn ask(&mut self, batch: Batch, cx: &mut Context) {
+        let ends_with_data = matches!(batch.items.last(), Some(Ok(Command::Data)));
+        let question = Question::Commands { unanswered: batch.items.len() as u32, ends_with_data };
+        let turn = self.hand_over(question, cx);
+        let mut items = std::mem::take(&mut self.answered);
+        let answered = items.len() as u32;
+        items.extend(batch.items);
+        let eof = self.link.has_ended();
+        cx.events.push(NetEvent::Commands {
+            conn: self.conn,
+            turn,
+            items,
+            answered,
+            early: batch.early,
+            eof,
+        });
+    }
+
+    /// Answer DATA with 354 and put the content that follows into a sink.
+    fn receive_into(
+        &mut self,
+        draft: u64,
+        sink: Box<dyn ContentSink>,
+        limit_bytes: u64,
+        reply: Bytes,
+        cx: &mut Context,
+    ) {
+        self.reply(reply, 0, cx);
+        self.wire.begin_content();
+        let waker = cx.waker(self.conn);
+        let receiving = Receiving::new(draft, sink, limit_bytes, self.limits.header_bytes, waker, cx.now_ms);
+        self.idle_from_ms = cx.now_ms;
+        self.phase = Phase::Receiving(Box::new(receiving));
     }
 
     fn receive(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {

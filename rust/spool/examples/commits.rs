@@ -141,6 +141,7 @@ fn accepted(hop: HopId, octets: usize) -> Accepted {
             priority: 1,
             due_ms: 1_763_951_400_000,
             expires_ms: 1_764_383_400_000,
+            suspended: None,
         }],
     }
 }

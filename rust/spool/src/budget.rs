@@ -26,12 +26,20 @@ struct State {
     aside: HashMap<u64, u64>,
     /// The draft that may go beyond the limit.
     privileged: Option<u64>,
+    /// Whether it has done so.
+    is_beyond: bool,
+    /// Of drafts that have split off pieces, how many there are, the share itself among them.
+    pieces: HashMap<u64, usize>,
 }
 
 impl State {
     /// Set room aside for those who wait, as far as it goes; returns whom to wake.
     fn share_out(&mut self, limit: u64) -> Vec<WakeHandle> {
         let mut woken = Vec::new();
+        if self.is_beyond && self.used <= limit {
+            self.privileged = None;
+            self.is_beyond = false;
+        }
         while let Some(first) = self.waiting.front() {
             if self.used + first.bytes > limit {
                 break;
@@ -48,6 +56,26 @@ impl State {
             woken.extend(self.forget(oldest));
         }
         woken
+    }
+
+    /// Take octets back from a draft; `is_end` says that the last of its share, or a piece, is gone with them.
+    fn take_back(&mut self, draft: u64, bytes: u64, is_end: bool) {
+        self.used -= bytes;
+        let is_last = match self.pieces.get_mut(&draft) {
+            Some(count) if is_end => {
+                *count -= 1;
+                *count == 0
+            }
+            Some(_) => false,
+            None => is_end,
+        };
+        if is_last {
+            self.pieces.remove(&draft);
+            if self.privileged == Some(draft) {
+                self.privileged = None;
+                self.is_beyond = false;
+            }
+        }
     }
 
     /// Take a draft out of those who wait.
@@ -79,9 +107,14 @@ impl Budget {
         Some(Share { budget: Arc::clone(self), draft, bytes })
     }
 
-    #[cfg(test)]
+    /// Octets that drafts hold.
     pub(crate) fn used(&self) -> u64 {
         self.state.lock().used
+    }
+
+    /// Octets that drafts may hold.
+    pub(crate) fn limit(&self) -> u64 {
+        self.limit
     }
 }
 
@@ -115,25 +148,44 @@ impl Share {
             state.privileged = Some(self.draft);
         }
         state.used += more;
+        state.is_beyond |= state.privileged == Some(self.draft) && state.used > self.budget.limit;
         self.bytes += more;
         true
     }
 
     /// Say that nothing more will be asked for; what is held stays held.
     pub(crate) fn seal(&mut self) {
-        self.end(0);
+        self.end(false);
     }
 
-    fn end(&mut self, given_back: u64) {
+    /// Give back octets that are not needed.
+    pub(crate) fn shrink(&mut self, bytes: u64) {
+        let woken = {
+            let mut state = self.budget.state.lock();
+            state.take_back(self.draft, bytes, false);
+            state.share_out(self.budget.limit)
+        };
+        self.bytes -= bytes;
+        woken.iter().for_each(WakeHandle::wake);
+    }
+
+    /// Hand on a part that is given back by itself.
+    pub(crate) fn split(&mut self, bytes: u64) -> Piece {
+        *self.budget.state.lock().pieces.entry(self.draft).or_insert(1) += 1;
+        self.bytes -= bytes;
+        Piece { budget: Arc::clone(&self.budget), draft: self.draft, bytes }
+    }
+
+    /// Take back what is not asked for any more; with `is_end` the share as well.
+    fn end(&mut self, is_end: bool) {
+        let given_back = if is_end { self.bytes } else { 0 };
         let woken = {
             let mut state = self.budget.state.lock();
             let aside = state.aside.remove(&self.draft).unwrap_or(0);
-            state.used -= aside + given_back;
+            state.used -= aside;
             state.forget(self.draft);
             // What is sealed, and not yet written, holds its octets: another beyond the limit has to wait for that.
-            if state.privileged == Some(self.draft) && given_back == self.bytes {
-                state.privileged = None;
-            }
+            state.take_back(self.draft, given_back, is_end);
             state.share_out(self.budget.limit)
         };
         self.bytes -= given_back;
@@ -143,7 +195,32 @@ impl Share {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        self.end(self.bytes);
+        self.end(true);
+    }
+}
+
+/// A part of a draft's share, given back when dropped.
+pub(crate) struct Piece {
+    budget: Arc<Budget>,
+    draft: u64,
+    bytes: u64,
+}
+
+impl Piece {
+    /// Octets that it stands for.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        let woken = {
+            let mut state = self.budget.state.lock();
+            state.take_back(self.draft, self.bytes, true);
+            state.share_out(self.budget.limit)
+        };
+        woken.iter().for_each(WakeHandle::wake);
     }
 }
 
@@ -257,5 +334,40 @@ mod tests {
         two.seal();
         assert_eq!(bench.budget.used(), 8, "three keeps what is set aside for it");
         assert!(bench.grow(three, 2));
+    }
+
+    #[test]
+    fn a_draft_that_spills_makes_room_piece_by_piece_and_another_may_go_beyond_the_limit() {
+        let bench = Bench::new(100);
+        let mut one = bench.budget.open(1, 60).unwrap();
+        let mut two = bench.budget.open(2, 40).unwrap();
+        assert!(bench.grow(&mut one, 40), "privileged");
+        assert!(!bench.grow(&mut two, 20));
+        let pieces = [one.split(60), one.split(30)];
+        let [first, second] = pieces;
+        assert_eq!((one.bytes(), first.bytes(), bench.budget.used()), (10, 60, 140));
+        drop(second);
+        assert_eq!(bench.woken(), [] as [u64; 0], "140 - 30 are still too many");
+        drop(first);
+        assert_eq!((bench.woken(), bench.budget.used()), (vec![2], 70), "and 20 are set aside");
+        assert!(bench.grow(&mut two, 20) && bench.grow(&mut two, 70), "the privilege is to be had again");
+        assert!(!bench.grow(&mut one, 1), "by one");
+        drop(two);
+        assert_eq!(bench.woken(), [1]);
+        drop(one);
+        assert_eq!(bench.budget.used(), 0);
+        assert!(bench.budget.state.lock().pieces.is_empty());
+    }
+
+    #[test]
+    fn a_share_that_ends_before_its_pieces_leaves_the_privilege_to_them() {
+        let bench = Bench::new(10);
+        let (mut one, mut two) = (bench.budget.open(1, 4).unwrap(), bench.budget.open(2, 4).unwrap());
+        assert!(bench.grow(&mut one, 40) && !bench.grow(&mut two, 40));
+        let piece = one.split(40);
+        drop(one);
+        assert_eq!(bench.woken(), [] as [u64; 0]);
+        drop(piece);
+        assert_eq!(bench.woken(), [2]);
     }
 }

@@ -18,7 +18,7 @@ pub(crate) fn kept(records: &[Found]) -> Vec<bool> {
     let mut gone = gone(records);
     loop {
         let keeps =
-            |record: &Found| record.redo.iter().any(|one| subject(one).is_none_or(|id| !gone.contains(&id)));
+            |record: &Found| record.redo.iter().any(|one| one.subject().is_none_or(|id| !gone.contains(&id)));
         let kept: Vec<bool> = records.iter().map(keeps).collect();
         let accepted_again: Vec<QueueId> = records
             .iter()
@@ -37,18 +37,6 @@ pub(crate) fn kept(records: &[Found]) -> Vec<bool> {
     }
 }
 
-/// The message that something is about.
-fn subject(redo: &Redo) -> Option<QueueId> {
-    match redo {
-        Redo::Accepted { queue_id, .. }
-        | Redo::Started { queue_id, .. }
-        | Redo::Fact { fact: Fact::Routed { queue_id, .. } | Fact::Settled { queue_id, .. }, .. } => {
-            Some(*queue_id)
-        }
-        Redo::Fact { fact: Fact::Hop { .. }, .. } => None,
-    }
-}
-
 /// What is known of a message that was accepted here.
 #[derive(Default)]
 struct Fate {
@@ -56,7 +44,7 @@ struct Fate {
     recipients: Vec<(Option<HopId>, Option<OutcomeState>)>,
     /// The last attempt told of, by hop.
     attempts: HashMap<HopId, u32>,
-    /// It was routed anew, or told of in another order than things happen: only the index can say what that comes to.
+    /// It was routed anew or edited, or told of in another order than things happen: only the index can say what that comes to.
     is_unclear: bool,
 }
 
@@ -111,8 +99,18 @@ fn gone(records: &[Found]) -> HashSet<QueueId> {
                         fate.is_unclear = true;
                     }
                 }
+                Fact::Edited(record) => {
+                    if let Some(fate) = fates.get_mut(&record.queue_id) {
+                        fate.is_unclear = true;
+                    }
+                }
                 Fact::Hop { .. } => {}
             },
+            Redo::Moved { queue_id, .. } => {
+                if let Some(fate) = fates.get_mut(queue_id) {
+                    fate.is_unclear = true;
+                }
+            }
             Redo::Started { .. } => {}
         }
     }
@@ -127,6 +125,7 @@ mod tests {
     use penstock_core::flow::{ContentFlags, Form};
 
     use super::*;
+    use crate::edit::{Author, Change, EditRecord, Suspension};
     use crate::facts::{Disposition, EntryRecord, EnvelopeParams, RecipientRecord, RoutedTo};
     use crate::format::record::RecordHeader;
     use crate::redo::Location;
@@ -136,7 +135,14 @@ mod tests {
 
     /// A message with recipients 0 and 1 for hop A, and 2 for hop B.
     fn accepted(id: u64) -> Redo {
-        let entry = |hop, recipients| EntryRecord { hop, recipients, priority: 1, due_ms: 0, expires_ms: 0 };
+        let entry = |hop, recipients| EntryRecord {
+            hop,
+            recipients,
+            priority: 1,
+            due_ms: 0,
+            expires_ms: 0,
+            suspended: None,
+        };
         let recipient = RecipientRecord { address: String::new(), orcpt: None, notify: 0 };
         let accepted = Accepted {
             received_ms: 0,
@@ -154,7 +160,7 @@ mod tests {
             recipients: vec![recipient; 3],
             entries: vec![entry(A, vec![0, 1]), entry(B, vec![2])],
         };
-        let location = Location { segment: 1, offset: 0, length: 0, record_bytes: 0 };
+        let location = Location { segment: 1, offset: 0, length: 0, record_bytes: 0, blob: None };
         Redo::Accepted {
             lsn: 1,
             queue_id: QueueId(id),
@@ -236,6 +242,14 @@ mod tests {
             ("it was routed anew", {
                 let moved = vec![moved, settled(1, A, 2, &[(2, Delivered)])];
                 vec![vec![accepted(1)], vec![settled(1, B, 1, &[(2, Delivered)])], end(), moved]
+            }),
+            ("it was edited", {
+                let (author, change) = (Author::default(), Change::Suspended(Suspension::Operator));
+                let (queue_id, number, version) = (QueueId(1), 1, 1);
+                let record = EditRecord { queue_id, hop: B, number, version, author, change };
+                let fact = Fact::Edited(Box::new(record));
+                let edited = Redo::Fact { lsn: 1, fact, hops: Vec::new() };
+                vec![vec![accepted(1)], vec![settled(1, B, 1, &[(2, Delivered)])], end(), vec![edited]]
             }),
             ("it was accepted before", vec![end(), vec![settled(1, B, 1, &[(2, Delivered)])]]),
         ] {

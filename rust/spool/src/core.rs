@@ -1,9 +1,11 @@
 //! What the threads of a shard share, and the steps that they take.
 //!
 //! Each thread drives one object a step at a time; inline, the caller of `Spool::step` drives them all. Locks are taken
-//! in this order: checkpointer or space; log; inbox, pending or the messages being synced. Of these only the first is
-//! held while somebody outside is called; the others stand alone.
+//! in this order: checkpointer, space or cleaner; log; inbox, pending, brake or the messages being synced. Of these only
+//! the first is held while somebody outside is called; the others stand alone, but for a draft's body, which comes before
+//! the queue of those that spill.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, OnceLock};
@@ -13,13 +15,19 @@ use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
 use crate::bell::Bell;
+use crate::blobs::Blobs;
+use crate::brake::Brake;
 use crate::budget::Budget;
 use crate::checkpointer::Checkpointer;
+use crate::cleaner::Cleaner;
 use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::device::{self, Device};
+use crate::edits::Edits;
 use crate::errors::CommitError;
 use crate::events::{SpoolEvent, SpoolSink};
+use crate::floor::Floor;
+use crate::gate::GateKey;
 use crate::header;
 use crate::hops::HopNames;
 use crate::ids::IdSource;
@@ -27,12 +35,15 @@ use crate::inbox::Inbox;
 use crate::index_slot::IndexSlot;
 use crate::log_writer::{Ack, Failure, LogWriter, Outbox, SyncTarget, refuse_acks};
 use crate::pending::Pending;
+use crate::queries::{Queries, Step};
+use crate::queues::Queues;
 use crate::reader::{Job, Reader};
 use crate::redo::Stored;
 use crate::requests::Requests;
 use crate::rows::Answer;
 use crate::segments::{Segment, Segments};
 use crate::space::Space;
+use crate::spill::Spills;
 use crate::statistics::Counters;
 
 /// How long a sync that nobody waits for may be put off.
@@ -50,12 +61,20 @@ pub(crate) struct Core {
     /// Messages that are being synced.
     syncing: Mutex<Vec<Ack>>,
     pub(crate) segments: Segments,
+    pub(crate) floor: Floor,
     pub(crate) index: IndexSlot,
     pub(crate) requests: Requests,
+    pub(crate) queries: Queries,
+    pub(crate) edits: Edits,
+    pub(crate) queues: Mutex<Queues>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
     pub(crate) space: Mutex<Space>,
+    pub(crate) cleaner: Mutex<Cleaner>,
     pub(crate) reader: Arc<Reader>,
     pub(crate) budget: Arc<Budget>,
+    pub(crate) brake: Brake,
+    pub(crate) blobs: Arc<Blobs>,
+    pub(crate) spills: Arc<Spills>,
     pub(crate) hops: HopNames,
     pub(crate) ids: Mutex<IdSource>,
     pub(crate) counters: Counters,
@@ -71,6 +90,7 @@ pub(crate) struct Core {
     pub(crate) is_on_reserve: AtomicBool,
     pub(crate) checkpoint_bell: Bell,
     pub(crate) space_bell: Bell,
+    pub(crate) clean_bell: Bell,
     pub(crate) lag_records: AtomicU64,
     pub(crate) lag_bytes: AtomicU64,
     is_full: AtomicBool,
@@ -94,7 +114,10 @@ pub(crate) struct Parts {
     pub(crate) sink: Arc<dyn SpoolSink>,
     pub(crate) log: LogWriter,
     pub(crate) segments: Segments,
+    pub(crate) floor: Floor,
+    pub(crate) blobs: Arc<Blobs>,
     pub(crate) index: IndexSlot,
+    pub(crate) queues: Queues,
     pub(crate) last_lsn: u64,
     pub(crate) durable_record: u64,
     pub(crate) last_id: Option<QueueId>,
@@ -103,6 +126,8 @@ pub(crate) struct Parts {
 impl Core {
     pub(crate) fn new(parts: Parts) -> Self {
         let config = parts.config;
+        let budget = Arc::new(Budget::new(config.draft_budget_bytes));
+        let spills = Spills::new(Arc::clone(&parts.blobs), Arc::clone(&budget), config.blob_bytes);
         let now_ms = if config.inline { parts.clock.now_ms() } else { 0 };
         Self {
             inbox: Inbox::new(parts.last_lsn),
@@ -111,12 +136,20 @@ impl Core {
             pending: Mutex::default(),
             syncing: Mutex::default(),
             segments: parts.segments,
+            floor: parts.floor,
             index: parts.index,
             requests: Requests::default(),
+            queries: Queries::default(),
+            edits: Edits::default(),
+            queues: Mutex::new(parts.queues),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
             space: Mutex::default(),
-            reader: Arc::new(Reader::new(Arc::clone(&parts.device), config.inline)),
-            budget: Arc::new(Budget::new(config.draft_budget_bytes)),
+            cleaner: Mutex::default(),
+            reader: Arc::new(Reader::new(Arc::clone(&parts.device), Arc::clone(&parts.blobs), config.inline)),
+            budget,
+            blobs: parts.blobs,
+            spills: Arc::new(spills),
+            brake: Brake::default(),
             hops: HopNames::default(),
             ids: Mutex::new(IdSource::new(config.node, parts.last_id)),
             counters: Counters::new(),
@@ -126,6 +159,7 @@ impl Core {
             log_began_ms: AtomicU64::new(now_ms),
             checkpoint_bell: Bell::default(),
             space_bell: Bell::default(),
+            clean_bell: Bell::default(),
             lag_records: AtomicU64::new(0),
             lag_bytes: AtomicU64::new(0),
             is_full: AtomicBool::new(false),
@@ -221,6 +255,7 @@ impl Core {
             let mut log = self.log.lock();
             let result = log.write_waiting(self, &mut out);
             let mut target = log.begin_sync();
+            self.brake.sync_begins();
             // Here they are found, whatever becomes of this thread.
             self.syncing.lock().append(&mut target.acks);
             (result, target)
@@ -236,7 +271,7 @@ impl Core {
             self.sync(&target);
         }
         self.inbox.sync_ends();
-        if self.requests.is_waiting() {
+        if self.requests.is_waiting() || self.edits.is_waiting() {
             self.checkpoint_bell.ring();
         }
     }
@@ -251,7 +286,7 @@ impl Core {
         }
         let acks = std::mem::take(&mut *self.syncing.lock());
         self.counters.synced(began.elapsed(), acks.len());
-        let committed = |Ack { lsn, queue_id }| SpoolEvent::Committed { ticket: lsn, queue_id, lsn };
+        let committed = |Ack { lsn, ticket, queue_id }| SpoolEvent::Committed { ticket, queue_id, lsn };
         let events: Vec<_> = acks.into_iter().map(committed).collect();
         // Told before it is published: no page of the index may show what its owner has not been told of.
         if !events.is_empty() {
@@ -259,6 +294,7 @@ impl Core {
         }
         self.durable_record.store(target.record, Release);
         self.durable.store(target.handled, Release);
+        self.brake.synced(self.now_ms()).iter().for_each(GateKey::open);
     }
 
     /// Everything up to here is durable, or was refused.
@@ -285,7 +321,20 @@ impl Core {
             out.refuse(item, CommitError::Poisoned);
         }
         self.log.lock().abandon(&mut out);
+        out.failed.extend(self.brake.abandon());
         refuse_acks(std::mem::take(&mut *self.syncing.lock()), &mut out);
+        self.refuse_blobs(out);
+    }
+
+    /// Refuse all that waits for its blob, and tell it with the rest.
+    pub(crate) fn refuse_blobs(&self, mut out: Outbox) {
+        let error = CommitError::Poisoned;
+        let refused = self.spills.take_waiting().into_iter();
+        out.events.extend(refused.map(|(ticket, queue_id)| SpoolEvent::CommitFailed {
+            ticket,
+            queue_id,
+            error,
+        }));
         out.deliver(&*self.sink);
     }
 
@@ -301,7 +350,28 @@ impl Core {
         }
     }
 
-    /// Where a message's content is, and the segment that has it. Looks into the index, which is mapped into memory and
+    /// Leave a query's step for its thread, or tell that too many wait.
+    pub(crate) fn query_later(&self, step: Step) -> Option<SpoolEvent> {
+        let Step { request, execution, .. } = self.queries.push(step).err()?;
+        Some(SpoolEvent::Answer { request, answer: Answer::Busy { execution } })
+    }
+
+    /// Take a query's step. **Blocking**: reads the index, within the step's budget.
+    pub(crate) fn query_step(&self, step: Step) {
+        let Step { request, mut execution, budget } = step;
+        // What a query dies of is its own affair: it must not take the shard with it.
+        let stepped = catch_unwind(AssertUnwindSafe(|| {
+            self.index.query(&mut execution, budget, &|| self.now_ms()).map_err(|error| error.to_string())
+        }));
+        let answer = match stepped.unwrap_or_else(|_| Err("the query has died".into())) {
+            Ok(()) => Answer::Query { execution },
+            Err(text) => Answer::Failed { text },
+        };
+        self.sink.push(vec![SpoolEvent::Answer { request, answer }]);
+    }
+
+    /// Where a message's content is, and the segment that has it, or the beginning of it. Looks into the index, which is
+    /// mapped into memory and
     /// was just asked about the message as a rule.
     pub(crate) fn find(&self, queue_id: QueueId) -> Option<(Stored, Arc<Segment>)> {
         let pending = self.pending.lock().stored(queue_id);

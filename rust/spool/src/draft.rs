@@ -1,51 +1,139 @@
-//! Content on its way in: chunks as they will lie in the log, with their checksums computed while the octets are warm.
+//! Content on its way in: chunks as they will lie in log or blob, with their checksums computed while the octets are warm.
 
 use std::any::Any;
+use std::sync::{Arc, Weak};
 
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
 
-use crate::budget::Share;
+use crate::DraftRefused;
+use crate::blobs::Blobs;
+use crate::budget::{Piece, Share};
+use crate::core::Core;
 use crate::format::chunk::{self, ChunkSum};
+use crate::redo::{InBlob, LeftBlob};
+use crate::spill::{Body, Room, Spills};
 
 /// Octets that a draft takes at first if it is not known how long it will be.
 const FIRST_BYTES: usize = 4096;
 /// Octets of content in one message; a record's lengths have 32 bits.
 const CONTENT_MAX: u64 = 1 << 30;
+/// Octets of a full chunk with its header.
+const FULL: usize = chunk::HEADER + chunk::MAX;
 
 /// A message's content while it comes in. Dropping it forgets the content.
 ///
 /// Its octets count against the spool's budget; when that is spent, [`Offer::Full`] is the answer and the waker fires
-/// when there is room again.
+/// when there is room again. Content that is large, or for which memory is short, goes to a blob while it comes in.
+/// Once that has failed, or the disk has no room for it, all that is offered is taken and forgotten; the commit fails.
 pub struct Draft {
     queue_id: QueueId,
     share: Share,
-    /// Each begins with room for its header.
-    chunks: Vec<Vec<u8>>,
+    spills: Arc<Spills>,
+    /// The full chunks, if there are any.
+    body: Option<Owned>,
+    /// Begins with room for its header; not full.
+    last: Option<Vec<u8>>,
     /// Of the last chunk.
     sum: ChunkSum,
-    /// Octets that the chunks have room for.
+    /// Octets that the last chunk has room for.
     room: u64,
     octets: u64,
+    /// It is expected to be large.
+    is_large: bool,
 }
 
-/// A content that is complete: chunks with their headers.
+/// A content that is complete.
 pub(crate) struct Sealed {
     pub(crate) queue_id: QueueId,
+    /// Chunks with their headers; none if it is in a blob.
     pub(crate) chunks: Vec<Vec<u8>>,
-    /// Holds the memory's place in the budget.
-    pub(crate) _share: Share,
+    pub(crate) blob: Option<InBlob>,
+    /// Where the blob is.
+    blobs: Option<Arc<Blobs>>,
+    /// These hold the memory's place in the budget.
+    _share: Option<Share>,
+    _pieces: Vec<Piece>,
+}
+
+/// A body as long as its draft is not complete; dropping it forgets the content.
+struct Owned {
+    body: Arc<Body>,
+    spills: Arc<Spills>,
+    is_complete: bool,
+}
+
+impl Drop for Owned {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.spills.abandon(&self.body);
+        }
+    }
+}
+
+impl Sealed {
+    /// The content of a message that is in a blob, on the disk.
+    pub(crate) fn in_blob(queue_id: QueueId, blob: InBlob, blobs: Arc<Blobs>) -> Self {
+        let (blob, blobs) = (Some(blob), Some(blobs));
+        Self { queue_id, chunks: Vec::new(), blob, blobs, _share: None, _pieces: Vec::new() }
+    }
+
+    /// Say that no record will name it.
+    pub(crate) fn leave(&self) {
+        if let (Some(blobs), Some(InBlob { bytes, .. })) = (&self.blobs, self.blob) {
+            blobs.leave([LeftBlob { queue_id: self.queue_id, bytes }]);
+        }
+    }
+}
+
+/// Where a content that is complete goes.
+pub(crate) enum Ended {
+    /// Into the log, with its record.
+    Log(Sealed),
+    /// Into a blob, before its record.
+    Blob(Arc<Body>),
+}
+
+/// Opens drafts for as long as the spool is open.
+pub struct Drafts(pub(crate) Weak<Core>);
+
+impl Drafts {
+    /// As [`Spool::draft`](crate::Spool::draft); nothing if it is refused, or the spool is closed.
+    pub fn open(&self, size_hint: u64) -> Option<Draft> {
+        open(&*self.0.upgrade()?, size_hint).ok()
+    }
+}
+
+/// Open a draft for a message of about `size_hint` octets; 0 if that is not known.
+pub(crate) fn open(core: &Core, size_hint: u64) -> Result<Draft, DraftRefused> {
+    if core.is_poisoned() {
+        return Err(DraftRefused::Poisoned);
+    }
+    if core.is_full() {
+        return Err(DraftRefused::DiskFull);
+    }
+    if core.lags(2) {
+        return Err(DraftRefused::Behind);
+    }
+    let queue_id = core.ids.lock().next(core.clock.now_ms());
+    let Some(share) = core.budget.open(queue_id.0, first_bytes(size_hint)) else {
+        core.spills.relieve(true);
+        return Err(DraftRefused::Budget);
+    };
+    Ok(Draft::new(queue_id, share, &core.spills, size_hint))
 }
 
 /// Octets to count for a draft before any content has come.
-pub(crate) fn first_bytes(size_hint: u64) -> u64 {
+fn first_bytes(size_hint: u64) -> u64 {
     let octets = if size_hint == 0 { FIRST_BYTES as u64 } else { size_hint.min(chunk::MAX as u64) };
     octets + chunk::HEADER as u64
 }
 
 impl Draft {
-    pub(crate) fn new(queue_id: QueueId, share: Share) -> Self {
-        Self { queue_id, share, chunks: Vec::new(), sum: ChunkSum::new(queue_id), room: 0, octets: 0 }
+    pub(crate) fn new(queue_id: QueueId, share: Share, spills: &Arc<Spills>, size_hint: u64) -> Self {
+        let (spills, is_large) = (Arc::clone(spills), spills.is_large(size_hint));
+        let sum = ChunkSum::new(queue_id);
+        Self { queue_id, share, spills, body: None, last: None, sum, room: 0, octets: 0, is_large }
     }
 
     /// The message's name from now on.
@@ -54,33 +142,84 @@ impl Draft {
     }
 
     /// Close the chunks.
-    pub(crate) fn seal(mut self) -> Sealed {
-        self.close_chunk();
+    pub(crate) fn end(mut self) -> Ended {
         self.share.seal();
-        Sealed { queue_id: self.queue_id, chunks: self.chunks, _share: self.share }
+        if self.spills.is_large(self.octets) {
+            self.owned();
+            self.spill();
+        }
+        let (mut chunks, pieces) = match self.body.as_ref().map(|owned| owned.body.take()) {
+            None => (Vec::new(), Vec::new()),
+            Some(Some(taken)) => taken,
+            Some(None) => {
+                self.close_chunk();
+                let body = Arc::clone(&self.owned().body);
+                self.owned().is_complete = true;
+                return Ended::Blob(body);
+            }
+        };
+        if let Some(owned) = &mut self.body {
+            owned.is_complete = true;
+            self.spills.taken(&owned.body);
+        }
+        chunks.extend(self.take_last());
+        let (queue_id, share) = (self.queue_id, Some(self.share));
+        Ended::Log(Sealed { queue_id, chunks, blob: None, blobs: None, _share: share, _pieces: pieces })
     }
 
-    /// Write the header of the last chunk.
-    fn close_chunk(&mut self) {
-        let Some(last) = self.chunks.last_mut() else { return };
+    /// Have what is full written out, and what will be.
+    fn spill(&self) {
+        if let Some(owned) = &self.body {
+            self.spills.spill(&owned.body);
+        }
+    }
+
+    /// The body, which is made if need be.
+    fn owned(&mut self) -> &mut Owned {
+        let (spills, queue_id) = (&self.spills, self.queue_id);
+        self.body.get_or_insert_with(|| Owned {
+            body: spills.body(queue_id),
+            spills: Arc::clone(spills),
+            is_complete: false,
+        })
+    }
+
+    /// Take the last chunk, with its header.
+    fn take_last(&mut self) -> Option<Vec<u8>> {
+        let mut last = self.last.take()?;
         let header = self.sum.header(last.len() - chunk::HEADER);
         if let Some(place) = last.first_chunk_mut() {
             *place = header;
         }
         self.sum = ChunkSum::new(self.queue_id);
+        Some(last)
     }
 
-    /// What to take for the first chunk, or how far to lengthen the last, so that `octets` find room as far as one
-    /// chunk goes.
+    /// Move the last chunk to the others.
+    fn close_chunk(&mut self) {
+        let Some(last) = self.take_last() else { return };
+        let piece = self.share.split(std::mem::take(&mut self.room));
+        let spills = Arc::clone(&self.spills);
+        spills.add(&self.owned().body, last, piece);
+    }
+
+    /// Give back the memory of a content that will not be stored.
+    fn forget(&mut self) {
+        self.last = None;
+        self.room = 0;
+        self.share.shrink(self.share.bytes());
+    }
+
+    /// What to take for a chunk, or how far to lengthen the last, so that `octets` find room as far as one chunk goes.
     fn last_capacity(&self, octets: usize) -> usize {
-        let full = chunk::HEADER + chunk::MAX;
-        match self.chunks.last() {
+        match &self.last {
+            None if self.octets > 0 => FULL,
             None => {
-                let granted = self.share.bytes().min(full as u64) as usize;
-                (chunk::HEADER + octets).max(granted).min(full)
+                let granted = self.share.bytes().min(FULL as u64) as usize;
+                (chunk::HEADER + octets).max(granted).min(FULL)
             }
             Some(last) if last.len() + octets <= last.capacity() => last.capacity(),
-            Some(last) => (last.len() + octets).max(2 * last.capacity()).min(full),
+            Some(last) => (last.len() + octets).max(2 * last.capacity()).min(FULL),
         }
     }
 
@@ -88,32 +227,30 @@ impl Draft {
     fn more_room(&self, octets: usize) -> u64 {
         let capacity = self.last_capacity(octets);
         let (before, length) =
-            self.chunks.last().map_or((0, chunk::HEADER), |last| (last.capacity(), last.len()));
+            self.last.as_ref().map_or((0, chunk::HEADER), |last| (last.capacity(), last.len()));
         let behind = octets.saturating_sub(capacity - length);
-        let whole = behind.div_ceil(chunk::MAX) * (chunk::HEADER + chunk::MAX);
+        let whole = behind.div_ceil(chunk::MAX) * FULL;
         (capacity - before + whole) as u64
     }
 
     fn push(&mut self, mut octets: &[u8]) {
         while !octets.is_empty() {
-            let is_full = self.chunks.last().is_some_and(|last| last.len() == chunk::HEADER + chunk::MAX);
-            if is_full {
-                self.close_chunk();
-            }
-            if is_full || self.chunks.is_empty() {
-                let capacity =
-                    if is_full { chunk::HEADER + chunk::MAX } else { self.last_capacity(octets.len()) };
+            let capacity = self.last_capacity(octets.len());
+            let last = self.last.get_or_insert_with(|| {
                 let mut fresh = Vec::with_capacity(capacity);
                 fresh.resize(chunk::HEADER, 0);
-                self.chunks.push(fresh);
-            }
-            let capacity = self.last_capacity(octets.len());
-            let Some(last) = self.chunks.last_mut() else { return };
+                fresh
+            });
             last.reserve_exact(capacity.saturating_sub(last.len()));
-            let (now, later) = octets.split_at(octets.len().min(chunk::HEADER + chunk::MAX - last.len()));
+            self.room = last.capacity() as u64;
+            let (now, later) = octets.split_at(octets.len().min(FULL - last.len()));
             last.extend_from_slice(now);
             self.sum.push(now);
+            self.octets += now.len() as u64;
             octets = later;
+            if last.len() == FULL {
+                self.close_chunk();
+            }
         }
     }
 }
@@ -123,14 +260,28 @@ impl ContentSink for Draft {
         if self.octets + octets.len() as u64 > CONTENT_MAX {
             return Offer::Full;
         }
+        match self.body.as_ref().map_or(Room::Free, |owned| self.spills.room(&owned.body, waker)) {
+            Room::Free => {}
+            Room::Full => return Offer::Full,
+            Room::Failed => {
+                self.forget();
+                self.octets += octets.len() as u64;
+                return Offer::Taken;
+            }
+        }
         let room = self.room + self.more_room(octets.len());
         let missing = room.saturating_sub(self.share.bytes());
-        if missing > 0 && !self.share.grow(missing, waker) {
-            return Offer::Full;
+        if missing > 0 {
+            let is_granted = self.share.grow(missing, waker);
+            self.spills.relieve(!is_granted);
+            if !is_granted {
+                return Offer::Full;
+            }
         }
-        self.room = room;
-        self.octets += octets.len() as u64;
         self.push(octets);
+        if self.is_large || self.spills.is_large(self.octets) {
+            self.spill();
+        }
         Offer::Taken
     }
 
@@ -149,6 +300,7 @@ mod tests {
 
     use super::*;
     use crate::budget::Budget;
+    use crate::testing::FaultyDevice;
 
     struct Nobody;
 
@@ -161,7 +313,16 @@ mod tests {
     }
 
     fn draft(budget: &Arc<Budget>, size_hint: u64) -> Draft {
-        Draft::new(QueueId(7), budget.open(7, first_bytes(size_hint)).unwrap())
+        let blobs = Arc::new(Blobs::new(Arc::new(FaultyDevice::new(1)), "blobs".into(), 0));
+        let spills = Arc::new(Spills::new(blobs, Arc::clone(budget), u64::MAX));
+        Draft::new(QueueId(7), budget.open(7, first_bytes(size_hint)).unwrap(), &spills, size_hint)
+    }
+
+    fn sealed(draft: Draft) -> Sealed {
+        match draft.end() {
+            Ended::Log(sealed) => sealed,
+            Ended::Blob(_) => panic!("there is room in memory"),
+        }
     }
 
     proptest! {
@@ -177,10 +338,12 @@ mod tests {
                 let part: Vec<u8> = (0..size).map(|at| (at * 7 + nth) as u8).collect();
                 prop_assert_eq!(draft.offer(&part, &nobody()), Offer::Taken);
                 content.extend_from_slice(&part);
-                let held: usize = draft.chunks.iter().map(Vec::capacity).sum();
+                let held = draft.last.as_ref().map_or(0, Vec::capacity);
                 prop_assert!(held as u64 <= draft.share.bytes(), "{} of {}", held, draft.share.bytes());
+                let full = content.len() / chunk::MAX * FULL;
+                prop_assert_eq!(budget.used(), draft.share.bytes() + full as u64);
             }
-            let sealed = draft.seal();
+            let sealed = sealed(draft);
             let mut found = Vec::new();
             for chunk in &sealed.chunks {
                 let (header, octets) = chunk.split_first_chunk().unwrap();

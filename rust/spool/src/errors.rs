@@ -38,6 +38,16 @@ pub enum OpenError {
         /// What is wrong with it.
         what: String,
     },
+    /// `queues.toml` says what no version writes, or was written by a later one; nothing was touched.
+    #[error("{path}, line {line}: {what}", path = path.display())]
+    Queues {
+        /// The file.
+        path: PathBuf,
+        /// Where, from 1.
+        line: usize,
+        /// What is wrong there.
+        what: String,
+    },
     /// A record is whole, but says what this program does not understand: a later version has written it.
     #[error("segment {segment} of the log, at {offset}: {what}")]
     Record {
@@ -47,6 +57,18 @@ pub enum OpenError {
         offset: u64,
         /// What is not understood.
         what: &'static str,
+    },
+    /// The index is older than what is left of the log: the log behind it is not all there any more. Nothing was changed.
+    #[error(
+        "the index is stale: it goes up to record {watermark}, in segment {segment}, and the log is not whole behind that"
+    )]
+    StaleIndex {
+        /// The last record that is in the index.
+        watermark: u64,
+        /// Number of the segment in which it ends.
+        segment: u64,
+        /// The least watermark that could be used; not greater than `watermark` if it is the segment that is missing.
+        floor: u64,
     },
     /// The index cannot be used.
     #[error("index: {text}")]
@@ -90,4 +112,18 @@ pub enum DraftRefused {
     /// The index is too far behind the log.
     #[error("the index is behind")]
     Behind,
+}
+
+/// Why a message's content could not be copied.
+#[derive(Debug, thiserror::Error)]
+pub enum CopyError {
+    /// It is neither in the queue nor kept.
+    #[error("there is no such message")]
+    Missing,
+    /// No draft can be had.
+    #[error(transparent)]
+    Refused(DraftRefused),
+    /// It cannot be read, or is not what it was.
+    #[error("its content cannot be read: {0}")]
+    Unreadable(#[from] io::Error),
 }

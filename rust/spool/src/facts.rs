@@ -9,6 +9,8 @@ use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
+use crate::edit::{EditRecord, Suspension};
+
 /// Log sequence number: the order in which records were handed to the writer; the first is 1.
 pub type Lsn = u64;
 
@@ -141,6 +143,8 @@ pub struct EntryRecord {
     pub due_ms: u64,
     /// To be given up after, in Unix milliseconds.
     pub expires_ms: u64,
+    /// What keeps it from being tried; `None` for what was just taken.
+    pub suspended: Option<Suspension>,
 }
 
 /// What became of a recipient in one attempt. The numbers are written to disk.
@@ -224,6 +228,17 @@ pub struct RoutedTo {
     pub due_ms: u64,
 }
 
+impl Fact {
+    /// The message that it is about; none if it is about a hop.
+    pub(crate) fn subject(&self) -> Option<QueueId> {
+        match self {
+            Self::Routed { queue_id, .. } | Self::Settled { queue_id, .. } => Some(*queue_id),
+            Self::Edited(record) => Some(record.queue_id),
+            Self::Hop { .. } => None,
+        }
+    }
+}
+
 /// Something that has happened to what was taken.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub enum Fact {
@@ -241,7 +256,7 @@ pub enum Fact {
     Hop {
         /// Its next hop.
         hop: HopId,
-        /// By the caller's numbering; 0 is the usual one.
+        /// 0 the usual one, 1 in retry, 2 suspended; only queries ask what it means.
         state: u8,
         /// Why it is so.
         last_error: String,
@@ -267,4 +282,6 @@ pub enum Fact {
         /// In which session.
         session: String,
     },
+    /// An operator has changed an entry.
+    Edited(Box<EditRecord>),
 }

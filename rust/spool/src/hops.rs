@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
+use crate::edit::Change;
 use crate::facts::{Accepted, Fact, HopId, HopKind, HopName};
 
 #[derive(Default)]
@@ -19,6 +20,15 @@ impl HopNames {
             self.0.write().insert(id, Arc::new(name));
         }
         id
+    }
+
+    /// The name of a hop.
+    ///
+    /// # Panics
+    ///
+    /// If it was never registered, which is a bug of the caller.
+    pub(crate) fn name(&self, hop: HopId) -> Arc<HopName> {
+        named(&self.0.read(), hop)
     }
 
     /// The names that a record with this message needs.
@@ -43,6 +53,10 @@ impl HopNames {
                 to.iter().map(|to| named(&names, to.hop)).collect()
             }
             Fact::Hop { hop, .. } => vec![named(&self.0.read(), *hop)],
+            Fact::Edited(record) => match &record.change {
+                Change::Redirected(to) => vec![named(&self.0.read(), to.hop)],
+                _ => Vec::new(),
+            },
             Fact::Settled { .. } => Vec::new(),
         }
     }

@@ -2,14 +2,17 @@
 
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use parking_lot::RwLock;
 use penstock_core::queue_id::QueueId;
 use rustix::fs::{self, FallocateFlags, Mode, OFlags};
 use rustix::io::Errno;
 
-use crate::index::{Index, IndexError};
-use crate::redo::{Redo, SegmentUse, Stored, Watermark};
+use crate::device::Device;
+use crate::index::query::{Budget, Execution};
+use crate::index::{Index, IndexError, LetGo};
+use crate::redo::{LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
 /// Why the index does not answer.
@@ -23,6 +26,7 @@ pub(crate) enum SlotError {
 
 /// The place of the index.
 pub(crate) struct IndexSlot {
+    device: Arc<dyn Device>,
     path: PathBuf,
     map_bytes: u64,
     database: [u8; 16],
@@ -30,9 +34,14 @@ pub(crate) struct IndexSlot {
 }
 
 impl IndexSlot {
-    pub(crate) fn open(path: PathBuf, map_bytes: u64, database: [u8; 16]) -> Result<Self, IndexError> {
+    pub(crate) fn open(
+        device: Arc<dyn Device>,
+        path: PathBuf,
+        map_bytes: u64,
+        database: [u8; 16],
+    ) -> Result<Self, IndexError> {
         let index = Index::open(&path, map_bytes, database)?;
-        Ok(Self { path, map_bytes, database, index: RwLock::new(Some(index)) })
+        Ok(Self { device, path, map_bytes, database, index: RwLock::new(Some(index)) })
     }
 
     /// Ask the index.
@@ -40,13 +49,35 @@ impl IndexSlot {
         ask(self.index.read().as_ref().ok_or(SlotError::Closed)?).map_err(Into::into)
     }
 
-    /// Apply records; all of them, or on an error none. Should the index have failed, it is opened anew the next time.
-    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), SlotError> {
+    /// Apply records; all of them, or on an error none. What is finished by that is kept until `keep_until_ms`. Tells the
+    /// blobs that no message needs any more. Should the index have failed, it is opened anew the next time.
+    pub(crate) fn apply(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        keep_until_ms: Option<u64>,
+    ) -> Result<Vec<LeftBlob>, SlotError> {
+        self.change(|index| match keep_until_ms {
+            None => index.apply(redo, to),
+            Some(_) => index.apply_keeping(redo, to, keep_until_ms),
+        })
+    }
+
+    /// Let go of finished messages. See [`Index::let_go`].
+    pub(crate) fn let_go(&self, now_ms: u64, bytes_max: u64, limit: usize) -> Result<LetGo, SlotError> {
+        self.change(|index| index.let_go(now_ms, bytes_max, limit))
+    }
+
+    /// Change the index, in one transaction.
+    fn change<T>(&self, change: impl FnOnce(&Index) -> Result<T, IndexError>) -> Result<T, SlotError> {
         if self.index.read().is_none() {
             let opened = Index::open(&self.path, self.map_bytes, self.database)?;
             *self.index.write() = Some(opened);
         }
-        let result = self.with(|index| index.apply(redo, to));
+        let result = match self.device.before_index() {
+            Ok(()) => self.with(change),
+            Err(error) => Err(IndexError::lmdb("commit")(heed::Error::Io(error)).into()),
+        };
         if matches!(result, Err(SlotError::Index(IndexError::Lmdb { .. }))) {
             *self.index.write() = None;
         }
@@ -59,6 +90,15 @@ impl IndexSlot {
 
     pub(crate) fn answer(&self, request: &Request) -> Result<Answer, SlotError> {
         self.with(|index| index.answer(request))
+    }
+
+    pub(crate) fn query(
+        &self,
+        execution: &mut Execution,
+        budget: Budget,
+        now_ms: &dyn Fn() -> u64,
+    ) -> Result<(), SlotError> {
+        self.with(|index| index.query(execution, budget, now_ms))
     }
 
     pub(crate) fn segments(&self) -> Result<Vec<SegmentUse>, SlotError> {

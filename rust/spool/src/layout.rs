@@ -66,9 +66,17 @@ impl Buffer {
         self.octets.resize(start + record::HEADER, 0);
         match &item.saying {
             Saying::Commit(commit) => {
-                encode::accepted(&mut self.octets, commit.content.queue_id, &commit.accepted, &commit.hops);
+                let Commit { content, accepted, hops, .. } = &**commit;
+                encode::accepted(&mut self.octets, content.queue_id, accepted, hops, content.blob);
                 for one in &commit.cause {
                     encode::fact(&mut self.octets, &one.fact, &one.hops);
+                }
+            }
+            Saying::Move(one) => {
+                let moved = (one.as_of, &one.attempts[..]);
+                encode::moved(&mut self.octets, one.queue_id, &one.accepted, &one.hops, one.blob, moved);
+                for (hop, attempt, peer) in &one.begun {
+                    encode::started(&mut self.octets, one.queue_id, *hop, *attempt, peer);
                 }
             }
             Saying::Facts(facts) => {
@@ -84,6 +92,7 @@ impl Buffer {
         let (body_length, body_sum) = (body.len() as u32, crc32c::crc32c(body));
         let (content_length, content_sum) = match &item.saying {
             Saying::Commit(commit) => self.content(commit),
+            Saying::Move(one) => chunks_sum(&one.chunks, 0, 0),
             Saying::Facts(_) | Saying::Started { .. } => (0, 0),
         };
         let header = RecordHeader {
@@ -109,7 +118,7 @@ impl Buffer {
 
     /// Append what was prepended as chunks of its own; tells octets and checksum of all chunks.
     fn content(&mut self, commit: &Commit) -> (u32, u32) {
-        let (mut length, mut sum) = (0, 0);
+        let (mut length, mut sum) = (0_usize, 0);
         for part in commit.prepend.chunks(chunk::MAX) {
             let header = chunk_header(commit.content.queue_id, part);
             self.octets.extend_from_slice(&header);
@@ -117,11 +126,7 @@ impl Buffer {
             length += header.len() + part.len();
             sum = crc32c::crc32c_append(sum, &header);
         }
-        for chunk in &commit.content.chunks {
-            length += chunk.len();
-            sum = crc32c::crc32c_append(sum, chunk.get(..chunk::HEADER).unwrap_or_default());
-        }
-        (length as u32, sum)
+        chunks_sum(&commit.content.chunks, length, sum)
     }
 
     /// The group as it will lie in the segment.
@@ -129,9 +134,12 @@ impl Buffer {
         let mut slices = Vec::with_capacity(3 * group.len());
         for placed in group {
             slices.push(IoSlice::new(self.octets.get(placed.buffer.clone()).unwrap_or_default()));
-            if let Saying::Commit(commit) = &placed.item.saying {
-                slices.extend(commit.content.chunks.iter().map(|chunk| IoSlice::new(chunk)));
-            }
+            let chunks: &[Vec<u8>] = match &placed.item.saying {
+                Saying::Commit(commit) => &commit.content.chunks,
+                Saying::Move(one) => &one.chunks,
+                Saying::Facts(_) | Saying::Started { .. } => &[],
+            };
+            slices.extend(chunks.iter().map(|chunk| IoSlice::new(chunk)));
             let padding = (placed.next() - placed.end()) as usize;
             if padding > 0 {
                 slices.push(IoSlice::new(PADDING.get(..padding).unwrap_or_default()));
@@ -145,6 +153,15 @@ impl Buffer {
         debug_assert_eq!(offset, align_up(offset, ALIGN), "invariant: records are aligned");
         Placed { item, offset, header, buffer }
     }
+}
+
+/// Octets and checksum of these chunks behind others.
+fn chunks_sum(chunks: &[Vec<u8>], mut length: usize, mut sum: u32) -> (u32, u32) {
+    for chunk in chunks {
+        length += chunk.len();
+        sum = crc32c::crc32c_append(sum, chunk.get(..chunk::HEADER).unwrap_or_default());
+    }
+    (length as u32, sum)
 }
 
 fn chunk_header(queue_id: QueueId, octets: &[u8]) -> [u8; chunk::HEADER] {

@@ -27,13 +27,18 @@ use crate::facts::Lsn;
 use crate::format::segment::FIRST;
 use crate::format::{PAGE, align_up};
 use crate::gate::GateKey;
-use crate::inbox::{Commit, Item, Named, Saying};
+use crate::inbox::{Commit, Item, Move, Named, Saying};
 use crate::layout::{Buffer, Placed, Stamp};
 use crate::redo::{Location, Redo};
 use crate::segments::{Purpose, Segment, Taken};
 
 /// Octets of a group beyond which the rest waits for the next.
 const GROUP_BYTES: u64 = 8 << 20;
+
+/// Places in which it is noted when a message was last spoken of: 1 MiB, so that the facts of the second or so that an
+/// index is behind share few of them.
+const TOLD_BITS: u32 = 17;
+const TOLD_PLACES: usize = 1 << TOLD_BITS;
 
 /// Why the log cannot go on.
 #[derive(Clone, Debug)]
@@ -72,12 +77,20 @@ impl Outbox {
     pub(crate) fn refuse(&mut self, item: Item, error: CommitError) {
         match item.saying {
             Saying::Commit(commit) => {
-                let queue_id = commit.content.queue_id;
-                self.events.push(SpoolEvent::CommitFailed { ticket: item.lsn, queue_id, error });
+                let (ticket, queue_id) = (commit.ticket.unwrap_or(item.lsn), commit.content.queue_id);
+                match &commit.refused {
+                    Some(refused) => refused.store(true, Relaxed),
+                    None => self.events.push(SpoolEvent::CommitFailed { ticket, queue_id, error }),
+                }
+                // When the log has failed nobody knows what is on the disk; the next open will.
+                if error == CommitError::Full {
+                    commit.content.leave();
+                }
                 self.done.push(commit.content);
             }
             Saying::Started { gate, .. } => self.failed.push(gate),
-            Saying::Facts(_) => {}
+            // The message stays where it is.
+            Saying::Facts(_) | Saying::Move(_) => {}
         }
     }
 }
@@ -85,6 +98,7 @@ impl Outbox {
 /// A message that is written and waits for its sync.
 pub(crate) struct Ack {
     pub(crate) lsn: Lsn,
+    pub(crate) ticket: u64,
     pub(crate) queue_id: QueueId,
 }
 
@@ -120,6 +134,7 @@ pub(crate) struct LogWriter {
     dirty_since_ms: Option<u64>,
     /// Outcomes wait because there is no room for them.
     is_stalled: bool,
+    told: Told,
 }
 
 impl LogWriter {
@@ -142,6 +157,7 @@ impl LogWriter {
             acks: Vec::new(),
             dirty_since_ms: None,
             is_stalled: false,
+            told: Told::default(),
         }
     }
 
@@ -186,7 +202,8 @@ impl LogWriter {
     fn write_group(&mut self, core: &Core, out: &mut Outbox) -> Result<(), Failure> {
         if let Some((purpose, bytes)) = self.lay_out(core) {
             // The reserve is not left for a file that may find no room to grow.
-            if self.is_reserve && purpose == Purpose::Mail && !core.segments.has_spare() {
+            let is_outcomes = matches!(purpose, Purpose::Outcomes | Purpose::LastRoom);
+            if self.is_reserve && !is_outcomes && !core.segments.has_spare() {
                 self.no_room(core, purpose, out);
                 return Ok(());
             }
@@ -198,6 +215,10 @@ impl LogWriter {
                 }
                 Err(error) => Err(Failure::new("segment", &error)),
             };
+        }
+        if self.group.is_empty() {
+            // Moves that came too late.
+            return Ok(());
         }
         let file = self.file(core).map_err(|error| Failure::new("log", &error))?;
         let mut slices = self.buffer.slices(&self.group);
@@ -230,12 +251,24 @@ impl LogWriter {
         while offset - self.position < GROUP_BYTES
             && let Some(item) = self.waiting.front()
         {
+            if let Saying::Move(one) = &item.saying {
+                // What is in the same group has not been told of yet.
+                if self.group.iter().any(|placed| !placed.item.is_move()) {
+                    break;
+                }
+                if self.told.last(one.queue_id) > one.as_of {
+                    self.waiting.pop_front();
+                    continue;
+                }
+            }
             let stamp = Stamp { nonce: self.nonce, previous, durable };
             let (header, range) = self.buffer.lay_out(item, stamp);
-            let is_barred = self.is_reserve && item.is_commit();
+            // Of the reserve one half is for outcomes alone.
+            let is_half_full = offset + header.span() > self.capacity / 2;
+            let is_barred = self.is_reserve && (item.is_commit() || item.is_move() && is_half_full);
             if offset + header.span() > self.capacity || is_barred {
                 self.buffer.take_back(&range);
-                let purpose = if item.is_commit() { Purpose::Mail } else { Purpose::Outcomes };
+                let purpose = purpose(item);
                 return self.group.is_empty().then_some((purpose, header.record_bytes()));
             }
             let item = self.waiting.pop_front();
@@ -248,7 +281,7 @@ impl LogWriter {
 
     /// Take note of the first `count` records of the group: they are written.
     fn accept(&mut self, core: &Core, count: usize, out: &mut Outbox) {
-        let number = self.segment.number();
+        let (number, now_ms) = (self.segment.number(), core.now_ms());
         let mut pending = core.pending.lock();
         for placed in self.group.drain(..count) {
             let (next, header) = (placed.next(), placed.header);
@@ -257,23 +290,36 @@ impl LogWriter {
                 offset: placed.content_offset(),
                 length: header.content_length.into(),
                 record_bytes: header.record_bytes(),
+                blob: None,
             };
             let lsn = header.lsn;
             let redo = match placed.item.saying {
                 Saying::Commit(commit) => {
-                    let Commit { content, accepted, hops, cause, .. } = *commit;
+                    let Commit { ticket, content, accepted, hops, cause, refused, .. } = *commit;
                     let queue_id = content.queue_id;
-                    self.acks.push(Ack { lsn, queue_id });
+                    core.brake.wrote(cause.iter().map(|named| &named.fact), now_ms);
+                    if refused.is_none() {
+                        self.acks.push(Ack { lsn, ticket: ticket.unwrap_or(lsn), queue_id });
+                    }
+                    let location = Location { blob: content.blob, ..location };
                     out.done.push(content);
                     let message = Redo::Accepted { lsn, queue_id, accepted, location, hops };
                     std::iter::once(message).chain(facts(lsn, cause)).collect()
                 }
-                Saying::Facts(facts_) => facts(lsn, facts_).collect(),
+                Saying::Move(one) => {
+                    core.counters.cleaned(header.content_length.into());
+                    moved(lsn, *one, location)
+                }
+                Saying::Facts(named) => {
+                    core.brake.wrote(named.iter().map(|named| &named.fact), now_ms);
+                    facts(lsn, named).collect()
+                }
                 Saying::Started { queue_id, hop, attempt, peer, gate } => {
-                    out.opened.push(gate);
+                    out.opened.extend(core.brake.pass(gate, now_ms));
                     vec![Redo::Started { lsn, queue_id, hop, attempt, peer }]
                 }
             };
+            redo.iter().filter_map(Redo::subject).for_each(|queue_id| self.told.note(queue_id, lsn));
             pending.push(lsn, (number, next), header.span(), redo);
             self.position = next;
             self.last = lsn;
@@ -281,7 +327,7 @@ impl LogWriter {
         }
         let (records, bytes) = pending.extent();
         drop(pending);
-        self.segment.reaches(self.position);
+        self.segment.reaches(self.position, self.last);
         core.note_lag(records, bytes);
     }
 
@@ -311,10 +357,10 @@ impl LogWriter {
         }
     }
 
-    /// Refuse the messages of the group and of what waits; give what is left, in order.
+    /// Refuse the messages of the group and of what waits, new and moved ones; give what is left, in order.
     fn put_back(&mut self, out: &mut Outbox) -> Vec<Item> {
         let rest = self.group.drain(..).map(|placed| placed.item).chain(self.waiting.drain(..));
-        let (commits, outcomes): (Vec<_>, Vec<_>) = rest.partition(Item::is_commit);
+        let (commits, outcomes): (Vec<_>, Vec<_>) = rest.partition(|item| item.is_commit() || item.is_move());
         for item in commits {
             out.refuse(item, CommitError::Full);
         }
@@ -324,14 +370,17 @@ impl LogWriter {
     /// Deal with what waits when no segment can be had.
     fn no_room(&mut self, core: &Core, purpose: Purpose, out: &mut Outbox) {
         core.note_full();
-        if purpose == Purpose::Mail {
-            if let Some(item) = self.waiting.pop_front() {
-                out.refuse(item, CommitError::Full);
+        match purpose {
+            Purpose::Mail | Purpose::Cleaning => {
+                if let Some(item) = self.waiting.pop_front() {
+                    out.refuse(item, CommitError::Full);
+                }
             }
-        } else {
-            let outcomes = self.put_back(out);
-            self.waiting.extend(outcomes);
-            self.is_stalled = true;
+            Purpose::Outcomes | Purpose::LastRoom => {
+                let outcomes = self.put_back(out);
+                self.waiting.extend(outcomes);
+                self.is_stalled = true;
+            }
         }
     }
 
@@ -385,13 +434,57 @@ impl LogWriter {
     }
 }
 
+fn purpose(item: &Item) -> Purpose {
+    match item.saying {
+        Saying::Commit(_) => Purpose::Mail,
+        Saying::Move(_) => Purpose::Cleaning,
+        Saying::Facts(_) | Saying::Started { .. } => Purpose::Outcomes,
+    }
+}
+
+/// When each message was last spoken of in this run. Messages share places, so that it may have been later than it was,
+/// never earlier.
+struct Told(Box<[Lsn]>);
+
+impl Default for Told {
+    fn default() -> Self {
+        Self(vec![0; TOLD_PLACES].into_boxed_slice())
+    }
+}
+
+impl Told {
+    fn place(queue_id: QueueId) -> usize {
+        // The upper bits of the product depend on all bits of the id (Knuth's multiplicative hash).
+        (queue_id.0.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - TOLD_BITS)) as usize
+    }
+
+    fn note(&mut self, queue_id: QueueId, lsn: Lsn) {
+        if let Some(last) = self.0.get_mut(Self::place(queue_id)) {
+            *last = lsn;
+        }
+    }
+
+    fn last(&self, queue_id: QueueId) -> Lsn {
+        self.0.get(Self::place(queue_id)).copied().unwrap_or(Lsn::MAX)
+    }
+}
+
 /// Tell that messages which were written will not be synced.
 pub(crate) fn refuse_acks(acks: Vec<Ack>, out: &mut Outbox) {
-    out.events.extend(acks.into_iter().map(|Ack { lsn, queue_id }| SpoolEvent::CommitFailed {
-        ticket: lsn,
+    out.events.extend(acks.into_iter().map(|Ack { ticket, queue_id, .. }| SpoolEvent::CommitFailed {
+        ticket,
         queue_id,
         error: CommitError::Poisoned,
     }));
+}
+
+/// What is left of a message, and that it was in doubt if it was.
+fn moved(lsn: Lsn, moved: Move, location: Location) -> Vec<Redo> {
+    let Move { queue_id, accepted, hops, as_of, attempts, begun, blob, .. } = moved;
+    let location = Location { blob, ..location };
+    let started = |(hop, attempt, peer)| Redo::Started { lsn, queue_id, hop, attempt, peer };
+    let message = Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts };
+    std::iter::once(message).chain(begun.into_iter().map(started)).collect()
 }
 
 fn facts(lsn: Lsn, named: Vec<Named>) -> impl Iterator<Item = Redo> {

@@ -17,6 +17,7 @@ pub(crate) struct Layout {
     pub(crate) root: PathBuf,
     pub(crate) shard: PathBuf,
     pub(crate) log: PathBuf,
+    pub(crate) blobs: PathBuf,
     pub(crate) index: PathBuf,
     pub(crate) damaged: PathBuf,
 }
@@ -27,6 +28,7 @@ impl Layout {
         Self {
             root: root.into(),
             log: shard.join("log"),
+            blobs: shard.join("blobs"),
             index: shard.join("index"),
             damaged: shard.join("damaged"),
             shard,
@@ -49,7 +51,7 @@ pub(crate) fn claim(
     layout: &Layout,
 ) -> Result<(Box<dyn std::any::Any + Send + Sync>, u128), OpenError> {
     let known = read(device, &layout.meta())?;
-    for dir in [&layout.root, &layout.shard, &layout.log, &layout.damaged] {
+    for dir in [&layout.root, &layout.shard, &layout.log, &layout.blobs, &layout.damaged] {
         device.make_dir(dir).map_err(OpenError::io(dir))?;
     }
     let lock = layout.shard.join("lock");
@@ -66,7 +68,21 @@ pub(crate) fn claim(
         Some(database) => database,
         None => create(device, layout)?,
     };
+    settle_names(device, layout)?;
     Ok((held, database))
+}
+
+/// Make sure that power loss leaves the names. Whoever made the spool may have been killed before it did so.
+fn settle_names(device: &dyn Device, layout: &Layout) -> Result<(), OpenError> {
+    for dir in [&layout.shard, &layout.root] {
+        device::sync_dir(device, dir).map_err(OpenError::io(dir))?;
+    }
+    // The directory's own name, should it be new; a root without a parent has none.
+    if let Some(parent) = layout.root.parent() {
+        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
+        device::sync_dir(device, parent).map_err(OpenError::io(parent))?;
+    }
+    Ok(())
 }
 
 /// Read `meta.toml`; `None` if it is not there.
@@ -76,7 +92,7 @@ fn read(device: &dyn Device, path: &Path) -> Result<Option<u128>, OpenError> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(OpenError::io(path)(error)),
     };
-    let octets = read_all(&*file).map_err(OpenError::io(path))?;
+    let octets = read_all(&*file, META_MAX).map_err(OpenError::io(path))?;
     let wrong = |what: &str| OpenError::Meta { path: path.into(), what: what.into() };
     let text = std::str::from_utf8(&octets).map_err(|_| wrong("it is not text"))?;
     let table: toml::Table = text.parse().map_err(|_| wrong("it is not TOML"))?;
@@ -97,8 +113,9 @@ fn read(device: &dyn Device, path: &Path) -> Result<Option<u128>, OpenError> {
     database.map(Some).ok_or_else(|| wrong("it tells no database id"))
 }
 
-fn read_all(file: &dyn DeviceFile) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; file.size()?.min(META_MAX) as usize];
+/// Read a file up to so many octets. **Blocking.**
+pub(crate) fn read_all(file: &dyn DeviceFile, bytes_max: u64) -> io::Result<Vec<u8>> {
+    let mut octets = vec![0; file.size()?.min(bytes_max) as usize];
     let read = device::read_full(file, &mut octets, 0)?;
     octets.truncate(read);
     Ok(octets)
@@ -119,19 +136,11 @@ fn create(device: &dyn Device, layout: &Layout) -> Result<u128, OpenError> {
          format = {FORMAT}\nfeatures = 0\nshards = 1\ndatabase = \"{database:032x}\"\n"
     );
     replace(device, &layout.meta(), text.as_bytes()).map_err(failed)?;
-    for dir in [&layout.shard, &layout.root] {
-        device::sync_dir(device, dir).map_err(OpenError::io(dir))?;
-    }
-    // The directory's own name, should it be new; a root without a parent has none.
-    if let Some(parent) = layout.root.parent() {
-        let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-        device::sync_dir(device, parent).map_err(OpenError::io(parent))?;
-    }
     Ok(database)
 }
 
 /// Give a file new content, so that it has the old or the new one whatever happens; its directory is not synced.
-fn replace(device: &dyn Device, path: &Path, octets: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(device: &dyn Device, path: &Path, octets: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("new");
     if let Err(error) = device.remove(&temporary)
         && error.kind() != io::ErrorKind::NotFound
@@ -149,7 +158,7 @@ pub(crate) fn begin_run(device: &dyn Device, layout: &Layout) -> Result<bool, Op
     let path = layout.running();
     let boot = device.boot_id();
     let before = match device.open(&path, Opening::Existing) {
-        Ok(file) => Some(read_all(&*file).map_err(OpenError::io(&path))?),
+        Ok(file) => Some(read_all(&*file, META_MAX).map_err(OpenError::io(&path))?),
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         Err(error) => return Err(OpenError::io(&path)(error)),
     };

@@ -29,7 +29,9 @@ impl Pending {
     /// Keep what a record says until it is in the index.
     pub(crate) fn push(&mut self, lsn: Lsn, end: (u64, u64), bytes: u64, redo: Vec<Redo>) {
         for one in &redo {
-            if let Redo::Accepted { queue_id, accepted, location, .. } = one {
+            if let Redo::Accepted { queue_id, accepted, location, .. }
+            | Redo::Moved { queue_id, accepted, location, .. } = one
+            {
                 let stored = Stored { location: *location, form: accepted.form, flags: accepted.flags };
                 self.stored.insert(*queue_id, stored);
             }
@@ -63,7 +65,9 @@ impl Pending {
     /// Forget what is in the index now.
     pub(crate) fn applied(&mut self, batch: &mut Batch) {
         for one in batch.redo.drain(..) {
-            if let Redo::Accepted { queue_id, .. } = one {
+            if let Redo::Accepted { queue_id, location, .. } | Redo::Moved { queue_id, location, .. } = one
+                && self.stored.get(&queue_id).is_some_and(|stored| stored.location == location)
+            {
                 self.stored.remove(&queue_id);
             }
         }

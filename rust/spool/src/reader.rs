@@ -1,8 +1,10 @@
-//! Content on its way out: read from the log, checked chunk by chunk, handed on as it lies there.
+//! Content on its way out: read from the log, and from a blob if it goes on there; checked chunk by chunk, handed on as it
+//! lies there.
 //!
 //! Whoever polls a source never waits for the disk. What is in the page cache is read by the poll itself, which costs
 //! less than a change of threads; what is not is read by the reader's thread, two chunks at a time, which then wakes
-//! the poller. A chunk whose checksum does not fit ends the source: no octet of it is given to anyone.
+//! the poller. A chunk whose checksum does not fit ends the source: no octet of it is given to anyone. A blob is opened when
+//! the first chunk of it is wanted, by the thread, and closed behind the last: it takes no descriptor for longer.
 
 use std::collections::VecDeque;
 use std::io;
@@ -13,15 +15,16 @@ use parking_lot::{Condvar, Mutex};
 use penstock_core::flow::{ContentFlags, ContentSource, Form, SourcePoll, WakeHandle};
 use penstock_core::queue_id::QueueId;
 
-use crate::device::{self, Device};
-use crate::format::chunk;
-use crate::redo::Stored;
+use crate::blobs::Blobs;
+use crate::device::{self, Device, DeviceFile};
+use crate::format::{blob, chunk};
+use crate::redo::{InBlob, Stored};
 use crate::segments::Segment;
 
 /// Octets read at a time: two chunks.
 const READ_BYTES: u64 = 2 * (chunk::HEADER + chunk::MAX) as u64;
 
-/// A content in the log.
+/// A content that is stored.
 pub struct StoredContent {
     /// Its octets, from the first. It fails if the message is gone, or damaged.
     pub source: Box<dyn ContentSource>,
@@ -63,14 +66,15 @@ struct Jobs {
 /// What reads content.
 pub(crate) struct Reader {
     device: Arc<dyn Device>,
+    blobs: Arc<Blobs>,
     is_inline: bool,
     jobs: Mutex<Jobs>,
     more: Condvar,
 }
 
 impl Reader {
-    pub(crate) fn new(device: Arc<dyn Device>, is_inline: bool) -> Self {
-        Self { device, is_inline, jobs: Mutex::default(), more: Condvar::new() }
+    pub(crate) fn new(device: Arc<dyn Device>, blobs: Arc<Blobs>, is_inline: bool) -> Self {
+        Self { device, blobs, is_inline, jobs: Mutex::default(), more: Condvar::new() }
     }
 
     /// A content; without its segment it fails.
@@ -80,12 +84,17 @@ impl Reader {
         stored: &Stored,
         segment: Arc<Segment>,
     ) -> StoredContent {
-        let reading = Reading::new(queue_id, stored, segment);
+        let reading = self.reading(queue_id, stored, segment);
         StoredContent {
-            source: Box::new(LogSource { reader: Arc::clone(self), reading: Arc::new(reading) }),
+            source: Box::new(StoredSource { reader: Arc::clone(self), reading }),
             form: stored.form,
             flags: stored.flags,
         }
+    }
+
+    /// Begin to read a content.
+    pub(crate) fn reading(&self, queue_id: QueueId, stored: &Stored, segment: Arc<Segment>) -> Arc<Reading> {
+        Arc::new(Reading::new(queue_id, stored, segment, &self.blobs))
     }
 
     /// Leave work for the thread; false if it has ended.
@@ -139,16 +148,23 @@ impl Reader {
         reading.fill(reading.read(&*self.device, from));
     }
 
+    /// The next chunks of a content that nobody else reads; `None` behind the last. **Blocking.**
+    pub(crate) fn next(&self, reading: &Reading) -> io::Result<Option<VecDeque<Bytes>>> {
+        let from = reading.state.lock().next;
+        if from == At::End {
+            return Ok(None);
+        }
+        let (chunks, next) = reading.read(&*self.device, from)?;
+        reading.state.lock().next = next;
+        Ok(Some(chunks))
+    }
+
     /// The beginning of a content, `limit` octets or more if there are that many. **Blocking.**
     pub(crate) fn beginning(&self, reading: &Reading, limit: usize) -> io::Result<Vec<u8>> {
         let mut octets = Vec::new();
-        while octets.len() < limit {
-            let from = reading.state.lock().next;
-            if from >= reading.end {
-                break;
-            }
-            let (chunks, next) = reading.read(&*self.device, from)?;
-            reading.state.lock().next = next;
+        while octets.len() < limit
+            && let Some(chunks) = self.next(reading)?
+        {
             for chunk in &chunks {
                 octets.extend_from_slice(chunk);
             }
@@ -157,11 +173,21 @@ impl Reader {
     }
 }
 
+/// How far a content was read.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum At {
+    /// Up to an offset in the segment.
+    Log(u64),
+    /// Up to an offset in the blob; the headers of the chunks before it have this checksum.
+    Blob(u64, u32),
+    End,
+}
+
 struct ReadState {
     /// Chunks that were read and not given.
     ready: VecDeque<Bytes>,
     /// Where to read on.
-    next: u64,
+    next: At,
     /// Whether the thread is at it.
     is_busy: bool,
     has_failed: bool,
@@ -173,72 +199,142 @@ pub(crate) struct Reading {
     queue_id: QueueId,
     /// Held so that it stays what it is.
     segment: Arc<Segment>,
+    /// Where in the segment it ends.
     end: u64,
+    /// Where it goes on.
+    blob: Option<BlobPart>,
     state: Mutex<ReadState>,
 }
 
-/// Chunks, and where the next one begins.
-type Chunks = (VecDeque<Bytes>, u64);
+/// The part of a content that is in a blob.
+struct BlobPart {
+    blobs: Arc<Blobs>,
+    expected: InBlob,
+    /// Open while it is read.
+    file: Mutex<Option<Arc<dyn DeviceFile>>>,
+}
 
-impl Reading {
-    pub(crate) fn new(queue_id: QueueId, stored: &Stored, segment: Arc<Segment>) -> Self {
-        let location = stored.location;
-        let state = ReadState {
-            ready: VecDeque::new(),
-            next: location.offset,
-            is_busy: false,
-            has_failed: false,
-            waker: None,
-        };
-        Self {
-            queue_id,
-            segment,
-            end: location.offset.saturating_add(location.length),
-            state: Mutex::new(state),
-        }
+impl BlobPart {
+    /// Where in the file it ends.
+    fn end(&self) -> u64 {
+        self.expected.bytes.saturating_add(blob::HEADER as u64)
     }
 
-    /// Octets that are read at once from here.
-    fn extent(&self, from: u64) -> usize {
-        self.end.saturating_sub(from).min(READ_BYTES) as usize
+    /// The open file; opens it if need be. **Blocking.**
+    fn file(&self, queue_id: QueueId) -> io::Result<Arc<dyn DeviceFile>> {
+        let mut file = self.file.lock();
+        if let Some(file) = &*file {
+            return Ok(Arc::clone(file));
+        }
+        let opened = self.blobs.open(queue_id)?;
+        *file = Some(Arc::clone(&opened));
+        Ok(opened)
+    }
+}
+
+/// Chunks, and where the next one begins.
+type Chunks = (VecDeque<Bytes>, At);
+
+fn damaged() -> io::Error {
+    io::ErrorKind::InvalidData.into()
+}
+
+impl Reading {
+    fn new(queue_id: QueueId, stored: &Stored, segment: Arc<Segment>, blobs: &Arc<Blobs>) -> Self {
+        let location = stored.location;
+        let blob = location.blob.map(|expected| {
+            let (blobs, file) = (Arc::clone(blobs), Mutex::new(None));
+            BlobPart { blobs, expected, file }
+        });
+        let next = At::Log(location.offset);
+        let state =
+            ReadState { ready: VecDeque::new(), next, is_busy: false, has_failed: false, waker: None };
+        let end = location.offset.saturating_add(location.length);
+        let reading = Self { queue_id, segment, end, blob, state: Mutex::new(state) };
+        if location.length == 0 {
+            reading.state.lock().next = reading.behind_log();
+        }
+        reading
+    }
+
+    /// Where to read on behind what the log has.
+    fn behind_log(&self) -> At {
+        let has_more = self.blob.as_ref().is_some_and(|blob| blob.expected.bytes > 0);
+        if has_more { At::Blob(blob::HEADER as u64, 0) } else { At::End }
+    }
+
+    /// Offset and number of the octets that are read at once from here.
+    fn extent(&self, from: At) -> (u64, usize) {
+        let (offset, end) = match from {
+            At::Log(offset) => (offset, self.end),
+            At::Blob(offset, _) => (offset, self.blob.as_ref().map_or(0, BlobPart::end)),
+            At::End => (0, 0),
+        };
+        (offset, end.saturating_sub(offset).min(READ_BYTES) as usize)
     }
 
     /// Read the next chunks. **Blocking.**
-    fn read(&self, device: &dyn Device, from: u64) -> io::Result<Chunks> {
-        let file = self.segment.file(device)?;
-        let mut octets = vec![0; self.extent(from)];
-        let read = device::read_full(&*file, &mut octets, from)?;
+    fn read(&self, device: &dyn Device, from: At) -> io::Result<Chunks> {
+        let file = match (from, &self.blob) {
+            (At::Blob(..), Some(blob)) => blob.file(self.queue_id)?,
+            _ => self.segment.file(device)?,
+        };
+        let (offset, length) = self.extent(from);
+        let mut octets = vec![0; length];
+        let read = device::read_full(&*file, &mut octets, offset)?;
         octets.truncate(read);
         self.check(octets, from)
     }
 
     /// Read the next chunks if that needs no waiting.
-    fn read_cached(&self, from: u64) -> io::Result<Option<Chunks>> {
-        let Some(file) = self.segment.opened() else { return Ok(None) };
-        let mut octets = vec![0; self.extent(from)];
-        match file.read_cached(&mut octets, from)? {
+    fn read_cached(&self, from: At) -> io::Result<Option<Chunks>> {
+        let file = match (from, &self.blob) {
+            (At::Blob(..), Some(blob)) => blob.file.try_lock().and_then(|file| file.clone()),
+            _ => self.segment.opened(),
+        };
+        let Some(file) = file else { return Ok(None) };
+        let (offset, length) = self.extent(from);
+        let mut octets = vec![0; length];
+        match file.read_cached(&mut octets, offset)? {
             Some(read) if read == octets.len() => self.check(octets, from).map(Some),
             _ => Ok(None),
         }
     }
 
     /// Take octets apart into chunks that are whole; the last may be cut off, the first may not.
-    fn check(&self, octets: Vec<u8>, from: u64) -> io::Result<Chunks> {
-        let damaged = || io::Error::from(io::ErrorKind::InvalidData);
+    fn check(&self, octets: Vec<u8>, from: At) -> io::Result<Chunks> {
         let octets = Bytes::from(octets);
         let mut chunks = VecDeque::with_capacity(2);
-        let mut at = 0;
+        let (mut at, mut sum) = (0, if let At::Blob(_, sum) = from { sum } else { 0 });
         while let Some((header, rest)) = octets.get(at..).and_then(|rest| rest.split_first_chunk()) {
             let length = chunk::length(*header).map_err(|_| damaged())?;
             let Some(chunk) = rest.get(..length) else { break };
             if !chunk::is_whole(self.queue_id, *header, chunk) {
                 return Err(damaged());
             }
+            sum = crc32c::crc32c_append(sum, header);
             let start = at + chunk::HEADER;
             chunks.push_back(octets.slice(start..start + length));
             at = start + length;
         }
-        if chunks.is_empty() { Err(damaged()) } else { Ok((chunks, from + at as u64)) }
+        if chunks.is_empty() { Err(damaged()) } else { Ok((chunks, self.behind(from, at as u64, sum)?)) }
+    }
+
+    /// Where to read on behind some octets.
+    fn behind(&self, from: At, octets: u64, sum: u32) -> io::Result<At> {
+        match (from, &self.blob) {
+            (At::Log(offset), _) if offset + octets < self.end => Ok(At::Log(offset + octets)),
+            (At::Blob(offset, _), Some(blob)) if offset + octets < blob.end() => {
+                Ok(At::Blob(offset + octets, sum))
+            }
+            (At::Log(_), _) => Ok(self.behind_log()),
+            // Each chunk is the message's; this says that they are all, and in their order.
+            (At::Blob(..), Some(blob)) if blob.expected.sum == sum => {
+                *blob.file.lock() = None;
+                Ok(At::End)
+            }
+            (At::Blob(..) | At::End, _) => Err(damaged()),
+        }
     }
 
     /// Take in what was read, and wake whoever waits for it.
@@ -262,19 +358,19 @@ impl Reading {
 }
 
 /// The poller's end of a content.
-struct LogSource {
+struct StoredSource {
     reader: Arc<Reader>,
     reading: Arc<Reading>,
 }
 
-impl LogSource {
+impl StoredSource {
     /// Have the thread read on; false if it has ended.
     fn send_for_more(&self) -> bool {
         self.reader.push(Job::Content(Arc::clone(&self.reading)))
     }
 }
 
-impl ContentSource for LogSource {
+impl ContentSource for StoredSource {
     fn poll(&mut self, waker: &WakeHandle) -> SourcePoll {
         let mut state = self.reading.state.lock();
         if let Some(chunk) = state.ready.pop_front() {
@@ -283,7 +379,7 @@ impl ContentSource for LogSource {
         if state.has_failed {
             return SourcePoll::Failed;
         }
-        if state.next >= self.reading.end {
+        if state.next == At::End {
             return SourcePoll::End;
         }
         if state.is_busy {

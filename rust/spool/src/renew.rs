@@ -39,16 +39,17 @@ impl Renewed {
     }
 }
 
-/// Make durable what was found. **Blocking.**
+/// Make durable what was found; what came and went in it only if it is to be kept all the same. **Blocking.**
 pub(crate) fn renew(
     segments: &Segments,
     device: &dyn Device,
     mut scan: Scan,
     scanned: &[Scanned],
-    from: Watermark,
+    (from, keeps_finished): (Watermark, bool),
 ) -> io::Result<Renewed> {
     let mut copier = Copier::new(segments, device, &scan);
-    let moved = copier.copy(&scan, scanned, from);
+    let kept = if keeps_finished { vec![true; scan.records.len()] } else { cancel::kept(&scan.records) };
+    let moved = copier.copy(&scan, &kept, scanned, from);
     let Copier { taken, written, position, last, greatest, .. } = copier;
     match moved {
         Ok(moved) => {
@@ -81,7 +82,7 @@ struct Moved {
 impl Moved {
     fn apply(&self, redo: &mut Redo) {
         match redo {
-            Redo::Accepted { lsn, location, .. } => {
+            Redo::Accepted { lsn, location, .. } | Redo::Moved { lsn, location, .. } => {
                 *lsn = self.header.lsn;
                 location.segment = self.segment;
                 location.offset = self.offset + record::HEADER as u64 + u64::from(self.header.body_length);
@@ -110,11 +111,16 @@ impl<'a> Copier<'a> {
     }
 
     /// Copy what must be kept, and sync it. Tells where each record is now, if it was copied.
-    fn copy(&mut self, scan: &Scan, scanned: &[Scanned], from: Watermark) -> io::Result<Vec<Option<Moved>>> {
+    fn copy(
+        &mut self,
+        scan: &Scan,
+        kept: &[bool],
+        scanned: &[Scanned],
+        from: Watermark,
+    ) -> io::Result<Vec<Option<Moved>>> {
         self.take(0)?;
-        let kept = cancel::kept(&scan.records);
         let copied = scan.records.iter().zip(kept).map(|(found, kept)| match scanned.get(found.segment) {
-            Some(segment) if kept => self.append(found, segment, from.lsn).map(Some),
+            Some(segment) if *kept => self.append(found, segment, from.lsn).map(Some),
             _ => Ok(None),
         });
         let moved = copied.collect::<io::Result<Vec<_>>>()?;
@@ -159,7 +165,7 @@ impl<'a> Copier<'a> {
         let file = taken.segment.file(self.device)?;
         device::write_octets(&*file, &self.buffer, self.position)?;
         self.position += self.buffer.len() as u64;
-        taken.segment.reaches(self.position);
+        taken.segment.reaches(self.position, self.last);
         self.buffer.clear();
         Ok(())
     }

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
+use crate::edit::{Edited, LastEdit, Suspension};
 use crate::facts::{EnvelopeParams, HopId, HopKind, Lsn, OutcomeState};
+use crate::index::query::{Budget, Execution};
 
 /// A question. It is answered from a state that has everything that was appended before it was asked.
 #[derive(Clone, Eq, PartialEq, Debug)]
@@ -38,10 +40,24 @@ pub enum Request {
         /// Only those with an entry for this next hop.
         hop: Option<HopId>,
     },
+    /// One entry.
+    Entry {
+        /// Its message.
+        queue_id: QueueId,
+        /// Its next hop.
+        hop: HopId,
+    },
     /// One message.
     Message {
         /// Which.
         queue_id: QueueId,
+    },
+    /// A page of finished messages that are kept, those first that are let go of first.
+    Kept {
+        /// Where to go on: behind this one, by the end of its time and its name.
+        after: Option<(u64, QueueId)>,
+        /// Messages at most.
+        limit: u32,
     },
     /// The beginning of a message's content up to the end of its header section, unstuffed.
     Header {
@@ -49,6 +65,14 @@ pub enum Request {
         queue_id: QueueId,
         /// Octets at most.
         limit: u32,
+    },
+    /// Go on with a query, by one step. The first step is from a state that has everything that was appended before it
+    /// was asked, a later one from the present state.
+    Query {
+        /// The query, and what it has found.
+        execution: Box<Execution>,
+        /// How much the step may cost.
+        budget: Budget,
     },
     /// Nothing but that everything appended before is durable.
     Sync,
@@ -66,7 +90,7 @@ pub enum Answer {
         /// In the order of their ids.
         rows: Vec<HopRow>,
     },
-    /// To [`Request::Refill`] and [`Request::Expired`].
+    /// To [`Request::Refill`], [`Request::Expired`] and [`Request::Entry`].
     Entries {
         /// What it reflects.
         watermark: Lsn,
@@ -93,10 +117,34 @@ pub enum Answer {
         /// The message, if it is in the queue.
         row: Option<Box<MessageRow>>,
     },
+    /// To [`Request::Query`].
+    Query {
+        /// The query, and what it has found.
+        execution: Box<Execution>,
+    },
+    /// To [`Request::Query`]: too many wait; to be asked again later. Nothing is lost of what was found.
+    Busy {
+        /// The query as it was.
+        execution: Box<Execution>,
+    },
+    /// To [`Request::Kept`].
+    Kept {
+        /// What it reflects.
+        watermark: Lsn,
+        /// Where the next page begins, if there may be one.
+        next: Option<(u64, QueueId)>,
+        /// The messages.
+        rows: Vec<KeptRow>,
+    },
     /// To [`Request::Header`].
     Header {
         /// The octets; `None` if the message is gone or cannot be read.
         bytes: Option<Bytes>,
+    },
+    /// To [`Spool::edit`](crate::Spool::edit).
+    Edited {
+        /// What became of each, in order.
+        results: Vec<Edited>,
     },
     /// To [`Request::Sync`] and [`Request::Checkpoint`].
     Done {
@@ -127,7 +175,7 @@ pub struct HopRow {
     pub bytes: u64,
     /// When the oldest of them was taken, in Unix milliseconds; 0 without entries.
     pub oldest_ms: u64,
-    /// When the first of them is due, in Unix milliseconds; `None` without entries.
+    /// When the first of them is due that is not suspended, in Unix milliseconds; `None` without such.
     pub earliest_due_ms: Option<u64>,
     /// As last told by [`Fact::Hop`](crate::Fact::Hop).
     pub state: u8,
@@ -137,6 +185,8 @@ pub struct HopRow {
     pub next_retry_ms: u64,
     /// As last told.
     pub failures: u32,
+    /// Entries that are suspended, exactly.
+    pub suspended: u64,
 }
 
 /// A recipient that an entry still has to serve.
@@ -187,6 +237,10 @@ pub struct EntryRow {
     pub params: EnvelopeParams,
     /// Whether an attempt was begun whose end is not known.
     pub in_doubt: bool,
+    /// The last record that changed it.
+    pub version: Lsn,
+    /// What keeps it from being tried.
+    pub suspended: Option<Suspension>,
 }
 
 /// A message.
@@ -214,6 +268,33 @@ pub struct MessageRow {
     pub recipients: Vec<MessageRecipient>,
     /// What is left to do.
     pub entries: Vec<MessageEntry>,
+}
+
+/// A finished message whose content is kept, so that it can be sent once more.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub struct KeptRow {
+    /// Its name.
+    pub queue_id: QueueId,
+    /// Until when it is kept at most, in Unix milliseconds.
+    pub until_ms: u64,
+    /// The reverse-path.
+    pub sender: String,
+    /// When it was taken, in Unix milliseconds.
+    pub received_ms: u64,
+    /// Its octets.
+    pub size: u64,
+    /// Its Message-ID field.
+    pub message_id: String,
+    /// Its Subject field.
+    pub subject: String,
+    /// Its parameters.
+    pub params: EnvelopeParams,
+    /// How its content is encoded.
+    pub form: Form,
+    /// What is unusual about its content.
+    pub flags: ContentFlags,
+    /// All recipients.
+    pub recipients: Vec<MessageRecipient>,
 }
 
 /// A recipient with its last outcome.
@@ -256,4 +337,10 @@ pub struct MessageEntry {
     pub recipients: Vec<u32>,
     /// Whether an attempt was begun whose end is not known.
     pub in_doubt: bool,
+    /// The last record that changed it.
+    pub version: Lsn,
+    /// What keeps it from being tried.
+    pub suspended: Option<Suspension>,
+    /// What an operator did to it last.
+    pub edit: Option<LastEdit>,
 }

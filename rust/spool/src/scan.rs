@@ -74,7 +74,11 @@ pub(crate) struct Scanned {
 }
 
 impl Scanned {
-    fn open(device: &dyn Device, segment: Arc<Segment>, database: u128) -> Result<Self, OpenError> {
+    pub(crate) fn open(
+        device: &dyn Device,
+        segment: Arc<Segment>,
+        database: u128,
+    ) -> Result<Self, OpenError> {
         let (number, path) = (segment.number(), segment.path().to_path_buf());
         let failed = |error| OpenError::io(&path)(error);
         let file = segment.file(device).map_err(failed)?;
@@ -105,7 +109,10 @@ impl Scanned {
     }
 
     /// The first header of a record at or after an offset.
-    fn next_header(&mut self, mut offset: u64) -> io::Result<Option<(u64, Result<RecordHeader, Malformed>)>> {
+    pub(crate) fn next_header(
+        &mut self,
+        mut offset: u64,
+    ) -> io::Result<Option<(u64, Result<RecordHeader, Malformed>)>> {
         let Some(SegmentHeader { nonce, .. }) = self.header else { return Ok(None) };
         while self.octets(offset, record::HEADER as u64)?.is_some() {
             let window = self.window.get((offset - self.window_at) as usize..).unwrap_or_default();
@@ -125,7 +132,7 @@ impl Scanned {
     }
 
     /// The body of the record at an offset, if it is whole.
-    fn body(&mut self, offset: u64, header: &RecordHeader) -> io::Result<Option<&[u8]>> {
+    pub(crate) fn body(&mut self, offset: u64, header: &RecordHeader) -> io::Result<Option<&[u8]>> {
         let body = self.octets(offset + record::HEADER as u64, header.body_length.into())?;
         Ok(body.filter(|body| crc32c::crc32c(body) == header.body_sum))
     }
@@ -154,7 +161,7 @@ impl Scanned {
 /// Whose content a record has.
 fn queue_id(parts: &[Part]) -> QueueId {
     let id = parts.iter().find_map(|part| match part {
-        Part::Accepted { queue_id, .. } => Some(*queue_id),
+        Part::Accepted { queue_id, .. } | Part::Moved { queue_id, .. } => Some(*queue_id),
         Part::Fact { .. } | Part::Started { .. } => None,
     });
     id.unwrap_or(QueueId(0))
@@ -305,13 +312,20 @@ pub(crate) fn redo(parts: Vec<Part>, header: &RecordHeader, segment: u64, offset
         offset: offset + record::HEADER as u64 + u64::from(header.body_length),
         length: header.content_length.into(),
         record_bytes: header.record_bytes(),
+        blob: None,
     };
     let redo = |part| match part {
-        Part::Accepted { queue_id, accepted, hops } => {
+        Part::Accepted { queue_id, accepted, hops, blob } => {
+            let location = Location { blob, ..location };
             Redo::Accepted { lsn, queue_id, accepted: Arc::new(*accepted), location, hops }
         }
         Part::Fact { fact, hops } => Redo::Fact { lsn, fact, hops },
         Part::Started { queue_id, hop, attempt, peer } => Redo::Started { lsn, queue_id, hop, attempt, peer },
+        Part::Moved { queue_id, accepted, hops, blob, as_of, attempts } => {
+            let location = Location { blob, ..location };
+            let accepted = Arc::new(*accepted);
+            Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts }
+        }
     };
     parts.into_iter().map(redo).collect()
 }

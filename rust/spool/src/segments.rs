@@ -17,6 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use parking_lot::Mutex;
 
 use crate::device::{self, Device, DeviceFile, Opening};
+use crate::facts::Lsn;
 use crate::format::segment::{FIRST, SegmentHeader};
 use crate::format::{PAGE, align_up};
 
@@ -40,6 +41,8 @@ pub(crate) struct Segment {
     file: Mutex<Option<Arc<dyn DeviceFile>>>,
     /// Octets of the file, as far as is known.
     bytes: AtomicU64,
+    /// No record in it has a greater number.
+    last_lsn: AtomicU64,
 }
 
 impl Segment {
@@ -67,9 +70,10 @@ impl Segment {
         self.file.try_lock()?.clone()
     }
 
-    /// Note that the file reaches at least so far.
-    pub(crate) fn reaches(&self, bytes: u64) {
+    /// Note that the file reaches at least so far, and up to which record.
+    pub(crate) fn reaches(&self, bytes: u64, lsn: Lsn) {
         self.bytes.fetch_max(bytes, Relaxed);
+        self.last_lsn.fetch_max(lsn, Relaxed);
     }
 }
 
@@ -95,6 +99,8 @@ pub(crate) enum Purpose {
     Outcomes,
     /// Outcomes for which a file that grows had no room.
     LastRoom,
+    /// Messages that are only moved: never the reserve.
+    Cleaning,
 }
 
 #[derive(Default)]
@@ -135,7 +141,8 @@ impl Segments {
             if let Some(number) = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok()) {
                 let file = device.open(&path, Opening::Existing)?;
                 let bytes = AtomicU64::new(file.size()?);
-                let segment = Segment { number, path, file: Mutex::new(None), bytes };
+                let last_lsn = AtomicU64::new(0);
+                let segment = Segment { number, path, file: Mutex::new(None), bytes, last_lsn };
                 table.known.insert(number, Arc::new(segment));
                 table.next_number = table.next_number.max(number + 1);
             } else if let Some(number) = name.strip_prefix(SPARE).and_then(|number| number.parse().ok()) {
@@ -162,6 +169,13 @@ impl Segments {
         self.table.lock().exempt.insert(number);
     }
 
+    /// Note that no record in the segments before `end` has a greater number.
+    pub(crate) fn bound(&self, end: u64, lsn: Lsn) {
+        for segment in self.table.lock().known.range(..end).map(|(_, segment)| segment) {
+            segment.last_lsn.fetch_max(lsn, Relaxed);
+        }
+    }
+
     /// Never use a number up to this one again.
     pub(crate) fn skip_to(&self, number: u64) {
         let mut table = self.table.lock();
@@ -181,6 +195,25 @@ impl Segments {
     /// Octets of all segments.
     pub(crate) fn bytes(&self) -> u64 {
         self.table.lock().known.values().map(|segment| segment.bytes.load(Relaxed)).sum()
+    }
+
+    /// Numbers and octets of the segments before `end` that may be cleaned.
+    pub(crate) fn sizes(&self, end: u64) -> Vec<(u64, u64)> {
+        let table = self.table.lock();
+        let may_be = table.known.range(..end).filter(|(number, _)| !table.exempt.contains(number));
+        may_be.map(|(&number, segment)| (number, segment.bytes.load(Relaxed))).collect()
+    }
+
+    /// Segments that are in use, and how many of them are kept because something in them is damaged.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let table = self.table.lock();
+        let exempt = table.known.keys().filter(|number| table.exempt.contains(number)).count();
+        (table.known.len() as u64, exempt as u64)
+    }
+
+    /// The id of the database that the log is part of.
+    pub(crate) fn database(&self) -> u128 {
+        self.database
     }
 
     /// Octets of an ordinary segment.
@@ -282,7 +315,8 @@ impl Segments {
 
     fn add(&self, number: u64, path: PathBuf, file: Arc<dyn DeviceFile>, bytes: u64) -> Arc<Segment> {
         let bytes = AtomicU64::new(bytes);
-        let segment = Arc::new(Segment { number, path, file: Mutex::new(Some(file)), bytes });
+        let last_lsn = AtomicU64::new(0);
+        let segment = Arc::new(Segment { number, path, file: Mutex::new(Some(file)), bytes, last_lsn });
         self.table.lock().known.insert(number, Arc::clone(&segment));
         segment
     }
@@ -305,17 +339,19 @@ impl Segments {
         let _ = self.device.remove(&segment.path);
     }
 
-    /// Whether something was given up that is still a segment on disk.
-    pub(crate) fn has_dead(&self) -> bool {
-        !self.table.lock().dead.is_empty()
+    /// The last record of what was given up and is still a segment on disk; `None` if there is no such segment.
+    pub(crate) fn last_dead(&self) -> Option<Lsn> {
+        self.table.lock().dead.iter().map(|segment| segment.last_lsn.load(Relaxed)).max()
     }
 
-    /// Make what was given up spares, or remove it. **Blocking.**
-    pub(crate) fn bury(&self) -> io::Result<()> {
+    /// Make what was given up, and has no record behind `floor`, spares, or remove it. **Blocking.**
+    pub(crate) fn bury(&self, floor: Lsn) -> io::Result<()> {
         loop {
             let (segment, spare) = {
                 let mut table = self.table.lock();
-                let Some(segment) = table.dead.pop() else { return Ok(()) };
+                let is_ripe = |segment: &Arc<Segment>| segment.last_lsn.load(Relaxed) <= floor;
+                let Some(at) = table.dead.iter().position(is_ripe) else { return Ok(()) };
+                let segment = table.dead.swap_remove(at);
                 let is_fit = segment.bytes.load(Relaxed) == self.segment_bytes;
                 let spare = (is_fit && table.spares.len() < SPARES_MAX).then_some(table.next_spare);
                 table.next_spare += u64::from(spare.is_some());

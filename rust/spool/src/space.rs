@@ -1,5 +1,5 @@
-//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments that nobody
-//! needs.
+//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments and blobs that
+//! nobody needs.
 
 use std::io;
 use std::sync::atomic::Ordering::Relaxed;
@@ -32,10 +32,15 @@ impl Space {
     /// Do what is due. What fails is tried again later: none of it is part of the log. **Blocking**, for long.
     pub(crate) fn step(&mut self, core: &Core, stop: &dyn Fn() -> bool) {
         let segments = &core.segments;
-        while segments.has_dead() && !stop() {
-            // It stays a file that nobody needs, and the next open finds it.
-            let _ = segments.bury();
+        while let Some(last) = segments.last_dead().filter(|_| !stop()) {
+            // Nothing goes before it is noted that it may be gone.
+            if core.floor.raise(last).is_err() {
+                break;
+            }
+            // What cannot be removed stays a file that nobody needs, and the next open finds it.
+            let _ = segments.bury(last);
         }
+        core.blobs.bury(stop);
         let now_ms = core.now_ms();
         if now_ms < self.look_ms && !core.is_full() {
             return;

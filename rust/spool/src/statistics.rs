@@ -1,6 +1,6 @@
 //! What is counted, and a copy of it at one moment.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 /// Buckets of a histogram, the last without a bound.
@@ -29,8 +29,24 @@ pub struct Statistics {
     pub group_messages: Histogram,
     /// Octets of all segments of the log, spare ones aside.
     pub log_bytes: u64,
-    /// Octets of the log that messages in the queue need, as of the last checkpoint.
+    /// Octets of the log that are needed, by messages in the queue and by those that are kept, as of the last checkpoint.
     pub live_bytes: u64,
+    /// Octets of content in blobs.
+    pub blob_bytes: u64,
+    /// Blobs written since the spool was opened.
+    pub blobs_written: u64,
+    /// Octets of content in them.
+    pub blobs_written_bytes: u64,
+    /// Blobs removed since the spool was opened, those without a message among them.
+    pub blobs_removed: u64,
+    /// Drafts that went to blobs since the spool was opened because memory was short.
+    pub drafts_spilled: u64,
+    /// Octets of the log that finished messages need which are kept; part of `live_bytes`.
+    pub kept_bytes: u64,
+    /// Octets that they have in blobs; part of `blob_bytes`.
+    pub kept_blob_bytes: u64,
+    /// Finished messages that are kept.
+    pub kept_messages: u64,
     /// Octets of the index's file.
     pub index_bytes: u64,
     /// Free space of the file system, as last seen.
@@ -47,8 +63,22 @@ pub struct Statistics {
     pub checkpoints: u64,
     /// Checkpoints that failed since the spool was opened.
     pub checkpoints_failed: u64,
+    /// Parts of records that are held in memory because the index has failed; 0 while it follows.
+    pub held_parts: u64,
     /// Records written since the spool was opened.
     pub records: u64,
+    /// The least watermark that an index must have, because the log before it is not whole any more.
+    pub floor: u64,
+    /// Segments of the log.
+    pub segments: u64,
+    /// Segments that are kept because something in them is damaged.
+    pub damaged_segments: u64,
+    /// Messages that cleaning has moved since the spool was opened.
+    pub cleaned_messages: u64,
+    /// Octets of their contents.
+    pub cleaned_bytes: u64,
+    /// Whether a segment is being cleaned.
+    pub is_cleaning: bool,
 }
 
 struct Observed {
@@ -82,11 +112,18 @@ pub(crate) struct Counters {
     sync_micros: Observed,
     group_messages: Observed,
     pub(crate) live_bytes: AtomicU64,
+    pub(crate) kept_bytes: AtomicU64,
+    pub(crate) kept_blob_bytes: AtomicU64,
+    pub(crate) kept_messages: AtomicU64,
     pub(crate) index_bytes: AtomicU64,
     pub(crate) free_bytes: AtomicU64,
     pub(crate) checkpoints: AtomicU64,
     pub(crate) checkpoints_failed: AtomicU64,
+    pub(crate) held_parts: AtomicU64,
     pub(crate) records: AtomicU64,
+    cleaned_messages: AtomicU64,
+    cleaned_bytes: AtomicU64,
+    pub(crate) is_cleaning: AtomicBool,
 }
 
 impl Counters {
@@ -95,12 +132,25 @@ impl Counters {
             sync_micros: Observed::new(SYNC_MICROS),
             group_messages: Observed::new(GROUP_MESSAGES),
             live_bytes: AtomicU64::new(0),
+            kept_bytes: AtomicU64::new(0),
+            kept_blob_bytes: AtomicU64::new(0),
+            kept_messages: AtomicU64::new(0),
             index_bytes: AtomicU64::new(0),
             free_bytes: AtomicU64::new(u64::MAX),
             checkpoints: AtomicU64::new(0),
             checkpoints_failed: AtomicU64::new(0),
+            held_parts: AtomicU64::new(0),
             records: AtomicU64::new(0),
+            cleaned_messages: AtomicU64::new(0),
+            cleaned_bytes: AtomicU64::new(0),
+            is_cleaning: AtomicBool::new(false),
         }
+    }
+
+    /// Count a message that was moved.
+    pub(crate) fn cleaned(&self, bytes: u64) {
+        self.cleaned_messages.fetch_add(1, Relaxed);
+        self.cleaned_bytes.fetch_add(bytes, Relaxed);
     }
 
     pub(crate) fn synced(&self, took: Duration, messages: usize) {
@@ -116,11 +166,18 @@ impl Counters {
             sync_micros: self.sync_micros.snapshot(),
             group_messages: self.group_messages.snapshot(),
             live_bytes: self.live_bytes.load(Relaxed),
+            kept_bytes: self.kept_bytes.load(Relaxed),
+            kept_blob_bytes: self.kept_blob_bytes.load(Relaxed),
+            kept_messages: self.kept_messages.load(Relaxed),
             index_bytes: self.index_bytes.load(Relaxed),
             free_bytes: self.free_bytes.load(Relaxed),
             checkpoints: self.checkpoints.load(Relaxed),
             checkpoints_failed: self.checkpoints_failed.load(Relaxed),
+            held_parts: self.held_parts.load(Relaxed),
             records: self.records.load(Relaxed),
+            cleaned_messages: self.cleaned_messages.load(Relaxed),
+            cleaned_bytes: self.cleaned_bytes.load(Relaxed),
+            is_cleaning: self.is_cleaning.load(Relaxed),
             ..Statistics::default()
         }
     }

@@ -14,6 +14,8 @@ use crate::log_writer::Failure;
 const STALLED_MS: u64 = 250;
 /// How often the space thread looks around by itself.
 const SPACE_MS: u64 = 1_000;
+/// How nice the thread of queries is (Linux counts each thread by itself): it gets a tenth of what another one gets.
+const QUERY_NICE: i32 = 10;
 
 /// Threads that run.
 pub(crate) struct Threads {
@@ -31,9 +33,14 @@ impl Threads {
         threads.spawn("spool-writer", write)?;
         threads.spawn("spool-syncer", sync)?;
         threads.spawn("spool-reader", read)?;
+        threads.spawn("spool-query", query)?;
+        threads.spawn("spool-blob-0", write_blobs)?;
+        threads.spawn("spool-blob-1", write_blobs)?;
         let stopped = Arc::clone(&stop);
         threads.spawn("spool-index", move |core| checkpoint(core, &stopped))?;
-        threads.spawn("spool-space", move |core| keep_space(core, &stop))?;
+        let stopped = Arc::clone(&stop);
+        threads.spawn("spool-space", move |core| keep_space(core, &stopped))?;
+        threads.spawn("spool-cleaner", move |core| clean(core, &stop))?;
         Ok(threads)
     }
 
@@ -53,8 +60,11 @@ impl Threads {
         self.stop.store(true, Relaxed);
         self.core.inbox.stop();
         self.core.reader.stop();
+        self.core.queries.stop();
+        self.core.spills.stop();
         self.core.checkpoint_bell.ring();
         self.core.space_bell.ring();
+        self.core.clean_bell.ring();
         for handle in self.handles.drain(..) {
             // What it died of was told when it died.
             let _ = handle.join();
@@ -97,6 +107,20 @@ fn read(core: &Core) {
     }
 }
 
+fn query(core: &Core) {
+    // Where the processor is short, delivery comes first. Without the right to it, a query is like everybody else.
+    let _ = rustix::process::setpriority_process(None, QUERY_NICE);
+    while let Some(step) = core.queries.wait_next() {
+        core.query_step(step);
+    }
+}
+
+fn write_blobs(core: &Core) {
+    while let Some(body) = core.spills.wait_next() {
+        core.spills.work(core, &body);
+    }
+}
+
 fn checkpoint(core: &Core, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         core.checkpoint_bell.wait(Duration::from_millis(core.config.checkpoint_ms.max(1)));
@@ -108,5 +132,12 @@ fn keep_space(core: &Core, stop: &AtomicBool) {
     while !stop.load(Relaxed) {
         core.space.lock().step(core, &|| stop.load(Relaxed));
         core.space_bell.wait(Duration::from_millis(SPACE_MS));
+    }
+}
+
+fn clean(core: &Core, stop: &AtomicBool) {
+    while !stop.load(Relaxed) {
+        let wait_ms = core.cleaner.lock().step(core);
+        core.clean_bell.wait(Duration::from_millis(wait_ms));
     }
 }

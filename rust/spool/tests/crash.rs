@@ -7,7 +7,7 @@ use common::{Bench, Ledger, directory, reopen, silent};
 use penstock_core::flow::GateState;
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
-use penstock_spool::{Request, SpoolConfig};
+use penstock_spool::{Draft, Request, SpoolConfig};
 use tempfile::TempDir;
 
 /// Power losses that are tried of each state.
@@ -83,6 +83,63 @@ fn receiving_what_is_not_handed_in_is_gone() {
     let crash = Crash::of((bench, dir));
     assert!(crash.after_kill().messages.is_empty());
     assert!(crash.after_power_losses().iter().all(|found| found.messages.is_empty()));
+}
+
+/// A spool where content above 100,000 octets goes to blobs, and a draft of 256 KiB of which all is written.
+fn spilling() -> (Bench, TempDir, Draft, Vec<u8>) {
+    let dir = directory();
+    let config = SpoolConfig { blob_bytes: 100_000, ..common::config(dir.path()) };
+    let bench = Bench::open_with(&FaultyDevice::new(1), config).unwrap();
+    let content = vec![7; 4 * 65_536];
+    let draft = bench.draft(&content).unwrap();
+    bench.spool().step();
+    (bench, dir, draft, content)
+}
+
+/// After each crash nothing is found, and nothing is left in the end of what was written.
+fn is_gone(crash: &Crash) {
+    let kill = (crash.device.after_kill(), "kill".into());
+    let losses = (0..SEEDS).map(|seed| (crash.device.after_power_loss(seed), format!("seed {seed}")));
+    for (device, what) in std::iter::once(kill).chain(losses) {
+        let (mut bench, dir) = reopen(&device, crash.dir.path(), &crash.ledger, &what);
+        assert!(bench.messages().is_empty(), "{what}");
+        let left = bench.device.names(&dir.path().join("shard-00/blobs"));
+        assert!(left.is_empty(), "{what}: {left:?}");
+    }
+}
+
+#[test]
+fn spilling_what_is_not_handed_in_is_gone_and_what_was_written_of_it_too() {
+    let (bench, dir, draft, _) = spilling();
+    let names = bench.device.names(&dir.path().join("shard-00/blobs"));
+    assert_eq!(names, [format!("{}.new", draft.queue_id())]);
+    is_gone(&Crash::of((bench, dir)));
+}
+
+#[test]
+fn a_blob_that_was_written_and_whose_record_was_not_is_gone() {
+    let (mut bench, dir, draft, content) = spilling();
+    // From here on the record alone is written.
+    bench.device.fail_all(Call::Write, Some(Fault::Halt));
+    let id = bench.hand_in(draft, &content);
+    bench.step();
+    assert!(!bench.ledger.0[&id].is_acked);
+    assert_eq!(bench.device.names(&dir.path().join("shard-00/blobs")), [id.to_string()]);
+    let crash = Crash::of((bench, dir));
+    let kill = crash.device.after_kill();
+    assert!(crash.found(&kill, "kill").messages.is_empty());
+    is_gone(&crash);
+}
+
+#[test]
+fn accepted_with_a_blob_is_there() {
+    let (mut bench, dir, draft, content) = spilling();
+    let id = bench.hand_in(draft, &content);
+    bench.step();
+    assert!(bench.ledger.0[&id].is_acked);
+    let crash = Crash::of((bench, dir));
+    assert_eq!(crash.after_kill().messages, [id]);
+    assert!(crash.after_power_losses().iter().all(|found| found.messages == [id]));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use common::{Bench, config, directory, reopen, silent};
 use penstock_core::flow::GateState;
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
-use penstock_spool::{Answer, DraftRefused, OpenError, Request, SpoolConfig};
+use penstock_spool::{Answer, DraftRefused, Fact, OpenError, OutcomeState, Request, SpoolConfig};
 
 const LOG: &str = "shard-00/log";
 
@@ -209,6 +209,77 @@ fn an_index_that_fails_loses_nothing_and_holds_back_new_mail() {
     assert_eq!(ids(&mut bench), all);
 }
 
+#[test]
+fn an_index_whose_disk_fails_or_is_full_aborts_checkpoints_and_nothing_else() {
+    for fault in [Fault::Io, Fault::Full] {
+        let (device, dir) = (FaultyDevice::new(1), directory());
+        let mut bench = Bench::open(&device, dir.path()).unwrap();
+        let early = bench.commit(500).unwrap();
+        bench.sync(Request::Checkpoint);
+        device.fail_all(Call::Index, Some(fault));
+        let late = bench.commit(500).unwrap();
+        bench.step();
+        bench.clock.advance(1_000);
+        bench.step();
+        assert_eq!(bench.spool().statistics().checkpoints_failed, 1);
+        // Mail is taken, attempts begin and end, and all of it is durable.
+        assert!(bench.ledger.0[&late].is_acked && !bench.poisoned);
+        bench.deliver(early);
+        assert!(matches!(bench.sync(Request::Sync), Some(Answer::Done { .. })));
+        for _ in 0..50 {
+            assert!(matches!(bench.ask(Request::Hops), Some(Answer::Failed { .. })));
+        }
+        let failed = bench.spool().statistics().checkpoints_failed;
+        assert_eq!(failed, 1, "who asks does not make it try more often");
+        for _ in 0..60 {
+            bench.clock.advance(1_000);
+            bench.step();
+        }
+        let failed = bench.spool().statistics().checkpoints_failed - failed;
+        assert!((6..=12).contains(&failed), "it is tried less often, and again and again: {failed}");
+        reopen(&device.after_kill(), dir.path(), &bench.ledger, "while it fails");
+        device.fail_all(Call::Index, None);
+        bench.clock.advance(8_000);
+        bench.step();
+        assert_eq!(ids(&mut bench), [late]);
+        let statistics = bench.spool().statistics();
+        assert_eq!((statistics.lag_records, statistics.held_parts), (0, 0));
+    }
+}
+
+#[test]
+fn memory_does_not_grow_with_the_time_that_an_index_fails() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let often = SpoolConfig { checkpoint_records: 200, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, often).unwrap();
+    let all: Vec<QueueId> = (0..20).map(|_| bench.commit(500).unwrap()).collect();
+    bench.sync(Request::Checkpoint);
+    device.fail_all(Call::Index, Some(Fault::Full));
+    let mut most = 0;
+    for _ in 0..400 {
+        for &id in &all {
+            bench.start(id);
+            bench.defer(id, OutcomeState::Deferred);
+        }
+        let (hop, last_error) = (bench.hop, "refused".to_owned());
+        let state = Fact::Hop { hop, state: 2, last_error, next_retry_ms: 7, failures: 3 };
+        bench.spool().append(vec![state]);
+        bench.clock.advance(1_000);
+        bench.step();
+        most = most.max(bench.spool().statistics().held_parts);
+    }
+    let statistics = bench.spool().statistics();
+    assert_eq!(statistics.lag_records, 400 * 41);
+    assert!(most < 2_000, "of {} there are {most}", statistics.lag_records);
+    assert!(matches!(bench.spool().draft(0), Err(DraftRefused::Behind)), "new mail waits");
+    device.fail_all(Call::Index, None);
+    bench.clock.advance(8_000);
+    bench.step();
+    let rows = bench.messages();
+    assert_eq!(rows.iter().map(|row| row.queue_id).collect::<Vec<_>>(), all);
+    assert!(rows.iter().all(|row| row.entries[0].attempts == 400 && !row.entries[0].in_doubt));
+}
+
 /// A spool with messages that are acknowledged and in the log only.
 fn three(segment_bytes: u64) -> (Bench, tempfile::TempDir, Vec<QueueId>) {
     let (device, dir) = (FaultyDevice::new(1), directory());
@@ -326,14 +397,111 @@ fn no_octet_of_a_damaged_content_is_given_to_anyone() {
 
 #[test]
 fn a_message_whose_segment_is_gone_is_reported() {
-    let (mut bench, dir, all) = three(1 << 20);
+    let (mut bench, dir, all) = three(16 << 10);
     bench.sync(Request::Checkpoint);
     let device = bench.device.clone();
     bench.kill();
     penstock_spool::Device::remove(&device, &dir.path().join(LOG).join("00000001.seg")).unwrap();
     let bench = Bench::open(&device, dir.path()).unwrap();
-    assert_eq!(bench.recovery.damaged, 3);
+    assert_eq!(bench.recovery.damaged, 1);
     assert_eq!(bench.content(all[0]), None);
+    assert!(bench.content(all[1]).is_some());
+}
+
+/// Put a copy of an index in the place of a spool's.
+fn put_back(copy: &Path, path: &Path) {
+    std::fs::remove_dir_all(path.join("shard-00/index")).unwrap();
+    common::copy_index(copy, path);
+}
+
+#[test]
+fn an_index_of_yesterday_is_refused_once_the_log_behind_it_is_not_whole() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let small = || SpoolConfig { segment_bytes: 16 << 10, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    let first = bench.commit(100).unwrap();
+    bench.sync(Request::Checkpoint);
+    let copy = directory();
+    common::copy_index(dir.path(), copy.path());
+    let more = |bench: &mut Bench| {
+        for _ in 0..6 {
+            let id = bench.commit(6_000).unwrap();
+            bench.step();
+            bench.deliver(id);
+            bench.step();
+        }
+    };
+    more(&mut bench);
+    assert_eq!(bench.spool().statistics().floor, 0, "nothing was given up");
+    let ledger = bench.kill();
+    // All that came since is still in the log.
+    put_back(copy.path(), dir.path());
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    ledger.check(&mut bench, "an old index beside a whole log");
+    assert_eq!(ids(&mut bench), [first]);
+    more(&mut bench);
+    bench.sync(Request::Checkpoint);
+    bench.step();
+    let floor = bench.spool().statistics().floor;
+    assert!(floor > 1);
+    bench.kill();
+    let (today, calls) = (directory(), device.calls().len());
+    common::copy_index(dir.path(), today.path());
+    put_back(copy.path(), dir.path());
+    let opened = Bench::open_with(&device, small());
+    assert!(
+        matches!(opened, Err(OpenError::StaleIndex { watermark: 1, segment: 1, floor: told }) if told == floor)
+    );
+    // An index that was lost is no better.
+    std::fs::remove_dir_all(dir.path().join("shard-00/index")).unwrap();
+    let opened = Bench::open_with(&device, small());
+    assert!(matches!(opened, Err(OpenError::StaleIndex { watermark: 0, segment: 0, .. })));
+    let changes = |call: &Call| matches!(call, Call::Remove | Call::Rename | Call::SetSize);
+    assert!(!device.calls()[calls..].iter().any(changes), "nothing was touched");
+    put_back(today.path(), dir.path());
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    assert_eq!(ids(&mut bench), [first]);
+}
+
+#[test]
+fn an_index_that_ends_in_a_segment_that_is_gone_is_refused() {
+    let (mut bench, dir, _) = three(1 << 20);
+    bench.sync(Request::Checkpoint);
+    let device = bench.device.clone();
+    bench.kill();
+    penstock_spool::Device::remove(&device, &dir.path().join(LOG).join("00000001.seg")).unwrap();
+    let opened = Bench::open(&device, dir.path());
+    assert!(matches!(opened, Err(OpenError::StaleIndex { watermark: 3, segment: 1, floor: 0 })));
+}
+
+#[test]
+fn no_segment_goes_before_it_is_noted_that_it_may() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 16 << 10, ..config(dir.path()) }).unwrap();
+    let segments = || device.names(&dir.path().join(LOG)).iter().filter(|name| name.contains(".seg")).count();
+    let all: Vec<QueueId> = (0..6).map(|_| bench.commit(6_000).unwrap()).collect();
+    bench.step();
+    let before = segments();
+    for id in all {
+        bench.deliver(id);
+    }
+    bench.clock.advance(20);
+    bench.step();
+    // From here on only the note is written. It fails, and is not tried again: the disk has lied once.
+    let write = device.calls().len() as u64;
+    bench.clock.advance(1_000);
+    device.fail_all(Call::Sync, Some(Fault::Io));
+    bench.step();
+    device.fail_all(Call::Sync, None);
+    assert!(device.calls().len() as u64 > write && !bench.poisoned);
+    bench.clock.advance(5_000);
+    bench.step();
+    assert_eq!((segments(), bench.spool().statistics().floor), (before, 0));
+    bench.kill();
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    bench.step();
+    assert!(segments() < before && bench.spool().statistics().floor > 0);
 }
 
 #[test]

@@ -3,9 +3,13 @@
 
 mod common;
 
-use common::{Bench, NOW_MS, TRACE, config, directory, reopen};
+use std::sync::Arc;
+
+use common::{Bench, NOW_MS, TRACE, config, directory, reopen, silent};
+use parking_lot::Mutex;
+use penstock_core::flow::GateState;
 use penstock_core::queue_id::QueueId;
-use penstock_spool::testing::{Call, FaultyDevice};
+use penstock_spool::testing::{Call, Fault, FaultyDevice};
 use penstock_spool::{Answer, DraftRefused, OutcomeState, Request, SpoolConfig};
 
 const LOG: &str = "shard-00/log";
@@ -251,4 +255,66 @@ fn the_index_has_room_to_grow_into_when_the_disk_is_full() {
         }
         bench.sync(Request::Checkpoint);
     }
+}
+
+/// A spool that has delivered so many messages' worth of outcomes, none of them synced, and a message to be sent.
+fn with_unsynced(outcomes: usize) -> (Bench, tempfile::TempDir, QueueId) {
+    let dir = directory();
+    let mut bench = Bench::open(&FaultyDevice::new(1), dir.path()).unwrap();
+    let id = bench.commit(100).unwrap();
+    bench.step();
+    let fact = common::settled(id, bench.hop, 0, OutcomeState::Deferred);
+    bench.spool().append(vec![fact; outcomes]);
+    bench.step();
+    (bench, dir, id)
+}
+
+#[test]
+fn no_attempt_begins_while_more_than_a_thousand_outcomes_are_not_synced() {
+    for (outcomes, state) in [(1_000, GateState::Open), (1_001, GateState::Closed)] {
+        let (mut bench, _dir, id) = with_unsynced(outcomes);
+        let mut gate = bench.start(id);
+        bench.step();
+        assert_eq!(gate.state(&silent()), state, "{outcomes} outcomes");
+        // They are synced within ten milliseconds, and the start with them.
+        bench.clock.advance(10);
+        bench.step();
+        assert_eq!(gate.state(&silent()), GateState::Open, "{outcomes} outcomes");
+        let mut next = bench.start(id);
+        bench.step();
+        assert_eq!(next.state(&silent()), GateState::Open, "{outcomes} outcomes");
+    }
+}
+
+#[test]
+fn no_attempt_begins_while_an_outcome_is_not_synced_for_two_seconds() {
+    for (ms, state) in [(1_999, GateState::Open), (2_000, GateState::Closed)] {
+        let (mut bench, _dir, id) = with_unsynced(1);
+        bench.clock.advance(ms);
+        let gate = Arc::new(Mutex::new(bench.start(id)));
+        let seen = Arc::new(Mutex::new(None));
+        let (own, shown) = (Arc::clone(&gate), Arc::clone(&seen));
+        let unsynced = bench.device.moment().unsynced().len();
+        bench.device.watch(Arc::new(move |moment| {
+            // The next change of the disk writes the start, the one after that is the sync that it waits for.
+            if moment.unsynced().len() > unsynced {
+                shown.lock().get_or_insert_with(|| own.lock().state(&silent()));
+            }
+        }));
+        bench.step();
+        assert_eq!(*seen.lock(), Some(state), "{ms} ms");
+        assert_eq!(gate.lock().state(&silent()), GateState::Open, "{ms} ms");
+    }
+}
+
+#[test]
+fn an_attempt_that_was_held_back_fails_with_the_log() {
+    let (mut bench, _dir, id) = with_unsynced(1_001);
+    let mut gate = bench.start(id);
+    bench.step();
+    bench.device.fail_all(Call::Sync, Some(Fault::Io));
+    bench.clock.advance(10);
+    bench.step();
+    assert!(bench.poisoned);
+    assert_eq!(gate.state(&silent()), GateState::Failed);
 }

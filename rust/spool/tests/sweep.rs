@@ -1,8 +1,8 @@
 //! Every call to the disk fails once, in every way; then the spool is opened again and must hold what it promised.
 //!
 //! The scenario takes messages of many sizes, delivers some, reports failures, brings the index up to date, fills,
-//! empties and reuses segments. LMDB does its own I/O: its commits lie between the calls that fail, so that every state
-//! of the index is paired with every state of the log that can be found beside it.
+//! empties and reuses segments, writes, gives up and removes blobs. LMDB does its own I/O: its commits lie between the
+//! calls that fail, so that every state of the index is paired with every state of the log that can be found beside it.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod common;
@@ -11,11 +11,13 @@ use std::path::Path;
 
 use common::{Bench, Ledger, directory, reopen};
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
-use penstock_spool::{Answer, Fact, Request};
+use penstock_spool::{Answer, Fact, Request, SpoolConfig};
 
 /// Run the scenario as far as it goes; a spool that cannot be opened has promised nothing.
 fn scenario(device: &FaultyDevice, path: &Path) -> Ledger {
-    let Ok(mut bench) = Bench::open(device, path) else { return Ledger::default() };
+    // Of these sizes the two largest go to blobs.
+    let config = SpoolConfig { blob_bytes: 65_000, ..common::config(path) };
+    let Ok(mut bench) = Bench::open_with(device, config) else { return Ledger::default() };
     let mut waiting = Vec::new();
     for (nth, octets) in [100, 5_000, 70_000, 1, 20_000, 140_000, 64, 9_000].into_iter().enumerate() {
         waiting.extend(bench.commit(octets));
@@ -25,6 +27,12 @@ fn scenario(device: &FaultyDevice, path: &Path) -> Ledger {
         if nth % 2 == 1 && waiting.len() > 1 {
             let id = waiting.remove(0);
             bench.deliver(id);
+        }
+        if nth == 3 {
+            // Given up when a part of it is in a blob.
+            let given_up = bench.draft(&vec![7; 67_000]);
+            bench.step();
+            drop(given_up);
         }
         if nth == 4 {
             let failed = waiting.remove(0);
@@ -45,12 +53,12 @@ fn scenario(device: &FaultyDevice, path: &Path) -> Ledger {
     bench.sync(Request::Checkpoint);
     bench.step();
     // By now dead segments have become spares, and are written in again.
-    for octets in [60_000, 60_000, 90_000] {
+    for octets in [60_000, 60_000, 65_001, 60_000] {
         waiting.extend(bench.commit(octets));
         bench.step();
     }
     // These two are in different segments and share a sync.
-    for octets in [80_000, 80_000] {
+    for octets in [64_000, 64_000] {
         waiting.extend(bench.commit(octets));
     }
     bench.step();

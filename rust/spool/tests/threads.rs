@@ -281,3 +281,105 @@ fn many_threads_may_hand_in_at_once_and_all_of_it_is_found() {
     }
     spool.close();
 }
+
+#[test]
+fn large_messages_of_many_connections_come_back_whole_through_blobs() {
+    let dir = directory();
+    let events = Arc::new(EventLog::default());
+    let config = SpoolConfig {
+        inline: false,
+        segment_bytes: 1 << 20,
+        draft_budget_bytes: 3 << 20,
+        checkpoint_ms: 20,
+        ..config(dir.path())
+    };
+    let open = || {
+        let device = Arc::new(FileDevice::new());
+        Spool::open(config.clone(), device, Arc::new(SystemClock), Arc::clone(&events) as _).unwrap()
+    };
+    let (spool, _) = open();
+    let hop = spool.register_hop("smart", HopKind::SmartHost, "mx.contoso.example");
+    let content = |nth: usize| -> Vec<u8> {
+        (0..1_100_000 + 300_000 * nth).map(|at| (at / 3 + at % 7 + nth) as u8).collect()
+    };
+    // Each takes 1.1 MB and more, and all of them together have room for 3.
+    let send = |nth: usize| {
+        let bell = Arc::new(Bell::default());
+        let mut draft = loop {
+            match spool.draft(0) {
+                Ok(draft) => break draft,
+                Err(refused) => assert_eq!(refused, DraftRefused::Budget),
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        };
+        let content = content(nth);
+        for part in content.chunks(30_000) {
+            bell.wait_for(|waker| (draft.offer(part, waker) == Offer::Taken).then_some(()));
+        }
+        let id = draft.queue_id();
+        spool.commit(draft, accepted(hop, content.len() as u64), Bytes::new(), Vec::new());
+        (id, content)
+    };
+    let stored: Vec<(QueueId, Vec<u8>)> = std::thread::scope(|scope| {
+        let senders: Vec<_> = (0..8).map(|nth| scope.spawn(move || send(nth))).collect();
+        senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+    });
+    let is_answer = |event: &SpoolEvent| matches!(event, SpoolEvent::Committed { .. });
+    let mut committed = 0;
+    while committed < 8 {
+        committed += events.wait_for(is_answer).iter().filter(|event| is_answer(event)).count();
+    }
+    let read_all = |spool: &Spool| {
+        for (id, content) in &stored {
+            let bell = Arc::new(Bell::default());
+            let mut source = spool.content(*id).source;
+            let mut octets = Vec::new();
+            loop {
+                let next = bell.wait_for(|waker| match source.poll(waker) {
+                    SourcePoll::Pending => None,
+                    next => Some(next),
+                });
+                match next {
+                    SourcePoll::Chunk(chunk) => octets.extend_from_slice(&chunk),
+                    SourcePoll::End => break,
+                    other => panic!("{other:?}"),
+                }
+            }
+            assert!(octets == *content, "{id}");
+        }
+    };
+    read_all(&spool);
+    spool.close();
+    let (spool, recovery) = open();
+    assert_eq!((recovery.messages, recovery.damaged), (8, 0));
+    read_all(&spool);
+    let hop = spool.register_hop("smart", HopKind::SmartHost, "mx.contoso.example");
+    spool.append(stored.iter().map(|(id, _)| settled(*id, hop, 1, OutcomeState::Delivered)).collect());
+    let blobs = dir.path().join("shard-00/blobs");
+    eventually("the blobs are removed", || std::fs::read_dir(&blobs).unwrap().count() == 0);
+    spool.close();
+}
+
+#[test]
+fn a_thread_of_the_blobs_that_dies_takes_the_shard_with_it_and_leaves_nobody_waiting() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let config = SpoolConfig { inline: false, blob_bytes: 10_000, ..config(dir.path()) };
+    let bench = Threaded::open_with(&device, config);
+    let large = vec![7; 100_000];
+    bench.commit(&large);
+    assert!(matches!(bench.answered(1)[..], [SpoolEvent::Committed { .. }]));
+    device.fail_all(Call::SyncDir, Some(Fault::Panic));
+    let tickets: Vec<u64> = (0..3).map(|_| bench.commit(&large).0).collect();
+    let mut told: Vec<u64> = bench
+        .answered(3)
+        .into_iter()
+        .map(|event| match event {
+            SpoolEvent::CommitFailed { ticket, .. } => ticket,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    told.sort_unstable();
+    assert_eq!(told, tickets);
+    assert!(bench.spool.statistics().failed);
+    bench.spool.close();
+}

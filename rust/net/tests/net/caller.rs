@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use penstock_core::smtp::command::Command;
-use penstock_net::{CloseReason, Conn, ContentStatus, Net, NetAction, NetEvent, ServerLimits};
+use penstock_net::{
+    CloseReason, Conn, ContentStatus, Grant, Net, NetAction, NetEvent, ServerLimits, StandardReplies,
+};
 
-use crate::harness::{Draft, await_durable, begin, kind, last_reply, reply, take};
+use crate::harness::{Draft, await_durable_granting, begin, granting, kind, last_reply, reply, take};
 
 #[derive(Default)]
 pub(crate) struct Caller {
@@ -13,20 +15,29 @@ pub(crate) struct Caller {
     /// How the connections ended.
     pub(crate) ended: Vec<CloseReason>,
     pub(crate) limits: ServerLimits,
+    /// What its answers grant, in turn, over and over.
+    grants: Vec<Grant>,
     answered: u32,
 }
 
 impl Caller {
+    /// Make one that grants what it would say itself.
+    pub(crate) fn granting(grants: Vec<Grant>) -> Self {
+        let (mail, data) = (Bytes::from_static(b"250 ok\r\n"), Bytes::from_static(b"354 go\r\n"));
+        let standard = StandardReplies { mail, data, limit_bytes: 1 << 30 };
+        Self { limits: ServerLimits { standard, ..ServerLimits::default() }, grants, ..Self::default() }
+    }
+
     /// Answer an event of an incoming connection.
     pub(crate) fn answer(&mut self, net: &Net, event: NetEvent) {
         match event {
             NetEvent::Opened { conn, .. } => net.apply(vec![begin(conn, self.limits.clone())]),
-            NetEvent::Commands { conn, turn, items, .. } => {
-                let actions = items.into_iter().map(|item| match item {
+            NetEvent::Commands { conn, turn, items, answered, .. } => {
+                let actions = items.into_iter().skip(answered as usize).map(|item| match item {
                     Ok(Command::Data) => take(conn, turn, Draft::default(), 1 << 30),
                     Ok(Command::Quit) => last_reply(conn, turn, "221 bye\r\n", 1),
                     Ok(Command::Unknown { .. }) | Err(_) => reply(conn, turn, "500 what?\r\n", 1),
-                    Ok(_) => reply(conn, turn, "250 ok\r\n", 1),
+                    Ok(_) => granting(conn, turn, "250 ok\r\n", self.next_grant()),
                 });
                 net.apply(actions.collect());
             }
@@ -46,13 +57,20 @@ impl Caller {
     /// Say that content is durable, before or after it is waited for.
     fn commit(&mut self, net: &Net, conn: Conn, turn: u32) {
         self.answered += 1;
+        let awaiting = await_durable_granting(conn, turn, self.next_grant());
         if self.answered.is_multiple_of(2) {
             net.complete(&[(conn, turn, true)]);
-            net.apply(vec![await_durable(conn, turn)]);
+            net.apply(vec![awaiting]);
         } else {
-            net.apply(vec![await_durable(conn, turn)]);
+            net.apply(vec![awaiting]);
             net.complete(&[(conn, turn, true)]);
         }
+    }
+
+    fn next_grant(&mut self) -> Grant {
+        let Some(grant) = self.grants.first().copied() else { return Grant::None };
+        self.grants.rotate_left(1);
+        grant
     }
 }
 

@@ -14,8 +14,8 @@ use penstock_core::flow::{
 };
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_net::{
-    ClientLimits, CloseReason, Conn, ContentState, ContentStatus, EventSink, FlightPart, MemoryPeer, Net,
-    NetAction, NetConfig, NetEvent, ServerLimits,
+    ClientLimits, CloseReason, Conn, ContentState, ContentStatus, EventSink, FlightPart, Grant, MemoryPeer,
+    Net, NetAction, NetConfig, NetEvent, ServerLimits,
 };
 
 /// Keeps events until they are asked for.
@@ -24,12 +24,23 @@ pub(crate) struct Recorder {
     events: Mutex<VecDeque<NetEvent>>,
     arrived: Condvar,
     pub(crate) waits_ms: AtomicU64,
+    /// How many drafts can be had for a DATA that was granted.
+    pub(crate) drafts: AtomicU64,
+    /// The size hints of those that were had.
+    pub(crate) hints: Mutex<Vec<u64>>,
 }
 
 impl EventSink for Recorder {
     fn push(&self, events: &mut Vec<NetEvent>) {
         self.events.lock().extend(events.drain(..));
         self.arrived.notify_all();
+    }
+
+    fn open_draft(&self, size_hint: u64) -> Option<(u64, Box<dyn ContentSink>)> {
+        let take_one = |left: u64| left.checked_sub(1);
+        self.drafts.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take_one).ok()?;
+        self.hints.lock().push(size_hint);
+        Some((GRANTED_DRAFT, Box::new(Draft::default())))
     }
 
     fn oldest_waits_ms(&self) -> u64 {
@@ -63,6 +74,9 @@ pub(crate) struct Bench {
 }
 
 pub(crate) const LISTENER: u32 = 7;
+
+/// The number of every draft that net opens by itself.
+pub(crate) const GRANTED_DRAFT: u64 = 815;
 
 pub(crate) fn peer_address() -> SocketAddr {
     SocketAddr::from(([192, 0, 2, 1], 40_000))
@@ -195,18 +209,20 @@ pub(crate) fn kind(event: &NetEvent) -> String {
 pub(crate) struct Commands {
     pub(crate) turn: u32,
     pub(crate) items: Vec<Result<Command, Malformed>>,
+    pub(crate) answered: u32,
     pub(crate) early: bool,
 }
 
 pub(crate) fn commands(event: NetEvent) -> Commands {
     match event {
-        NetEvent::Commands { turn, items, early, .. } => Commands { turn, items, early },
+        NetEvent::Commands { turn, items, answered, early, .. } => Commands { turn, items, answered, early },
         other => panic!("{}", kind(&other)),
     }
 }
 
 pub(crate) struct Content {
     pub(crate) turn: u32,
+    pub(crate) draft: u64,
     pub(crate) status: ContentStatus,
     pub(crate) size: u64,
     pub(crate) octets: Vec<u8>,
@@ -214,9 +230,9 @@ pub(crate) struct Content {
 
 pub(crate) fn content(event: NetEvent) -> Content {
     match event {
-        NetEvent::Content { turn, status, size, sink, .. } => {
-            let draft = sink.into_any().downcast::<Draft>().unwrap();
-            Content { turn, status, size, octets: draft.octets.clone() }
+        NetEvent::Content { turn, draft, status, size, sink, .. } => {
+            let octets = sink.into_any().downcast::<Draft>().unwrap().octets;
+            Content { turn, draft, status, size, octets }
         }
         other => panic!("{}", kind(&other)),
     }
@@ -263,12 +279,18 @@ pub(crate) fn begin(conn: Conn, limits: ServerLimits) -> NetAction {
 
 pub(crate) fn reply(conn: Conn, turn: u32, bytes: &'static str, answers: u32) -> NetAction {
     let bytes = Bytes::from_static(bytes.as_bytes());
-    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: false }
+    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: false, grant: Grant::None }
+}
+
+/// A reply to one command that grants the next.
+pub(crate) fn granting(conn: Conn, turn: u32, bytes: &'static str, grant: Grant) -> NetAction {
+    let bytes = Bytes::from_static(bytes.as_bytes());
+    NetAction::Reply { conn, turn, bytes, answers: 1, delay_ms: 0, close: false, grant }
 }
 
 pub(crate) fn last_reply(conn: Conn, turn: u32, bytes: &'static str, answers: u32) -> NetAction {
     let bytes = Bytes::from_static(bytes.as_bytes());
-    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: true }
+    NetAction::Reply { conn, turn, bytes, answers, delay_ms: 0, close: true, grant: Grant::None }
 }
 
 pub(crate) fn take(conn: Conn, turn: u32, sink: Draft, limit_bytes: u64) -> NetAction {
@@ -277,8 +299,12 @@ pub(crate) fn take(conn: Conn, turn: u32, sink: Draft, limit_bytes: u64) -> NetA
 }
 
 pub(crate) fn await_durable(conn: Conn, turn: u32) -> NetAction {
+    await_durable_granting(conn, turn, Grant::None)
+}
+
+pub(crate) fn await_durable_granting(conn: Conn, turn: u32, grant: Grant) -> NetAction {
     let (ok, failed) = (Bytes::from_static(b"250 kept\r\n"), Bytes::from_static(b"451 lost\r\n"));
-    NetAction::AwaitDurable { conn, turn, ok, failed }
+    NetAction::AwaitDurable { conn, turn, ok, failed, grant }
 }
 
 pub(crate) fn flight(conn: Conn, turn: u32, parts: Vec<FlightPart>) -> NetAction {

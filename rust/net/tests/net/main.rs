@@ -4,6 +4,7 @@
 
 mod caller;
 mod client;
+mod grants;
 mod harness;
 mod properties;
 mod sequences;

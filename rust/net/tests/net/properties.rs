@@ -1,7 +1,9 @@
 //! However octets are cut on their way, the result is the same.
 
+use std::sync::atomic::Ordering;
+
 use penstock_core::flow::{Form, SourcePoll};
-use penstock_net::{ClientLimits, CloseReason, ContentState, NetAction, NetEvent};
+use penstock_net::{ClientLimits, CloseReason, ContentState, Grant, NetAction, NetEvent};
 use proptest::prelude::*;
 
 use crate::caller::{Caller, expected, octets};
@@ -27,6 +29,7 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
         "NOOP\r\n",
         "EHLO a.example\r\n",
         "MAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nDATA\r\n",
+        "MAIL FROM:<>\r\n",
         "DATA\r\n",
         "\r\n.\r\n",
         "\r\n.\r\n",
@@ -42,10 +45,15 @@ fn input() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(part, 0..30).prop_map(|parts| parts.concat().into_bytes())
 }
 
-/// Have a peer that receives so many octets at a time send these pieces.
-fn converse(pieces: &[&[u8]], window: usize) -> (Vec<u8>, Caller) {
+fn grants() -> impl Strategy<Value = Vec<Grant>> {
+    prop::collection::vec(prop::sample::select(vec![Grant::None, Grant::Mail, Grant::Data]), 0..5)
+}
+
+/// Have a peer that receives so many octets at a time send these pieces to a caller that grants what it may.
+fn converse(pieces: &[&[u8]], window: usize, grants: Vec<Grant>) -> (Vec<u8>, Caller) {
     let mut bench = Bench::new();
-    let mut caller = Caller::default();
+    bench.recorder.drafts.store(u64::MAX, Ordering::Relaxed);
+    let mut caller = Caller::granting(grants);
     let peer = bench.net.memory_connect(LISTENER, peer_address());
     peer.limit_window(window);
     let mut heard = Vec::new();
@@ -79,12 +87,13 @@ proptest! {
         input in input(),
         sizes in prop::collection::vec(1_usize..40, 1..6),
         window in 1_usize..60,
+        grants in grants(),
     ) {
         let expected = expected(&input);
-        let (heard, caller) = converse(&pieces(&input, &sizes), window);
+        let (heard, caller) = converse(&pieces(&input, &sizes), window, grants.clone());
         prop_assert_eq!((&heard, &caller.kept), (&expected.0, &expected.1));
         prop_assert_eq!(caller.ended.len(), 1);
-        let (heard, caller) = converse(&[&input], 1 << 20);
+        let (heard, caller) = converse(&[&input], 1 << 20, grants);
         prop_assert_eq!((heard, caller.kept), expected);
     }
 
@@ -163,7 +172,7 @@ proptest! {
             }
             sent.extend(octets);
         }
-        let (heard, caller) = converse(&[b"DATA\r\n", &sent], 1 << 20);
+        let (heard, caller) = converse(&[b"DATA\r\n", &sent], 1 << 20, vec![]);
         prop_assert_eq!(heard, b"220 me\r\n354 go\r\n250 kept\r\n");
         let mut received = Vec::new();
         penstock_core::smtp::content::Unstuffer::default().push(&caller.kept[0], &mut received);
@@ -180,7 +189,7 @@ proptest! {
 fn a_peer_that_leaves_in_the_middle_ends_the_connection_once() {
     let octets = b"EHLO a.example\r\nDATA\r\nx\r\n.\r\nNOOP\r\n";
     for cut in 0..octets.len() {
-        let (_, caller) = converse(&[&octets[..cut]], 1 << 20);
+        let (_, caller) = converse(&[&octets[..cut]], 1 << 20, vec![Grant::Data]);
         assert_eq!(caller.ended, [CloseReason::Peer], "{cut}");
         let mut bench = Bench::new();
         let mut caller = Caller::default();

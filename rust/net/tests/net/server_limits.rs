@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use penstock_core::smtp::command::Command;
 use penstock_net::{
-    CloseReason, ContentStatus, EventSink, MemoryPeer, Net, NetAction, NetConfig, NetEvent, ServerLimits,
+    CloseReason, ContentStatus, EventSink, Grant, MemoryPeer, Net, NetAction, NetConfig, NetEvent,
+    ServerLimits,
 };
 
 use crate::harness::*;
@@ -135,7 +136,15 @@ fn replies_are_capped_and_no_more_is_read_while_many_wait() {
     peer.limit_window(0);
     let long = || Bytes::from(vec![b'2'; 10_000]);
     let send = |bench: &mut Bench, turn| {
-        bench.act(NetAction::Reply { conn, turn, bytes: long(), answers: 1, delay_ms: 0, close: false });
+        bench.act(NetAction::Reply {
+            conn,
+            turn,
+            bytes: long(),
+            answers: 1,
+            delay_ms: 0,
+            close: false,
+            grant: Grant::None,
+        });
     };
     for _ in 0..2 {
         let asked = bench.commands(&peer, b"NOOP\r\n");
@@ -150,7 +159,15 @@ fn replies_are_capped_and_no_more_is_read_while_many_wait() {
     let asked = commands(bench.event());
     peer.limit_window(0);
     let bytes = Bytes::from(vec![b'2'; 60_000]);
-    bench.act(NetAction::Reply { conn, turn: asked.turn, bytes, answers: 1, delay_ms: 0, close: false });
+    bench.act(NetAction::Reply {
+        conn,
+        turn: asked.turn,
+        bytes,
+        answers: 1,
+        delay_ms: 0,
+        close: false,
+        grant: Grant::None,
+    });
     assert_eq!(closed(&bench.event()), (CloseReason::Protocol, None));
 }
 
@@ -162,7 +179,15 @@ fn a_tarpit_holds_back_a_reply_and_all_that_follows() {
     let bytes = Bytes::from_static(b"550 slowly\r\n");
     bench.net.apply(vec![
         reply(conn, asked.turn, "250 at once\r\n", 0),
-        NetAction::Reply { conn, turn: asked.turn, bytes, answers: 1, delay_ms: 5_000, close: false },
+        NetAction::Reply {
+            conn,
+            turn: asked.turn,
+            bytes,
+            answers: 1,
+            delay_ms: 5_000,
+            close: false,
+            grant: Grant::None,
+        },
         reply(conn, asked.turn, "250 behind\r\n", 1),
     ]);
     peer.send(b"NOOP\r\n");
@@ -181,7 +206,15 @@ fn a_closing_reply_that_is_held_back_is_sent_at_its_time() {
     let (peer, conn) = bench.session(ServerLimits::default());
     let asked = bench.commands(&peer, b"FOO\r\nFOO\r\n");
     let bytes = Bytes::from_static(b"500 what?\r\n421 enough\r\n");
-    bench.act(NetAction::Reply { conn, turn: asked.turn, bytes, answers: 2, delay_ms: 25_000, close: true });
+    bench.act(NetAction::Reply {
+        conn,
+        turn: asked.turn,
+        bytes,
+        answers: 2,
+        delay_ms: 25_000,
+        close: true,
+        grant: Grant::None,
+    });
     bench.nothing_happens();
     bench.pass_ms(24_750);
     assert_eq!(peer.recv(), b"");
@@ -199,7 +232,15 @@ fn a_peer_that_does_not_take_a_held_reply_is_given_up_from_its_release_on() {
     let asked = bench.commands(&peer, b"FOO\r\n");
     peer.limit_window(0);
     let bytes = Bytes::from_static(b"421 enough\r\n");
-    bench.act(NetAction::Reply { conn, turn: asked.turn, bytes, answers: 1, delay_ms: 25_000, close: true });
+    bench.act(NetAction::Reply {
+        conn,
+        turn: asked.turn,
+        bytes,
+        answers: 1,
+        delay_ms: 25_000,
+        close: true,
+        grant: Grant::None,
+    });
     bench.pass_ms(34_000);
     bench.nothing_happens();
     bench.pass_ms(1_500);

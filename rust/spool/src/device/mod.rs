@@ -59,6 +59,11 @@ pub trait Device: Send + Sync {
     /// Tell how many octets can still be written to the file system.
     fn free_bytes(&self, path: &Path) -> io::Result<u64>;
 
+    /// Called before the index is changed, which does its own I/O: an error stands for one of its own.
+    fn before_index(&self) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Give a number that nobody can foretell.
     fn random(&self) -> io::Result<u64>;
 

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
+use crate::edit::{Author, Change, EditKind, EditRecord, Suspension};
 use crate::facts::{
-    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Outcome, OutcomeState,
-    RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
+    OutcomeState, RecipientRecord, RoutedTo,
 };
+use crate::redo::InBlob;
 
 use super::Malformed;
 use super::fields::{CRITICAL, Field, FieldReader};
@@ -17,9 +19,31 @@ use super::tags::{self, accepted as a, hop as h, outcome as o};
 /// One thing that a record says.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub(crate) enum Part {
-    Accepted { queue_id: QueueId, accepted: Box<Accepted>, hops: Vec<Arc<HopName>> },
-    Fact { fact: Fact, hops: Vec<Arc<HopName>> },
-    Started { queue_id: QueueId, hop: HopId, attempt: u32, peer: String },
+    Accepted {
+        queue_id: QueueId,
+        accepted: Box<Accepted>,
+        hops: Vec<Arc<HopName>>,
+        /// What follows what the record has of the content.
+        blob: Option<InBlob>,
+    },
+    Fact {
+        fact: Fact,
+        hops: Vec<Arc<HopName>>,
+    },
+    Started {
+        queue_id: QueueId,
+        hop: HopId,
+        attempt: u32,
+        peer: String,
+    },
+    Moved {
+        queue_id: QueueId,
+        accepted: Box<Accepted>,
+        hops: Vec<Arc<HopName>>,
+        blob: Option<InBlob>,
+        as_of: Lsn,
+        attempts: Vec<u32>,
+    },
 }
 
 /// The number of a tag, critical or not.
@@ -34,6 +58,7 @@ pub(crate) fn body(octets: &[u8]) -> Result<Vec<Part>, Malformed> {
     const HOP: u16 = n(tags::part::HOP);
     const STARTED: u16 = n(tags::part::STARTED);
     const SETTLED: u16 = n(tags::part::SETTLED);
+    const EDITED: u16 = n(tags::part::EDITED);
     let mut parts = Vec::new();
     let mut has_content = false;
     let mut reader = FieldReader::new(octets);
@@ -48,6 +73,7 @@ pub(crate) fn body(octets: &[u8]) -> Result<Vec<Part>, Malformed> {
             HOP => parts.push(hop_state(field.nested())?),
             STARTED => parts.push(started(field.nested())?),
             SETTLED => parts.push(settled(field.nested())?),
+            EDITED => parts.push(edited(field.nested())?),
             _ => field.skip()?,
         }
     }
@@ -64,7 +90,10 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     const SENDER: u16 = n(a::SENDER);
     const RECIPIENT: u16 = n(a::RECIPIENT);
     const ENTRY: u16 = n(a::ENTRY);
-    let (mut queue_id, mut has_extent, mut hops) = (None, false, Vec::new());
+    const AS_OF: u16 = n(a::AS_OF);
+    const BLOB: u16 = n(a::BLOB);
+    let (mut queue_id, mut extent, mut in_blob, mut hops) = (None, None, None, Vec::new());
+    let (mut as_of, mut attempts) = (None, Vec::new());
     let mut message = Accepted {
         received_ms: 0,
         sender: String::new(),
@@ -84,10 +113,11 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     while let Some(field) = reader.next()? {
         match field.tag() {
             QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
-            EXTENT if has_extent || field.number()? != a::INLINE => {
-                return Err(Malformed("the content is kept in an unknown way"));
-            }
-            EXTENT => has_extent = true,
+            EXTENT => match (extent, field.number()?) {
+                (None, number @ (a::INLINE | a::IN_BLOB)) => extent = Some(number),
+                _ => return Err(Malformed("the content is kept in an unknown way")),
+            },
+            BLOB => in_blob = Some(blob(field.nested())?),
             FORM => {
                 message.form = match field.number()? {
                     a::FORM_WIRE => Form::Wire,
@@ -110,17 +140,37 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             a::SUBJECT => message.subject = field.text()?,
             RECIPIENT => message.recipients.push(recipient(field.nested())?),
             ENTRY => {
-                let (entry, name) = entry(field.nested())?;
+                let (entry, name, begun) = entry(field.nested())?;
                 message.entries.push(entry);
                 hops.push(name);
+                attempts.push(begun);
             }
+            AS_OF => as_of = Some(field.number()?),
             _ => field.skip()?,
         }
     }
-    if !has_extent {
+    if in_blob.is_some() != (extent.ok_or(MISSING)? == a::IN_BLOB) {
         return Err(MISSING);
     }
-    Ok(Part::Accepted { queue_id: queue_id.ok_or(MISSING)?, accepted: Box::new(message), hops })
+    let (queue_id, accepted) = (queue_id.ok_or(MISSING)?, Box::new(message));
+    Ok(match as_of {
+        None => Part::Accepted { queue_id, accepted, hops, blob: in_blob },
+        Some(as_of) => Part::Moved { queue_id, accepted, hops, blob: in_blob, as_of, attempts },
+    })
+}
+
+fn blob(mut reader: FieldReader<'_>) -> Result<InBlob, Malformed> {
+    const BYTES: u16 = n(tags::blob::BYTES);
+    const SUM: u16 = n(tags::blob::SUM);
+    let (mut bytes, mut sum) = (None, None);
+    while let Some(field) = reader.next()? {
+        match field.tag() {
+            BYTES => bytes = Some(field.number()?),
+            SUM => sum = Some(field.small()?),
+            _ => field.skip()?,
+        }
+    }
+    Ok(InBlob { bytes: bytes.ok_or(MISSING)?, sum: sum.ok_or(MISSING)? })
 }
 
 fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> {
@@ -137,12 +187,20 @@ fn recipient(mut reader: FieldReader<'_>) -> Result<RecipientRecord, Malformed> 
     Ok(recipient)
 }
 
-fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>), Malformed> {
+/// An entry, the name of its hop, and the last attempt whose end was known.
+fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>, u32), Malformed> {
     const HOP: u16 = n(tags::entry::HOP);
     const RECIPIENTS: u16 = n(tags::entry::RECIPIENTS);
-    let mut named = None;
-    let mut entry =
-        EntryRecord { hop: HopId(0), recipients: Vec::new(), priority: 0, due_ms: 0, expires_ms: 0 };
+    const SUSPENDED: u16 = n(tags::entry::SUSPENDED);
+    let (mut named, mut attempts) = (None, 0);
+    let mut entry = EntryRecord {
+        hop: HopId(0),
+        recipients: Vec::new(),
+        priority: 0,
+        due_ms: 0,
+        expires_ms: 0,
+        suspended: None,
+    };
     while let Some(field) = reader.next()? {
         match field.tag() {
             HOP => named = Some(hop(field.nested())?),
@@ -150,12 +208,14 @@ fn entry(mut reader: FieldReader<'_>) -> Result<(EntryRecord, Arc<HopName>), Mal
             tags::entry::PRIORITY => entry.priority = field.small()?,
             tags::entry::DUE => entry.due_ms = field.number()?,
             tags::entry::EXPIRES => entry.expires_ms = field.number()?,
+            tags::entry::ATTEMPTS => attempts = field.small()?,
+            SUSPENDED => entry.suspended = Some(suspension(&field)?),
             _ => field.skip()?,
         }
     }
     let (id, name) = named.ok_or(MISSING)?;
     entry.hop = id;
-    Ok((entry, name))
+    Ok((entry, name, attempts))
 }
 
 fn hop(mut reader: FieldReader<'_>) -> Result<(HopId, Arc<HopName>), Malformed> {
@@ -195,7 +255,7 @@ fn routed(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
             FROM => from = Some(hop_id(&field)?),
             TO => {
-                let (EntryRecord { hop, recipients, due_ms, .. }, name) = entry(field.nested())?;
+                let (EntryRecord { hop, recipients, due_ms, .. }, name, _) = entry(field.nested())?;
                 to.push(RoutedTo { hop, recipients, due_ms });
                 hops.push(name);
             }
@@ -265,6 +325,59 @@ fn settled(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     let (queue_id, hop) = (queue_id.ok_or(MISSING)?, named.ok_or(MISSING)?);
     let fact = Fact::Settled { queue_id, hop, attempt, disposition, outcomes, peer, session };
     Ok(Part::Fact { fact, hops: Vec::new() })
+}
+
+fn suspension(field: &Field<'_>) -> Result<Suspension, Malformed> {
+    Suspension::from_number(field.small()?).ok_or(Malformed("an entry is suspended in an unknown way"))
+}
+
+fn edited(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
+    const QUEUE_ID: u16 = n(tags::edited::QUEUE_ID);
+    const HOP: u16 = n(tags::edited::HOP);
+    const NUMBER: u16 = n(tags::edited::NUMBER);
+    const KIND: u16 = n(tags::edited::KIND);
+    const VALUE: u16 = n(tags::edited::VALUE);
+    const OUTCOME: u16 = n(tags::edited::OUTCOME);
+    const TO: u16 = n(tags::edited::TO);
+    let (mut queue_id, mut named, mut number, mut kind, mut version) = (None, None, None, None, 0);
+    let (mut value, mut to, mut outcomes, mut author) = (None, None, Vec::new(), Author::default());
+    while let Some(field) = reader.next()? {
+        match field.tag() {
+            QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
+            HOP => named = Some(hop_id(&field)?),
+            NUMBER => number = Some(field.small()?),
+            KIND => {
+                let unknown = Malformed("an edit is of an unknown kind");
+                kind = Some(EditKind::from_number(field.small()?).ok_or(unknown)?);
+            }
+            VALUE => value = Some(field),
+            OUTCOME => outcomes.push(outcome(field.nested())?),
+            TO => to = Some(entry(field.nested())?),
+            tags::edited::VERSION => version = field.number()?,
+            tags::edited::AT => author.at_ms = field.number()?,
+            tags::edited::WHO => author.who = field.text()?,
+            tags::edited::WHY => author.why = field.text()?,
+            _ => field.skip()?,
+        }
+    }
+    let value = value.ok_or(MISSING);
+    let mut hops = Vec::new();
+    let change = match kind.ok_or(MISSING)? {
+        EditKind::Suspend => Change::Suspended(suspension(&value?)?),
+        EditKind::Resume => Change::Resumed,
+        EditKind::Remove => Change::Removed(outcomes),
+        EditKind::Redirect => {
+            let (EntryRecord { hop, recipients, due_ms, .. }, name, _) = to.ok_or(MISSING)?;
+            hops.push(name);
+            Change::Redirected(RoutedTo { hop, recipients, due_ms })
+        }
+        EditKind::Expire => Change::Expiry(value?.number()?),
+        EditKind::Prioritise => Change::Priority(value?.small()?),
+        EditKind::Due => Change::Due(value?.number()?),
+    };
+    let (queue_id, hop) = (queue_id.ok_or(MISSING)?, named.ok_or(MISSING)?);
+    let record = EditRecord { queue_id, hop, number: number.ok_or(MISSING)?, version, author, change };
+    Ok(Part::Fact { fact: Fact::Edited(Box::new(record)), hops })
 }
 
 fn outcome(mut reader: FieldReader<'_>) -> Result<Outcome, Malformed> {

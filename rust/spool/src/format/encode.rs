@@ -5,18 +5,53 @@ use std::sync::Arc;
 use penstock_core::flow::Form;
 use penstock_core::queue_id::QueueId;
 
-use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Outcome, RecipientRecord};
+use crate::edit::{Change, EditRecord};
+use crate::facts::{
+    Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RecipientRecord, RoutedTo,
+};
+use crate::redo::InBlob;
 
 use super::fields::FieldWriter;
 use super::tags::{
-    accepted as a, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled, started,
+    accepted as a, blob, edited, entry, hop as h, hop_state, outcome as o, part, recipient, routed, settled,
+    started,
 };
 
 /// Write that a message was taken; `hops` are the names of its entries' hops, in their order.
-pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted, hops: &[Arc<HopName>]) {
+pub(crate) fn accepted(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
+) {
+    write_message(out, queue_id, message, hops, in_blob, None);
+}
+
+/// Write a message as it was when the log had been read up to `as_of`; `attempts` are its entries', in their order.
+pub(crate) fn moved(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
+    (as_of, attempts): (Lsn, &[u32]),
+) {
+    write_message(out, queue_id, message, hops, in_blob, Some((as_of, attempts)));
+}
+
+fn write_message(
+    out: &mut Vec<u8>,
+    queue_id: QueueId,
+    message: &Accepted,
+    hops: &[Arc<HopName>],
+    in_blob: Option<InBlob>,
+    moved: Option<(Lsn, &[u32])>,
+) {
+    let (as_of, attempts) = moved.unwrap_or_default();
     FieldWriter::new(out).nested(part::ACCEPTED, |fields| {
         fields.given_number(a::QUEUE_ID, queue_id.0);
-        fields.given_number(a::EXTENT, a::INLINE);
+        fields.given_number(a::EXTENT, if in_blob.is_some() { a::IN_BLOB } else { a::INLINE });
         fields.given_number(
             a::FORM,
             match message.form {
@@ -48,8 +83,20 @@ pub(crate) fn accepted(out: &mut Vec<u8>, queue_id: QueueId, message: &Accepted,
         for one in &message.recipients {
             fields.nested(a::RECIPIENT, |fields| write_recipient(fields, one));
         }
-        for (one, name) in message.entries.iter().zip(hops) {
-            fields.nested(a::ENTRY, |fields| write_entry(fields, one, name));
+        for (nth, (one, name)) in message.entries.iter().zip(hops).enumerate() {
+            fields.nested(a::ENTRY, |fields| {
+                write_entry(fields, one, name);
+                fields.number(entry::ATTEMPTS, attempts.get(nth).copied().unwrap_or(0).into());
+            });
+        }
+        if moved.is_some() {
+            fields.given_number(a::AS_OF, as_of);
+        }
+        if let Some(InBlob { bytes, sum }) = in_blob {
+            fields.nested(a::BLOB, |fields| {
+                fields.given_number(blob::BYTES, bytes);
+                fields.given_number(blob::SUM, sum.into());
+            });
         }
     });
 }
@@ -62,11 +109,7 @@ pub(crate) fn fact(out: &mut Vec<u8>, fact: &Fact, hops: &[Arc<HopName>]) {
             fields.given_number(routed::QUEUE_ID, queue_id.0);
             fields.octets(routed::FROM, &from.0.to_le_bytes());
             for (one, name) in to.iter().zip(hops) {
-                fields.nested(routed::TO, |fields| {
-                    fields.nested(entry::HOP, |fields| write_hop(fields, one.hop, name));
-                    fields.list(entry::RECIPIENTS, &one.recipients);
-                    fields.number(entry::DUE, one.due_ms);
-                });
+                fields.nested(routed::TO, |fields| write_routed_to(fields, one, name));
             }
         }),
         Fact::Hop { hop, state, last_error, next_retry_ms, failures } => body.nested(part::HOP, |fields| {
@@ -93,6 +136,7 @@ pub(crate) fn fact(out: &mut Vec<u8>, fact: &Fact, hops: &[Arc<HopName>]) {
                 fields.text(settled::SESSION, session);
             });
         }
+        Fact::Edited(record) => body.nested(part::EDITED, |fields| write_edited(fields, record, hops)),
     }
 }
 
@@ -120,6 +164,43 @@ fn write_entry(fields: &mut FieldWriter<'_>, one: &EntryRecord, name: &HopName) 
     fields.number(entry::PRIORITY, one.priority.into());
     fields.number(entry::DUE, one.due_ms);
     fields.number(entry::EXPIRES, one.expires_ms);
+    if let Some(suspension) = one.suspended {
+        fields.given_number(entry::SUSPENDED, suspension as u64);
+    }
+}
+
+fn write_routed_to(fields: &mut FieldWriter<'_>, one: &RoutedTo, name: &HopName) {
+    fields.nested(entry::HOP, |fields| write_hop(fields, one.hop, name));
+    fields.list(entry::RECIPIENTS, &one.recipients);
+    fields.number(entry::DUE, one.due_ms);
+}
+
+fn write_edited(fields: &mut FieldWriter<'_>, record: &EditRecord, hops: &[Arc<HopName>]) {
+    let EditRecord { queue_id, hop, number, version, author, change } = record;
+    fields.given_number(edited::QUEUE_ID, queue_id.0);
+    fields.octets(edited::HOP, &hop.0.to_le_bytes());
+    fields.given_number(edited::NUMBER, (*number).into());
+    fields.given_number(edited::KIND, change.kind() as u64);
+    match change {
+        Change::Suspended(suspension) => fields.given_number(edited::VALUE, *suspension as u64),
+        Change::Resumed => {}
+        Change::Removed(outcomes) => {
+            for one in outcomes {
+                fields.nested(edited::OUTCOME, |fields| write_outcome(fields, one));
+            }
+        }
+        Change::Redirected(to) => {
+            if let Some(name) = hops.first() {
+                fields.nested(edited::TO, |fields| write_routed_to(fields, to, name));
+            }
+        }
+        Change::Expiry(at_ms) | Change::Due(at_ms) => fields.given_number(edited::VALUE, *at_ms),
+        Change::Priority(priority) => fields.given_number(edited::VALUE, (*priority).into()),
+    }
+    fields.number(edited::VERSION, *version);
+    fields.number(edited::AT, author.at_ms);
+    fields.text(edited::WHO, &author.who);
+    fields.text(edited::WHY, &author.why);
 }
 
 fn write_hop(fields: &mut FieldWriter<'_>, id: HopId, name: &HopName) {

@@ -1,5 +1,6 @@
 //! The log's octets: pure functions between values and what is on disk. `FORMAT.md` says the same in prose.
 
+pub(crate) mod blob;
 pub(crate) mod chunk;
 pub(crate) mod decode;
 pub(crate) mod encode;

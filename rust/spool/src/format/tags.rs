@@ -11,13 +11,14 @@ pub(super) mod part {
     pub(crate) const HOP: u16 = 3 | CRITICAL;
     pub(crate) const STARTED: u16 = 4 | CRITICAL;
     pub(crate) const SETTLED: u16 = 5 | CRITICAL;
+    pub(crate) const EDITED: u16 = 6 | CRITICAL;
 }
 
 pub(super) mod accepted {
     use super::CRITICAL;
 
     pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
-    /// Where the content is: [`INLINE`].
+    /// Where the content is: [`INLINE`] or [`IN_BLOB`].
     pub(crate) const EXTENT: u16 = 2 | CRITICAL;
     pub(crate) const FORM: u16 = 3 | CRITICAL;
     pub(crate) const FLAGS: u16 = 4 | CRITICAL;
@@ -35,9 +36,15 @@ pub(super) mod accepted {
     pub(crate) const SUBJECT: u16 = 16;
     pub(crate) const RECIPIENT: u16 = 0x11 | CRITICAL;
     pub(crate) const ENTRY: u16 = 0x12 | CRITICAL;
+    /// Up to where the log had been read when this was written in place of an earlier one of the same message.
+    pub(crate) const AS_OF: u16 = 0x14 | CRITICAL;
+
+    pub(crate) const BLOB: u16 = 0x13 | CRITICAL;
 
     /// The content is in the same record, behind the body.
     pub(crate) const INLINE: u64 = 1;
+    /// What was prepended is in the same record; the rest is in a blob.
+    pub(crate) const IN_BLOB: u64 = 2;
     pub(crate) const FORM_WIRE: u64 = 1;
     pub(crate) const FORM_PLAIN: u64 = 2;
 }
@@ -48,6 +55,13 @@ pub(super) mod recipient {
     pub(crate) const ADDRESS: u16 = 1 | CRITICAL;
     pub(crate) const ORCPT: u16 = 2;
     pub(crate) const NOTIFY: u16 = 3;
+}
+
+pub(super) mod blob {
+    use super::CRITICAL;
+
+    pub(crate) const BYTES: u16 = 1 | CRITICAL;
+    pub(crate) const SUM: u16 = 2 | CRITICAL;
 }
 
 /// A next hop with its name; the same in every part that has one.
@@ -68,6 +82,10 @@ pub(super) mod entry {
     pub(crate) const PRIORITY: u16 = 3;
     pub(crate) const DUE: u16 = 4;
     pub(crate) const EXPIRES: u16 = 5;
+    /// The last attempt whose end was known.
+    pub(crate) const ATTEMPTS: u16 = 6;
+    /// What keeps it from being tried; not there if nothing does.
+    pub(crate) const SUSPENDED: u16 = 7 | CRITICAL;
 }
 
 pub(super) mod routed {
@@ -119,4 +137,24 @@ pub(super) mod outcome {
     pub(crate) const CODE: u16 = 4;
     pub(crate) const ENHANCED: u16 = 5;
     pub(crate) const TEXT: u16 = 6;
+}
+
+pub(super) mod edited {
+    use super::CRITICAL;
+
+    pub(crate) const QUEUE_ID: u16 = 1 | CRITICAL;
+    pub(crate) const HOP: u16 = 2 | CRITICAL;
+    pub(crate) const NUMBER: u16 = 3 | CRITICAL;
+    /// What was done.
+    pub(crate) const KIND: u16 = 4 | CRITICAL;
+    /// The suspension, expiry time, priority or due time that is given.
+    pub(crate) const VALUE: u16 = 5 | CRITICAL;
+    /// Of a recipient that is removed.
+    pub(crate) const OUTCOME: u16 = 6 | CRITICAL;
+    /// Where recipients go.
+    pub(crate) const TO: u16 = 7 | CRITICAL;
+    pub(crate) const VERSION: u16 = 8;
+    pub(crate) const AT: u16 = 9;
+    pub(crate) const WHO: u16 = 10;
+    pub(crate) const WHY: u16 = 11;
 }

@@ -11,10 +11,12 @@ use super::decode::{Part, body};
 use super::encode;
 use super::fields::{CRITICAL, FieldWriter};
 use super::record::{HEADER, RecordHeader};
+use crate::edit::{Author, Change, EditRecord, Suspension};
 use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Outcome, OutcomeState,
     RecipientRecord, RoutedTo,
 };
+use crate::redo::InBlob;
 
 fn text() -> impl Strategy<Value = String> {
     prop_oneof![Just(String::new()), ".{1,30}"]
@@ -39,9 +41,10 @@ fn recipient() -> impl Strategy<Value = RecipientRecord> {
 }
 
 fn entry() -> impl Strategy<Value = (EntryRecord, Arc<HopName>)> {
-    (name(), indices(), any::<u8>(), any::<[u64; 2]>()).prop_map(
-        |(name, recipients, priority, [due_ms, expires_ms])| {
-            (EntryRecord { hop: name.id(), recipients, priority, due_ms, expires_ms }, name)
+    (name(), indices(), any::<u8>(), any::<[u64; 2]>(), 0u8..=2).prop_map(
+        |(name, recipients, priority, [due_ms, expires_ms], suspended)| {
+            let (hop, suspended) = (name.id(), Suspension::from_number(suspended));
+            (EntryRecord { hop, recipients, priority, due_ms, expires_ms, suspended }, name)
         },
     )
 }
@@ -53,8 +56,9 @@ fn message() -> impl Strategy<Value = Part> {
     let recipients = prop::collection::vec(recipient(), 0..4);
     let entries = prop::collection::vec(entry(), 0..3);
     let numbers = any::<[u64; 3]>();
-    (numbers, texts, params, any::<bool>(), any::<u8>(), recipients, entries).prop_map(
-        |([id, received_ms, size], texts, params, is_wire, flags, recipients, entries)| {
+    let blob = prop::option::of(any::<(u64, u32)>().prop_map(|(bytes, sum)| InBlob { bytes, sum }));
+    (numbers, texts, params, any::<bool>(), any::<u8>(), recipients, entries, blob).prop_map(
+        |([id, received_ms, size], texts, params, is_wire, flags, recipients, entries, blob)| {
             let [sender, connector, peer, helo, session, message_id, subject] = texts;
             let (entries, hops) = entries.into_iter().unzip();
             let accepted = Accepted {
@@ -73,9 +77,20 @@ fn message() -> impl Strategy<Value = Part> {
                 recipients,
                 entries,
             };
-            Part::Accepted { queue_id: QueueId(id), accepted: Box::new(accepted), hops }
+            Part::Accepted { queue_id: QueueId(id), accepted: Box::new(accepted), hops, blob }
         },
     )
+}
+
+/// A message that lies elsewhere now.
+fn moved() -> impl Strategy<Value = Part> {
+    (message(), any::<u64>(), any::<[u32; 3]>()).prop_map(|(part, as_of, attempts)| match part {
+        Part::Accepted { queue_id, accepted, hops, blob } => {
+            let attempts = attempts[..accepted.entries.len()].to_vec();
+            Part::Moved { queue_id, accepted, hops, blob, as_of, attempts }
+        }
+        other => other,
+    })
 }
 
 fn outcome() -> impl Strategy<Value = Outcome> {
@@ -116,7 +131,28 @@ fn fact() -> impl Strategy<Value = Part> {
             let fact = Fact::Settled { queue_id, hop, attempt, disposition, outcomes, peer, session };
             Part::Fact { fact, hops: Vec::new() }
         });
-    prop_oneof![routed, hop, settled]
+    prop_oneof![routed, hop, settled, edited()]
+}
+
+fn edited() -> impl Strategy<Value = Part> {
+    let change = prop_oneof![
+        (1u8..=2).prop_map(|number| (Change::Suspended(Suspension::from_number(number).unwrap()), vec![])),
+        Just((Change::Resumed, vec![])),
+        prop::collection::vec(outcome(), 0..4).prop_map(|outcomes| (Change::Removed(outcomes), vec![])),
+        entry().prop_map(|(EntryRecord { hop, recipients, due_ms, .. }, name)| {
+            (Change::Redirected(RoutedTo { hop, recipients, due_ms }), vec![name])
+        }),
+        any::<u64>().prop_map(|at_ms| (Change::Expiry(at_ms), vec![])),
+        any::<u8>().prop_map(|priority| (Change::Priority(priority), vec![])),
+        any::<u64>().prop_map(|at_ms| (Change::Due(at_ms), vec![])),
+    ];
+    (any::<[u64; 3]>(), any::<u128>(), any::<u32>(), text(), text(), change).prop_map(
+        |([id, version, at_ms], hop, number, who, why, (change, hops))| {
+            let (queue_id, hop, author) = (QueueId(id), HopId(hop), Author { who, why, at_ms });
+            let record = EditRecord { queue_id, hop, number, version, author, change };
+            Part::Fact { fact: Fact::Edited(Box::new(record)), hops }
+        },
+    )
 }
 
 fn start() -> impl Strategy<Value = Part> {
@@ -132,12 +168,15 @@ fn written(parts: &[Part]) -> Vec<u8> {
     let mut out = Vec::new();
     for part in parts {
         match part {
-            Part::Accepted { queue_id, accepted, hops } => {
-                encode::accepted(&mut out, *queue_id, accepted, hops);
+            Part::Accepted { queue_id, accepted, hops, blob } => {
+                encode::accepted(&mut out, *queue_id, accepted, hops, *blob);
             }
             Part::Fact { fact, hops } => encode::fact(&mut out, fact, hops),
             Part::Started { queue_id, hop, attempt, peer } => {
                 encode::started(&mut out, *queue_id, *hop, *attempt, peer);
+            }
+            Part::Moved { queue_id, accepted, hops, blob, as_of, attempts } => {
+                encode::moved(&mut out, *queue_id, accepted, hops, *blob, (*as_of, attempts));
             }
         }
     }
@@ -147,7 +186,7 @@ fn written(parts: &[Part]) -> Vec<u8> {
 proptest! {
     #[test]
     fn what_is_written_is_read(
-        message in prop::option::of(message()),
+        message in prop::option::of(prop_oneof![message(), moved()]),
         others in prop::collection::vec(prop_oneof![fact(), start()], 0..4),
     ) {
         let parts: Vec<Part> = message.into_iter().chain(others).collect();
@@ -225,10 +264,44 @@ fn a_record_without_what_it_needs_or_with_two_messages_is_refused() {
         entries: Vec::new(),
     };
     let mut octets = Vec::new();
-    encode::accepted(&mut octets, QueueId(1), &accepted, &[]);
+    encode::accepted(&mut octets, QueueId(1), &accepted, &[], None);
     assert!(body(&octets).is_ok());
-    encode::accepted(&mut octets, QueueId(2), &accepted, &[]);
+    encode::accepted(&mut octets, QueueId(2), &accepted, &[], None);
     assert!(body(&octets).is_err());
+}
+
+#[test]
+fn a_place_of_the_content_that_is_not_told_in_full_is_refused() {
+    let message = |extents: &[u64], blob: Option<&[u16]>| {
+        let mut octets = Vec::new();
+        FieldWriter::new(&mut octets).nested(1 | CRITICAL, |fields| {
+            fields.given_number(1 | CRITICAL, 7);
+            for &number in extents {
+                fields.given_number(2 | CRITICAL, number);
+            }
+            if let Some(tags) = blob {
+                fields.nested(0x13 | CRITICAL, |fields| {
+                    for tag in tags {
+                        fields.given_number(tag | CRITICAL, 9);
+                    }
+                });
+            }
+        });
+        body(&octets).is_ok()
+    };
+    assert!(message(&[1], None) && message(&[2], Some(&[1, 2])));
+    for (extents, blob) in [
+        (&[][..], None),
+        (&[1, 1], None),
+        (&[3], None),
+        (&[2], None),
+        (&[1], Some(&[1, 2][..])),
+        (&[2], Some(&[1])),
+        (&[2], Some(&[2])),
+        (&[2], Some(&[1, 2, 3])),
+    ] {
+        assert!(!message(extents, blob), "{extents:?} {blob:?}");
+    }
 }
 
 /// The record that `FORMAT.md` shows.

@@ -14,6 +14,7 @@ use crate::rows::{
 };
 
 use super::error::IndexError;
+use super::keeping;
 use super::keys::{self, Ready, TIMER_EXPIRY, Timer};
 use super::meta;
 use super::tables::Tables;
@@ -35,6 +36,13 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
             Ok(page.answer(watermark))
         }
         Request::Expired { now_ms, limit } => Ok(view.expired(*now_ms, *limit)?.answer(watermark)),
+        Request::Entry { queue_id, hop } => {
+            let mut page = Page::default();
+            if self::is_there(tables, txn, *queue_id, *hop)? {
+                page.rows.push(view.entry(*queue_id, *hop)?);
+            }
+            Ok(page.answer(watermark))
+        }
         Request::Messages { after, limit, hop } => {
             let (rows, next) = view.messages(*after, *limit, *hop)?;
             Ok(Answer::Messages { watermark, next, rows })
@@ -43,11 +51,20 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
             let row = view.message(*queue_id, &mut HashMap::new())?.map(Box::new);
             Ok(Answer::Message { watermark, row })
         }
+        Request::Kept { after, limit } => {
+            let (rows, next) = keeping::page(tables, txn, *after, *limit)?;
+            Ok(Answer::Kept { watermark, next, rows })
+        }
         Request::Sync | Request::Checkpoint => Ok(Answer::Done { lsn: watermark }),
+        Request::Query { .. } => Ok(Answer::Failed { text: "a query has a thread of its own".into() }),
         Request::Header { .. } => {
             Ok(Answer::Failed { text: "the log has the content, not the index".into() })
         }
     }
+}
+
+fn is_there(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId, hop: HopId) -> Result<bool, IndexError> {
+    Ok(tables.entry.get(txn, &keys::entry(queue_id, hop))?.is_some())
 }
 
 /// How much a page may still take.
@@ -91,9 +108,9 @@ impl Page {
     }
 }
 
-struct View<'t> {
-    tables: &'t Tables,
-    txn: &'t RoTxn<'t>,
+pub(super) struct View<'t> {
+    pub(super) tables: &'t Tables,
+    pub(super) txn: &'t RoTxn<'t>,
 }
 
 impl<'t> View<'t> {
@@ -117,13 +134,14 @@ impl<'t> View<'t> {
                 last_error: value.last_error.into(),
                 next_retry_ms: value.next_retry_ms,
                 failures: value.failures,
+                suspended: value.suspended,
             });
         }
         Ok(rows)
     }
 
     /// When the hop's first message by queue id was taken; 0 if it has none.
-    fn oldest_ms(&self, hop: HopId) -> Result<u64, IndexError> {
+    pub(super) fn oldest_ms(&self, hop: HopId) -> Result<u64, IndexError> {
         let table = self.tables.arrival;
         let Some((key, value)) = table.at_or_after(self.txn, &keys::hop(hop))? else { return Ok(0) };
         if table.sound(key, keys::read_arrival(key))?.0 != hop {
@@ -133,7 +151,7 @@ impl<'t> View<'t> {
         Ok(received_ms)
     }
 
-    fn earliest_due_ms(&self, hop: HopId) -> Result<Option<u64>, IndexError> {
+    pub(super) fn earliest_due_ms(&self, hop: HopId) -> Result<Option<u64>, IndexError> {
         let mut page = Page::default();
         self.each_priority(hop, |first| {
             page.leave(first.due_ms, 0);
@@ -225,6 +243,8 @@ impl<'t> View<'t> {
             message_id: message.message_id.into(),
             params: message.params(),
             in_doubt: entry.in_doubt(),
+            version: entry.version,
+            suspended: entry.suspended,
         })
     }
 
@@ -385,6 +405,9 @@ impl<'t> View<'t> {
                 priority: entry.priority,
                 recipients: entry.recipients.iter().collect(),
                 in_doubt: entry.in_doubt(),
+                version: entry.version,
+                suspended: entry.suspended,
+                edit: entry.edit.map(|edit| *edit),
             });
         }
         Ok(entries)

@@ -15,7 +15,11 @@
 //!   things are and may be said again.
 //! * A `Settled` none of whose recipients the entry has, and whose attempt it has not begun, is about an earlier entry
 //!   for the same hop.
+//! * `Edited` counts for an entry once per number, ascending.
 //! * `Routed` moves only recipients that the entry still has, and a recipient that is done is in no entry.
+//! * `Moved` says all that is left of a message, as of a number behind which the log told nothing of it until then. If
+//!   this batch has taken something later, it comes again, and only tells where the content is. If it says that nothing
+//!   was left, and the index has come as far without the message, that was let go of since, and does not come back.
 //!
 //! What a batch has finished leaves no trace, so a recovery gives all that it has found to one batch.
 
@@ -27,14 +31,17 @@ use heed::RoTxn;
 use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
-use crate::facts::{Accepted, Disposition, Fact, HopId, HopName, Outcome, RoutedTo};
-use crate::redo::{Location, Redo};
+use crate::edit::{Change, EditRecord, LastEdit, Suspension};
+use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RoutedTo};
+use crate::redo::{InBlob, Location, Redo};
 
 use super::error::IndexError;
+use super::keeping;
 use super::keys;
+use super::meta::Reach;
 use super::set::RecipientSet;
 use super::tables::Tables;
-use super::values::{EntryValue, Head};
+use super::values::{EntryValue, FinishedValue, Head};
 
 /// Whose mail it is, for fairness: the first 64 bits of SHA-256 over the sender in lower case.
 fn lane_of(sender: &str) -> u64 {
@@ -50,6 +57,8 @@ pub(super) enum Origin<'a> {
     Stored(Head),
     /// Nowhere, and this batch has accepted it.
     Accepted(&'a Accepted),
+    /// In the index, finished, and kept until then.
+    Kept(Head, u64),
 }
 
 /// A message as the records leave it.
@@ -61,7 +70,14 @@ pub(super) struct Message<'a> {
     pub(super) entries: Vec<Slot<'a>>,
     /// What became of its recipients, in the order in which it happened.
     pub(super) outcomes: Vec<&'a Outcome>,
+    /// The last record about it in this batch, those that only moved it aside.
+    last: Lsn,
+    /// A record has moved it after it was finished.
+    pub(super) was_kept: bool,
 }
+
+/// An entry's place in `ready`, if it has one: what is suspended has none.
+pub(super) type ReadyPlace = (u8, u64);
 
 /// An entry as it was and as it is.
 pub(super) struct Slot<'a> {
@@ -70,6 +86,8 @@ pub(super) struct Slot<'a> {
     pub(super) now: Option<EntryValue>,
     /// Whether the row of `entry` has to be written if there is still one.
     pub(super) changed: bool,
+    /// Whether the present record has changed it.
+    touched: bool,
     /// With whom an attempt was begun in this batch.
     pub(super) peer: Option<&'a str>,
 }
@@ -81,6 +99,7 @@ pub(super) struct Before {
     pub(super) due_ms: u64,
     pub(super) expires_ms: u64,
     pub(super) in_doubt: bool,
+    pub(super) suspended: Option<Suspension>,
 }
 
 impl Before {
@@ -90,7 +109,18 @@ impl Before {
             due_ms: entry.due_ms,
             expires_ms: entry.expires_ms,
             in_doubt: entry.in_doubt(),
+            suspended: entry.suspended,
         }
+    }
+
+    /// Its place in `ready`, which what is suspended has not.
+    pub(super) fn ready(&self) -> Option<ReadyPlace> {
+        self.suspended.is_none().then_some((self.priority, self.due_ms))
+    }
+
+    /// When it expires; what came back from a backup does not as long as it is suspended.
+    pub(super) fn expires_ms(&self) -> Option<u64> {
+        (self.suspended != Some(Suspension::Restored)).then_some(self.expires_ms)
     }
 }
 
@@ -119,28 +149,52 @@ pub(super) struct Batch<'t, 'a> {
     txn: &'t RoTxn<'t>,
     /// The greatest queue id that the index has seen: what is above it need not be looked up.
     seen: Option<QueueId>,
+    /// The last record that the index has.
+    known: Lsn,
     work: Work<'a>,
 }
 
 impl<'t, 'a> Batch<'t, 'a> {
-    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, seen: Option<QueueId>) -> Self {
-        Self { tables, txn, seen, work: Work { greatest: seen, ..Work::default() } }
+    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, reach: Reach) -> Self {
+        let (seen, known) = (reach.greatest, reach.watermark.lsn);
+        Self { tables, txn, seen, known, work: Work { greatest: seen, ..Work::default() } }
     }
 
     /// Take the next record.
     pub(super) fn take(&mut self, redo: &'a Redo) -> Result<(), IndexError> {
         match redo {
-            Redo::Accepted { queue_id, accepted, location, hops, .. } => {
+            Redo::Accepted { lsn, queue_id, accepted, location, hops } => {
                 self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
                 self.work.greatest = self.work.greatest.max(Some(*queue_id));
-                self.message(*queue_id)?.accept(accepted, *location);
+                let message = self.message(*queue_id)?;
+                message.accept(accepted, *location);
+                message.stamp(*lsn);
             }
-            Redo::Started { queue_id, hop, attempt, peer, .. } => {
-                if let Some(slot) = self.message(*queue_id)?.slot(*hop) {
+            Redo::Started { lsn, queue_id, hop, attempt, peer } => {
+                let message = self.message(*queue_id)?;
+                if let Some(slot) = message.slot(*hop) {
                     slot.start(*attempt, peer);
                 }
+                message.stamp(*lsn);
             }
-            Redo::Fact { fact, hops, .. } => self.take_fact(fact, hops)?,
+            Redo::Fact { lsn, fact, hops } => self.take_fact(*lsn, fact, hops)?,
+            Redo::Moved { lsn, queue_id, accepted, location, hops, as_of, attempts } => {
+                self.name(accepted.entries.iter().map(|entry| entry.hop), hops);
+                self.work.greatest = self.work.greatest.max(Some(*queue_id));
+                let known = self.known;
+                let message = self.message(*queue_id)?;
+                let was_let_go = matches!(message.origin, Origin::Absent) && *as_of <= known;
+                if !(was_let_go && accepted.entries.is_empty()) {
+                    message.replace(accepted, attempts, *as_of, *location);
+                    message.stamp(*lsn);
+                }
+                return Ok(());
+            }
+        }
+        if let Some(queue_id) = redo.subject()
+            && let Some(message) = self.work.messages.get_mut(&queue_id)
+        {
+            message.last = redo.lsn();
         }
         Ok(())
     }
@@ -150,11 +204,13 @@ impl<'t, 'a> Batch<'t, 'a> {
         self.work
     }
 
-    fn take_fact(&mut self, fact: &'a Fact, hops: &'a [Arc<HopName>]) -> Result<(), IndexError> {
+    fn take_fact(&mut self, lsn: Lsn, fact: &'a Fact, hops: &'a [Arc<HopName>]) -> Result<(), IndexError> {
         match fact {
             Fact::Routed { queue_id, from, to } => {
                 self.name(to.iter().map(|to| to.hop), hops);
-                self.message(*queue_id)?.route(*from, to);
+                let message = self.message(*queue_id)?;
+                message.route(*from, to);
+                message.stamp(lsn);
             }
             Fact::Hop { hop, state, last_error, next_retry_ms, failures } => {
                 self.name([*hop], hops);
@@ -164,7 +220,17 @@ impl<'t, 'a> Batch<'t, 'a> {
                     .insert(*hop, HopState { state: *state, last_error, next_retry_ms, failures });
             }
             Fact::Settled { queue_id, hop, attempt, disposition, outcomes, .. } => {
-                self.message(*queue_id)?.settle(*hop, *attempt, *disposition, outcomes);
+                let message = self.message(*queue_id)?;
+                message.settle(*hop, *attempt, *disposition, outcomes);
+                message.stamp(lsn);
+            }
+            Fact::Edited(record) => {
+                if let Change::Redirected(to) = &record.change {
+                    self.name([to.hop], hops);
+                }
+                let message = self.message(record.queue_id)?;
+                message.edit(record);
+                message.stamp(lsn);
             }
         }
         Ok(())
@@ -187,13 +253,28 @@ impl<'t, 'a> Batch<'t, 'a> {
 
 impl<'a> Message<'a> {
     fn absent() -> Self {
-        let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0 };
-        Self { origin: Origin::Absent, location, entries: Vec::new(), outcomes: Vec::new() }
+        let location = Location { segment: 0, offset: 0, length: 0, record_bytes: 0, blob: None };
+        Self {
+            origin: Origin::Absent,
+            location,
+            entries: Vec::new(),
+            outcomes: Vec::new(),
+            last: 0,
+            was_kept: false,
+        }
     }
 
     fn load(tables: &Tables, txn: &RoTxn<'_>, queue_id: QueueId) -> Result<Self, IndexError> {
         let key = keys::message(queue_id);
-        let Some(value) = tables.message.get(txn, &key)? else { return Ok(Self::absent()) };
+        let Some(value) = tables.message.get(txn, &key)? else {
+            return Ok(match keeping::finished(tables, txn, queue_id)? {
+                None => Self::absent(),
+                Some(FinishedValue { until_ms, message }) => {
+                    let location = message.head.stored.location;
+                    Self { origin: Origin::Kept(message.head, until_ms), location, ..Self::absent() }
+                }
+            });
+        };
         let head = tables.message.sound(&key, Head::decode(value))?;
         let mut entries = Vec::new();
         for row in tables.entry.prefix(txn, &key)? {
@@ -201,10 +282,18 @@ impl<'a> Message<'a> {
             let (_, hop) = tables.entry.sound(key, keys::read_entry(key))?;
             let entry = tables.entry.sound(key, EntryValue::decode(value))?;
             let before = Some(Before::of(&entry));
-            entries.push(Slot { hop, before, now: Some(entry), changed: false, peer: None });
+            let now = Some(entry);
+            entries.push(Slot { hop, before, now, changed: false, touched: false, peer: None });
         }
         let location = head.stored.location;
-        Ok(Self { origin: Origin::Stored(head), location, entries, outcomes: Vec::new() })
+        Ok(Self {
+            origin: Origin::Stored(head),
+            location,
+            entries,
+            outcomes: Vec::new(),
+            last: 0,
+            was_kept: false,
+        })
     }
 
     /// Whether anything is left to do for it.
@@ -212,11 +301,30 @@ impl<'a> Message<'a> {
         self.entries.iter().any(|slot| slot.now.is_some())
     }
 
+    /// The blob that it had when the batch began.
+    pub(super) fn blob_before(&self) -> Option<InBlob> {
+        match &self.origin {
+            Origin::Absent | Origin::Accepted(_) => None,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.stored.location.blob,
+        }
+    }
+
+    /// The octets of a blob that it had, before the batch or in it, and needs no more; `stays` tells whether it is in the
+    /// index from now on, in the queue or kept.
+    pub(super) fn left_blob(&self, stays: bool) -> Option<u64> {
+        if matches!(self.origin, Origin::Absent) {
+            return None;
+        }
+        let had = self.location.blob.or(self.blob_before())?;
+        let has = stays && self.location.blob.is_some();
+        (!has).then_some(had.bytes)
+    }
+
     /// When it was taken.
     pub(super) fn received_ms(&self) -> u64 {
         match &self.origin {
             Origin::Absent => 0,
-            Origin::Stored(head) => head.received_ms,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.received_ms,
             Origin::Accepted(accepted) => accepted.received_ms,
         }
     }
@@ -225,7 +333,7 @@ impl<'a> Message<'a> {
     pub(super) fn size(&self) -> u64 {
         match &self.origin {
             Origin::Absent => 0,
-            Origin::Stored(head) => head.size,
+            Origin::Stored(head) | Origin::Kept(head, _) => head.size,
             Origin::Accepted(accepted) => accepted.size,
         }
     }
@@ -235,30 +343,60 @@ impl<'a> Message<'a> {
         self.entries.get_mut(at)
     }
 
+    /// Note the number of a record with the entries that it has changed.
+    fn stamp(&mut self, lsn: Lsn) {
+        for slot in &mut self.entries {
+            if std::mem::take(&mut slot.touched) {
+                slot.changed = true;
+                if let Some(entry) = &mut slot.now {
+                    entry.version = lsn;
+                }
+            }
+        }
+    }
+
     fn accept(&mut self, accepted: &'a Accepted, location: Location) {
         self.location = location;
         if !matches!(self.origin, Origin::Absent) {
             return;
         }
         self.origin = Origin::Accepted(accepted);
-        let known = RecipientSet::from_indices(0..accepted.recipients.len() as u32);
-        let lane = lane_of(&accepted.sender);
-        let mut records: Vec<_> = accepted.entries.iter().collect();
-        records.sort_by_key(|record| record.hop);
-        for record in records {
-            let recipients = RecipientSet::from_indices(record.recipients.iter().copied());
-            self.join(
-                record.hop,
-                EntryValue {
-                    priority: record.priority,
-                    due_ms: record.due_ms,
-                    expires_ms: record.expires_ms,
-                    attempts: 0,
-                    settled: 0,
-                    lane,
-                    recipients: recipients.intersection(&known),
-                },
-            );
+        for (hop, entry) in entries_of(accepted, &[]) {
+            self.join(hop, entry);
+        }
+    }
+
+    /// Take over what a record says that moved the message.
+    fn replace(&mut self, accepted: &'a Accepted, attempts: &[u32], as_of: Lsn, location: Location) {
+        self.location = location;
+        if self.last > as_of {
+            return;
+        }
+        if matches!(self.origin, Origin::Absent) {
+            self.origin = Origin::Accepted(accepted);
+        }
+        self.was_kept = accepted.entries.is_empty();
+        let entries = entries_of(accepted, attempts);
+        for slot in &mut self.entries {
+            if entries.binary_search_by_key(&slot.hop, |(hop, _)| *hop).is_err() {
+                slot.keep(RecipientSet::default());
+            }
+        }
+        for (hop, mut entry) in entries {
+            match self.slot(hop) {
+                // What is in doubt is told next, by the same record.
+                Some(slot) => {
+                    if let Some(now) = &slot.now {
+                        // Moving changes nothing that was edited.
+                        entry.version = now.version;
+                        entry.edit.clone_from(&now.edit);
+                    }
+                    slot.changed |= slot.now.as_ref() != Some(&entry);
+                    slot.now = Some(entry).filter(|entry| !entry.recipients.is_empty());
+                    slot.peer = None;
+                }
+                None => self.join(hop, entry),
+            }
         }
     }
 
@@ -269,9 +407,10 @@ impl<'a> Message<'a> {
         }
         match self.entries.binary_search_by_key(&hop, |slot| slot.hop) {
             Ok(at) => self.entries.get_mut(at).into_iter().for_each(|slot| slot.join(&entry)),
-            Err(at) => self
-                .entries
-                .insert(at, Slot { hop, before: None, now: Some(entry), changed: true, peer: None }),
+            Err(at) => {
+                let (before, now) = (None, Some(entry));
+                self.entries.insert(at, Slot { hop, before, now, changed: true, touched: true, peer: None });
+            }
         }
     }
 
@@ -284,7 +423,7 @@ impl<'a> Message<'a> {
             if going.is_empty() {
                 continue;
             }
-            slot.changed = true;
+            slot.touched = true;
             if target.hop == from {
                 source.due_ms = source.due_ms.min(target.due_ms);
                 continue;
@@ -324,28 +463,83 @@ impl<'a> Message<'a> {
             // Recipients that joined while the attempt went on wait since their message was taken.
             Disposition::Finished => entry.due_ms.min(received_ms),
         };
-        slot.changed = true;
+        slot.touched = true;
         slot.keep(staying);
         self.outcomes.extend(known);
     }
+
+    fn edit(&mut self, record: &'a EditRecord) {
+        let EditRecord { hop, number, author, change, .. } = record;
+        let Some(slot) = self.slot(*hop) else { return };
+        let Some(entry) = &mut slot.now else { return };
+        if entry.edit.as_ref().is_some_and(|last| *number <= last.number) {
+            return;
+        }
+        slot.touched = true;
+        entry.edit =
+            Some(Box::new(LastEdit { number: *number, kind: change.kind(), author: author.clone() }));
+        match change {
+            Change::Suspended(suspension) => entry.suspended = Some(*suspension),
+            Change::Resumed => entry.suspended = None,
+            Change::Expiry(expires_ms) => entry.expires_ms = *expires_ms,
+            Change::Priority(priority) => entry.priority = *priority,
+            Change::Due(due_ms) => entry.due_ms = *due_ms,
+            Change::Removed(outcomes) => {
+                let due_ms = entry.due_ms;
+                self.settle(*hop, 0, Disposition::Due { due_ms }, outcomes);
+            }
+            Change::Redirected(to) => self.route(*hop, std::slice::from_ref(to)),
+        }
+    }
+}
+
+/// The entries of a message as its record has them, by hop; `attempts` are the last whose end was known.
+fn entries_of(accepted: &Accepted, attempts: &[u32]) -> Vec<(HopId, EntryValue)> {
+    let known = RecipientSet::from_indices(0..accepted.recipients.len() as u32);
+    let lane = lane_of(&accepted.sender);
+    let entry = |(nth, record): (usize, &EntryRecord)| {
+        let recipients = RecipientSet::from_indices(record.recipients.iter().copied());
+        let settled = attempts.get(nth).copied().unwrap_or(0);
+        let entry = EntryValue {
+            priority: record.priority,
+            due_ms: record.due_ms,
+            expires_ms: record.expires_ms,
+            attempts: settled,
+            settled,
+            lane,
+            recipients: recipients.intersection(&known),
+            version: 0,
+            suspended: record.suspended,
+            edit: None,
+        };
+        (record.hop, entry)
+    };
+    let mut entries: Vec<_> = accepted.entries.iter().enumerate().map(entry).collect();
+    entries.sort_by_key(|(hop, _)| *hop);
+    entries
 }
 
 impl<'a> Slot<'a> {
     fn start(&mut self, attempt: u32, peer: &'a str) {
         let Some(entry) = &mut self.now else { return };
         if attempt > entry.settled && attempt >= entry.attempts {
+            // One that is told again tells nothing new.
+            self.touched |= attempt > entry.attempts;
+            self.changed = true;
             entry.attempts = attempt;
             self.peer = Some(peer);
-            self.changed = true;
         }
     }
 
     fn join(&mut self, entry: &EntryValue) {
-        self.changed = true;
+        self.touched = true;
         match &mut self.now {
             Some(present) => {
                 present.due_ms = present.due_ms.min(entry.due_ms);
                 present.expires_ms = present.expires_ms.max(entry.expires_ms);
+                // Nothing that is suspended goes out because something that is not has joined it.
+                present.suspended = present.suspended.or(entry.suspended);
+                join_edits(&mut present.edit, entry.edit.as_deref());
                 present.recipients = present.recipients.union(&entry.recipients);
             }
             gone @ None => *gone = Some(entry.clone()),
@@ -360,5 +554,18 @@ impl<'a> Slot<'a> {
         } else if let Some(entry) = &mut self.now {
             entry.recipients = recipients;
         }
+    }
+}
+
+/// Keep the later of an entry's last edit and that of one which joins it, and count on from both.
+fn join_edits(own: &mut Option<Box<LastEdit>>, theirs: Option<&LastEdit>) {
+    let Some(theirs) = theirs else { return };
+    let number = own.as_ref().map_or(0, |own| own.number).max(theirs.number);
+    let is_later = own.as_ref().is_none_or(|own| own.author.at_ms <= theirs.author.at_ms);
+    if is_later {
+        *own = Some(Box::new(theirs.clone()));
+    }
+    if let Some(own) = own {
+        own.number = number;
     }
 }

@@ -47,7 +47,7 @@ pub(crate) enum IndexError {
 
 impl IndexError {
     /// Tell what LMDB was asked to do when it failed.
-    pub(super) fn lmdb(doing: &'static str) -> impl Fn(heed::Error) -> Self {
+    pub(crate) fn lmdb(doing: &'static str) -> impl Fn(heed::Error) -> Self {
         move |source| match source {
             heed::Error::Mdb(heed::MdbError::MapFull) => Self::Full,
             source => Self::Lmdb { doing, source },

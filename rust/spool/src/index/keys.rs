@@ -112,6 +112,15 @@ impl Timer {
     }
 }
 
+/// Key of `kept`: finished messages by the end of their time.
+pub(super) fn kept(until_ms: u64, queue_id: QueueId) -> [u8; 16] {
+    join(&[&until_ms.to_be_bytes(), &queue_id.0.to_be_bytes()])
+}
+
+pub(super) fn read_kept(key: &[u8]) -> Result<(u64, QueueId), Malformed> {
+    read(key, |reader| Ok((u64::from_be_bytes(reader.array()?), queue_id(reader.array()?))))
+}
+
 /// Key of `segment`.
 pub(super) fn segment(segment: u64) -> [u8; 8] {
     segment.to_be_bytes()
@@ -180,6 +189,7 @@ mod tests {
             round_trip(&hop(hop_id), &hop_id, read_hop)?;
             round_trip(&arrival(hop_id, queue_id), &(hop_id, queue_id), read_arrival)?;
             round_trip(&segment(id), &id, read_segment)?;
+            round_trip(&kept(at_ms, queue_id), &(at_ms, queue_id), read_kept)?;
             let ready = Ready { hop: hop_id, priority, due_ms: at_ms, queue_id };
             round_trip(&ready.key(), &ready, Ready::read)?;
             let timer = Timer { kind: TIMER_EXPIRY, at_ms, queue_id, hop: hop_id };

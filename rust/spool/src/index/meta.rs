@@ -7,6 +7,7 @@ use crate::redo::Watermark;
 
 use super::codec::{Malformed, Reader};
 use super::error::IndexError;
+use super::keeping::Kept;
 use super::tables::Table;
 use super::values::{self, VERSION};
 
@@ -18,6 +19,7 @@ const KEY_DATABASE: &[u8] = b"database";
 const KEY_EPOCH: &[u8] = b"epoch";
 const KEY_WATERMARK: &[u8] = b"watermark";
 const KEY_QUEUE_ID: &[u8] = b"queue-id";
+const KEY_KEPT: &[u8] = b"kept";
 
 /// How far the index goes.
 #[derive(Copy, Clone, Eq, PartialEq, Debug)]
@@ -79,6 +81,17 @@ pub(super) fn put_epoch(meta: Table, txn: &mut RwTxn<'_>, epoch: u64) -> Result<
 
 pub(super) fn put_greatest(meta: Table, txn: &mut RwTxn<'_>, id: QueueId) -> Result<(), IndexError> {
     put_numbers(meta, txn, KEY_QUEUE_ID, &[id.0])
+}
+
+/// How much is kept of what is finished.
+pub(super) fn kept(meta: Table, txn: &RoTxn<'_>) -> Result<Kept, IndexError> {
+    let value = meta.get(txn, KEY_KEPT)?.map(values::decode_numbers).transpose();
+    let [messages, bytes, blob_bytes] = meta.sound(KEY_KEPT, value)?.unwrap_or_default();
+    Ok(Kept { messages, bytes, blob_bytes })
+}
+
+pub(super) fn put_kept(meta: Table, txn: &mut RwTxn<'_>, kept: Kept) -> Result<(), IndexError> {
+    put_numbers(meta, txn, KEY_KEPT, &[kept.messages, kept.bytes, kept.blob_bytes])
 }
 
 fn put_numbers(meta: Table, txn: &mut RwTxn<'_>, key: &[u8], numbers: &[u64]) -> Result<(), IndexError> {

@@ -17,6 +17,9 @@
 //! | started | queue-id, hop → attempt, peer | what is in doubt after a crash, without a scan |
 //! | hop | hop → name, exact count and octets, state | queue list; the scheduler's start |
 //! | segment | segment → live octets, live messages | what of the log is still needed |
+//! | blob | queue-id → octets | which blobs must be there, and no others |
+//! | kept | keep-until, queue-id | finished messages, those that go first first |
+//! | finished | queue-id → as in message, and until when | what they were, for resubmission |
 //! | meta | format, database, epoch, watermark, greatest queue id | recovery |
 //!
 //! *Why there is an `entry`.* Facts name an entry by message and hop; its place in `ready` and `timer` moves. Keeping
@@ -36,10 +39,12 @@
 //! # Invariants
 //!
 //! * A message is in the index exactly as long as it has an entry; an entry exactly as long as it has a recipient.
+//! * A finished message that is kept has a row each in `kept` and `finished`, and none in `message` and `entry`.
 //! * An entry has one row each in `entry`, `ready`, `arrival` and `timer`, and one in `started` exactly while the end of
 //!   an attempt is not known (`attempts > settled`).
 //! * A hop's counters are those of its entries, a segment's those of its messages, in every snapshot. A hop without
 //!   entries and in state 0 has no row, nor has a segment without messages.
+//! * A message, in the queue or kept, has a row in `blob` exactly if a part of its content is in one.
 //!
 //! If you add an order over entries, also look at `write::Writer::places` and at the tests' model of the tables.
 
@@ -47,8 +52,11 @@ mod answer;
 mod batch;
 mod codec;
 mod error;
+mod keeping;
 mod keys;
 mod meta;
+mod moving;
+pub(crate) mod query;
 mod set;
 mod tables;
 #[cfg(test)]
@@ -67,15 +75,19 @@ use heed::{CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls};
 use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
-use crate::facts::Lsn;
-use crate::redo::{InDoubt, Redo, SegmentUse, Stored, Watermark};
+use crate::edit::Editable;
+use crate::facts::{HopId, Lsn};
+use crate::redo::{InDoubt, LeftBlob, Redo, SegmentUse, Stored, Watermark};
 use crate::rows::{Answer, Request};
 
 use self::batch::Batch;
 pub(crate) use self::error::IndexError;
+pub(crate) use self::keeping::{Kept, LetGo};
 use self::meta::Reach;
+pub(crate) use self::moving::Present;
+use self::query::{Budget, Execution};
 use self::tables::{Table, Tables};
-use self::values::Head;
+use self::values::{EntryValue, Head};
 
 /// Read transactions at the same time: the threads of a shard, with room to spare.
 const READERS_MAX: u32 = 32;
@@ -147,30 +159,42 @@ impl Index {
     /// Records up to the present watermark are passed over, and so are those that only repeat what is known (see
     /// [`batch`]); no record may be beyond `to`. A watermark does not go back: with an earlier `to` nothing is done. All
     /// that a recovery finds behind the watermark belongs in one call.
+    /// Returns the blobs that no message needs any more.
     /// Durable on return; blocks on disk. After an error of [`IndexError::Lmdb`] the index must be opened anew.
-    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<(), IndexError> {
+    pub(crate) fn apply(&self, redo: &[Redo], to: Watermark) -> Result<Vec<LeftBlob>, IndexError> {
+        self.apply_keeping(redo, to, None)
+    }
+
+    /// As [`Index::apply`]; messages that are finished by that, and have arrived anywhere, are kept until `until_ms`, and
+    /// their blobs with them.
+    pub(crate) fn apply_keeping(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        until_ms: Option<u64>,
+    ) -> Result<Vec<LeftBlob>, IndexError> {
         let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
         let before = *self.reach.lock();
         if to == before.watermark || to.lsn < before.watermark.lsn {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let work = {
-            let mut batch = Batch::new(&self.tables, &txn, before.greatest);
-            for record in redo.iter().filter(|record| lsn(record) > before.watermark.lsn) {
-                debug_assert!(lsn(record) <= to.lsn, "invariant: the watermark is behind the records");
+            let mut batch = Batch::new(&self.tables, &txn, before);
+            for record in redo.iter().filter(|record| record.lsn() > before.watermark.lsn) {
+                debug_assert!(record.lsn() <= to.lsn, "invariant: the watermark is behind the records");
                 batch.take(record)?;
             }
             batch.finish()
         };
         let after = Reach { watermark: to, greatest: work.greatest, ..before };
-        write::write(&self.tables, &mut txn, work)?;
+        let left = write::write(&self.tables, &mut txn, work, until_ms)?;
         meta::put_watermark(self.tables.meta, &mut txn, to)?;
         if let Some(greatest) = after.greatest.filter(|_| after.greatest != before.greatest) {
             meta::put_greatest(self.tables.meta, &mut txn, greatest)?;
         }
         txn.commit().map_err(IndexError::lmdb("commit"))?;
         *self.reach.lock() = after;
-        Ok(())
+        Ok(left)
     }
 
     /// Answer from the present state. A request for content is for the log; its answer here is that it failed.
@@ -178,11 +202,62 @@ impl Index {
         answer::answer(&self.tables, &*self.read()?, request)
     }
 
-    /// Tell where a message's content is; `None` if it is not in the index.
+    /// Go on with a query, within a budget, from the present state. `now_ms` is asked how long it takes.
+    pub(crate) fn query(
+        &self,
+        execution: &mut Execution,
+        budget: Budget,
+        now_ms: &dyn Fn() -> u64,
+    ) -> Result<(), IndexError> {
+        execution.step(&self.tables, &*self.read()?, budget, now_ms)
+    }
+
+    /// Tell where the content of a message is, in the queue or kept; `None` if it is not in the index.
     pub(crate) fn stored(&self, queue_id: QueueId) -> Result<Option<Stored>, IndexError> {
         let (txn, table, key) = (self.read()?, self.tables.message, keys::message(queue_id));
-        let Some(value) = table.get(&txn, &key)? else { return Ok(None) };
+        let Some(value) = table.get(&txn, &key)? else {
+            let finished = keeping::finished(&self.tables, &txn, queue_id)?;
+            return Ok(finished.map(|finished| finished.message.head.stored));
+        };
         Ok(Some(table.sound(&key, Head::decode(value))?.stored))
+    }
+
+    /// Tell how much is kept of what is finished.
+    pub(crate) fn kept(&self) -> Result<Kept, IndexError> {
+        meta::kept(self.tables.meta, &*self.read()?)
+    }
+
+    /// Let go of kept messages whose time is over, and of the oldest beyond `bytes_max` octets, at most `limit`; tells how
+    /// many, and the blobs that nobody needs any more. Durable on return; blocks on disk if there are any.
+    pub(crate) fn let_go(&self, now_ms: u64, bytes_max: u64, limit: usize) -> Result<LetGo, IndexError> {
+        if !keeping::is_due(&self.tables, &*self.read()?, now_ms, bytes_max)? {
+            return Ok(LetGo::default());
+        }
+        let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
+        let gone = keeping::let_go(&self.tables, &mut txn, now_ms, bytes_max, limit)?;
+        txn.commit().map_err(IndexError::lmdb("commit"))?;
+        Ok(gone)
+    }
+
+    /// Tell all that is left of messages, from one snapshot, and the last record that is in it.
+    pub(crate) fn present(&self, queue_ids: &[QueueId]) -> Result<(Lsn, Vec<Option<Present>>), IndexError> {
+        moving::present(&self.tables, &*self.read()?, queue_ids)
+    }
+
+    /// Tell how an entry is that is to be edited; `None` if it is not in the index.
+    pub(crate) fn editable(&self, queue_id: QueueId, hop: HopId) -> Result<Option<Editable>, IndexError> {
+        let (txn, table, key) = (self.read()?, self.tables.entry, keys::entry(queue_id, hop));
+        let Some(value) = table.get(&txn, &key)? else { return Ok(None) };
+        let entry = table.sound(&key, EntryValue::decode(value))?;
+        Ok(Some(Editable {
+            version: entry.version,
+            number: entry.edit.map_or(0, |edit| edit.number),
+            priority: entry.priority,
+            due_ms: entry.due_ms,
+            expires_ms: entry.expires_ms,
+            suspended: entry.suspended,
+            recipients: entry.recipients.iter().collect(),
+        }))
     }
 
     /// List the attempts whose end is not known, by message. Before the first attempt after open, these are the ones
@@ -210,6 +285,18 @@ impl Index {
         rows.collect()
     }
 
+    /// List the messages that have a blob, in the queue or kept, in order, and the octets that each has there.
+    pub(crate) fn blobs(&self) -> Result<Vec<(QueueId, u64)>, IndexError> {
+        let (txn, table) = (self.read()?, self.tables.blob);
+        let rows = table.all(&txn)?.map(|row| {
+            let (key, value) = row?;
+            let queue_id = table.sound(key, keys::read_message(key))?;
+            let [bytes] = table.sound(key, values::decode_numbers(value))?;
+            Ok((queue_id, bytes))
+        });
+        rows.collect()
+    }
+
     /// Count the messages, without looking at them.
     pub(crate) fn messages_count(&self) -> Result<u64, IndexError> {
         self.tables.message.rows(&*self.read()?)
@@ -233,12 +320,6 @@ impl Index {
 
 fn begin(env: &Env<WithoutTls>) -> Result<RoTxn<'_, WithoutTls>, IndexError> {
     env.read_txn().map_err(IndexError::lmdb("begin to read"))
-}
-
-fn lsn(record: &Redo) -> Lsn {
-    match record {
-        Redo::Accepted { lsn, .. } | Redo::Fact { lsn, .. } | Redo::Started { lsn, .. } => *lsn,
-    }
 }
 
 /// Make the directory, or see to it that nobody else can change what is in it: LMDB trusts its file.

@@ -130,20 +130,64 @@ pub(super) struct Tables {
     pub(super) started: Table,
     pub(super) hop: Table,
     pub(super) segment: Table,
+    pub(super) blob: Table,
+    pub(super) kept: Table,
+    pub(super) finished: Table,
     pub(super) meta: Table,
 }
 
 /// The name of the last of them.
 pub(super) const META: &str = "meta";
 /// Their names, in the order of [`Tables::new`].
-pub(super) const NAMES: [&str; 10] =
-    ["message", "recipient", "entry", "ready", "arrival", "timer", "started", "hop", "segment", META];
+pub(super) const NAMES: [&str; 13] = [
+    "message",
+    "recipient",
+    "entry",
+    "ready",
+    "arrival",
+    "timer",
+    "started",
+    "hop",
+    "segment",
+    "blob",
+    "kept",
+    "finished",
+    META,
+];
 
 impl Tables {
-    pub(super) fn new(handles: [Database<'static, Bytes, Bytes>; 10]) -> Self {
+    pub(super) fn new(handles: [Database<'static, Bytes, Bytes>; NAMES.len()]) -> Self {
         let mut names = NAMES.into_iter();
-        let [message, recipient, entry, ready, arrival, timer, started, hop, segment, meta] =
-            handles.map(|db| Table::new(names.next().unwrap_or_default(), db));
-        Self { message, recipient, entry, ready, arrival, timer, started, hop, segment, meta }
+        let handles = handles.map(|db| Table::new(names.next().unwrap_or_default(), db));
+        let [
+            message,
+            recipient,
+            entry,
+            ready,
+            arrival,
+            timer,
+            started,
+            hop,
+            segment,
+            blob,
+            kept,
+            finished,
+            meta,
+        ] = handles;
+        Self {
+            message,
+            recipient,
+            entry,
+            ready,
+            arrival,
+            timer,
+            started,
+            hop,
+            segment,
+            blob,
+            kept,
+            finished,
+            meta,
+        }
     }
 }

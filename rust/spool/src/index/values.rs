@@ -2,8 +2,9 @@
 
 use penstock_core::flow::{ContentFlags, Form};
 
-use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Outcome, OutcomeState, RecipientRecord};
-use crate::redo::{Location, Stored};
+use crate::edit::{Author, EditKind, LastEdit, Suspension};
+use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Lsn, Outcome, OutcomeState, RecipientRecord};
+use crate::redo::{InBlob, Location, Stored};
 
 use super::codec::{Malformed, Reader, put_number, put_text};
 use super::set::RecipientSet;
@@ -20,11 +21,15 @@ pub(super) const ENHANCED_MAX: usize = 11;
 /// Recipients in a row of `recipient`.
 pub(super) const BLOCK: u32 = 64;
 
+/// Of the form: a part of the content is in a blob.
+const IN_BLOB: u8 = 0x80;
 const EIGHT_BIT: u8 = 1;
 const HAS_RET: u8 = 2;
 const HAS_ENVID: u8 = 4;
 const HAS_ORCPT: u8 = 1;
 const HAS_OUTCOME: u8 = 2;
+const SUSPENSION: u8 = 3;
+const HAS_EDIT: u8 = 4;
 
 /// The beginning of `text`, at most `max` octets of it.
 pub(super) fn bounded(text: &str, max: usize) -> &str {
@@ -87,8 +92,12 @@ impl<'a> MessageValue<'a> {
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
-        let Stored { location, form, flags } = self.head.stored;
         out.push(VERSION);
+        self.encode_fields(out);
+    }
+
+    fn encode_fields(&self, out: &mut Vec<u8>) {
+        let Stored { location, form, flags } = self.head.stored;
         for number in [
             self.head.received_ms,
             self.head.size,
@@ -99,12 +108,17 @@ impl<'a> MessageValue<'a> {
         ] {
             put_number(out, number);
         }
-        out.push(match form {
+        let form = match form {
             Form::Wire => 1,
             Form::Plain => 2,
-        });
+        };
+        out.push(form | flag(location.blob.is_some(), IN_BLOB));
         out.push(flags.0);
         put_number(out, self.head.recipients.into());
+        if let Some(InBlob { bytes, sum }) = location.blob {
+            put_number(out, bytes);
+            put_number(out, sum.into());
+        }
         out.push(
             flag(self.eight_bit, EIGHT_BIT)
                 | flag(self.ret.is_some(), HAS_RET)
@@ -122,7 +136,10 @@ impl<'a> MessageValue<'a> {
     }
 
     pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
-        let mut reader = Reader::versioned(value, VERSION)?;
+        Self::read(Reader::versioned(value, VERSION)?)
+    }
+
+    fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let head = head(&mut reader)?;
         let present = reader.octet()?;
         if present & !(EIGHT_BIT | HAS_RET | HAS_ENVID) != 0 {
@@ -145,6 +162,27 @@ impl<'a> MessageValue<'a> {
     }
 }
 
+/// A row of `finished`: a message that is kept although it is finished.
+#[derive(Clone, Eq, PartialEq, Debug)]
+pub(super) struct FinishedValue<'a> {
+    pub(super) until_ms: u64,
+    pub(super) message: MessageValue<'a>,
+}
+
+impl<'a> FinishedValue<'a> {
+    pub(super) fn encode(&self, out: &mut Vec<u8>) {
+        out.push(VERSION);
+        put_number(out, self.until_ms);
+        self.message.encode_fields(out);
+    }
+
+    pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
+        let mut reader = Reader::versioned(value, VERSION)?;
+        let until_ms = reader.number()?;
+        Ok(Self { until_ms, message: MessageValue::read(reader)? })
+    }
+}
+
 impl Head {
     /// Read the beginning of a message's row.
     pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
@@ -155,19 +193,26 @@ impl Head {
 fn head(reader: &mut Reader<'_>) -> Result<Head, Malformed> {
     let received_ms = reader.number()?;
     let size = reader.number()?;
-    let location = Location {
+    let mut location = Location {
         segment: reader.number()?,
         offset: reader.number()?,
         length: reader.number()?,
         record_bytes: reader.number()?,
+        blob: None,
     };
-    let form = match reader.octet()? {
+    let form = reader.octet()?;
+    let has_blob = form & IN_BLOB != 0;
+    let form = match form & !IN_BLOB {
         1 => Form::Wire,
         2 => Form::Plain,
         _ => return Err(Malformed("the form of the content is not known")),
     };
     let flags = ContentFlags(reader.octet()?);
-    Ok(Head { received_ms, size, stored: Stored { location, form, flags }, recipients: reader.number32()? })
+    let recipients = reader.number32()?;
+    if has_blob {
+        location.blob = Some(InBlob { bytes: reader.number()?, sum: reader.number32()? });
+    }
+    Ok(Head { received_ms, size, stored: Stored { location, form, flags }, recipients })
 }
 
 /// What became of a recipient last.
@@ -274,6 +319,11 @@ pub(super) struct EntryValue {
     pub(super) lane: u64,
     /// Those that are left; never empty.
     pub(super) recipients: RecipientSet,
+    /// The last record that changed it.
+    pub(super) version: Lsn,
+    pub(super) suspended: Option<Suspension>,
+    /// The last edit; boxed, because most entries have none.
+    pub(super) edit: Option<Box<LastEdit>>,
 }
 
 impl EntryValue {
@@ -290,11 +340,20 @@ impl EntryValue {
         put_number(out, self.settled.into());
         out.extend_from_slice(&self.lane.to_be_bytes());
         self.recipients.encode(out);
+        put_number(out, self.version);
+        out.push(self.suspended.map_or(0, |one| one as u8) | flag(self.edit.is_some(), HAS_EDIT));
+        if let Some(LastEdit { number, kind, author }) = self.edit.as_deref() {
+            put_number(out, (*number).into());
+            out.push(*kind as u8);
+            put_number(out, author.at_ms);
+            put_text(out, &author.who);
+            put_text(out, &author.why);
+        }
     }
 
     pub(super) fn decode(value: &[u8]) -> Result<Self, Malformed> {
         let mut reader = Reader::versioned(value, VERSION)?;
-        let entry = Self {
+        let mut entry = Self {
             priority: reader.octet()?,
             due_ms: reader.number()?,
             expires_ms: reader.number()?,
@@ -302,12 +361,34 @@ impl EntryValue {
             settled: reader.number32()?,
             lane: u64::from_be_bytes(reader.array()?),
             recipients: RecipientSet::decode(&mut reader)?,
+            version: reader.number()?,
+            suspended: None,
+            edit: None,
         };
+        let present = reader.octet()?;
+        if present & !(SUSPENSION | HAS_EDIT) != 0 {
+            return Err(Malformed("parts of an entry are not known"));
+        }
+        if present & SUSPENSION != 0 {
+            let suspended = Suspension::from_number(present & SUSPENSION);
+            entry.suspended = Some(suspended.ok_or(Malformed("a suspension is not known"))?);
+        }
+        if present & HAS_EDIT != 0 {
+            entry.edit = Some(Box::new(last_edit(&mut reader)?));
+        }
         if entry.recipients.is_empty() {
             return Err(Malformed("an entry has no recipients"));
         }
         reader.finish().map(|()| entry)
     }
+}
+
+fn last_edit(reader: &mut Reader<'_>) -> Result<LastEdit, Malformed> {
+    let number = reader.number32()?;
+    let kind = EditKind::from_number(reader.octet()?).ok_or(Malformed("the kind of an edit is not known"))?;
+    let at_ms = reader.number()?;
+    let (who, why) = (reader.text()?.into(), reader.text()?.into());
+    Ok(LastEdit { number, kind, author: Author { who, why, at_ms } })
 }
 
 /// A row of `hop`.
@@ -322,6 +403,8 @@ pub(super) struct HopValue<'a> {
     pub(super) last_error: &'a str,
     pub(super) next_retry_ms: u64,
     pub(super) failures: u32,
+    /// Entries that are suspended.
+    pub(super) suspended: u64,
 }
 
 impl<'a> HopValue<'a> {
@@ -337,6 +420,7 @@ impl<'a> HopValue<'a> {
             last_error: "",
             next_retry_ms: 0,
             failures: 0,
+            suspended: 0,
         }
     }
 
@@ -349,6 +433,7 @@ impl<'a> HopValue<'a> {
         put_text(out, self.last_error);
         put_number(out, self.next_retry_ms);
         put_number(out, self.failures.into());
+        put_number(out, self.suspended);
     }
 
     pub(super) fn decode(value: &'a [u8]) -> Result<Self, Malformed> {
@@ -363,13 +448,14 @@ impl<'a> HopValue<'a> {
             last_error: reader.text()?,
             next_retry_ms: reader.number()?,
             failures: reader.number32()?,
+            suspended: reader.number()?,
         };
         reader.finish().map(|()| hop)
     }
 }
 
-/// Write a row that is a few numbers: of `arrival` (when the message was taken), `segment` (live octets, live messages)
-/// and most of `meta`.
+/// Write a row that is a few numbers: of `arrival` (when the message was taken), `blob` (its octets), `segment` (live
+/// octets, live messages) and most of `meta`.
 pub(super) fn encode_numbers(numbers: &[u64], out: &mut Vec<u8>) {
     out.push(VERSION);
     for &number in numbers {

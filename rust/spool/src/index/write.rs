@@ -4,18 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use heed::RwTxn;
+use heed::{RoTxn, RwTxn};
 use penstock_core::queue_id::QueueId;
 
-use crate::facts::{HopId, HopName, Outcome};
-use crate::redo::Location;
+use crate::facts::{HopId, HopName, Outcome, OutcomeState};
+use crate::redo::{LeftBlob, Location};
 
 use super::batch::{Before, HopState, Message, Origin, Slot, Work};
 use super::error::IndexError;
+use super::keeping::Kept;
 use super::keys::{self, Ready, TIMER_EXPIRY, Timer};
+use super::meta;
 use super::tables::{Table, Tables};
 use super::values::{
-    self, BLOCK, HopValue, LastOutcome, MessageValue, PRESENT, RecipientValue, TEXT_MAX, bounded,
+    self, BLOCK, FinishedValue, HopValue, LastOutcome, MessageValue, PRESENT, RecipientValue, TEXT_MAX,
+    bounded,
 };
 
 /// How a pair of counters changes: of a hop its entries and their octets, of a segment its messages and theirs.
@@ -23,6 +26,8 @@ use super::values::{
 struct Change {
     count: i64,
     bytes: i64,
+    /// Of the entries, those that are suspended.
+    suspended: i64,
 }
 
 impl Change {
@@ -42,29 +47,94 @@ impl Change {
     }
 }
 
-/// Write all of `work`.
-pub(super) fn write(tables: &Tables, txn: &mut RwTxn<'_>, work: Work<'_>) -> Result<(), IndexError> {
+/// Write all of `work`; messages that are finished by it, and have arrived anywhere, are kept until `keep_until_ms`. Tells
+/// whose blobs nobody needs any more.
+pub(super) fn write(
+    tables: &Tables,
+    txn: &mut RwTxn<'_>,
+    work: Work<'_>,
+    keep_until_ms: Option<u64>,
+) -> Result<Vec<LeftBlob>, IndexError> {
     let Work { messages, states, names, greatest: _ } = work;
-    let mut messages: Vec<_> = messages
-        .into_iter()
-        .filter(|(_, message)| match message.origin {
-            Origin::Absent => false,
-            Origin::Stored(_) => true,
-            Origin::Accepted(_) => message.is_alive(),
-        })
-        .collect();
-    messages.sort_unstable_by_key(|&(queue_id, _)| queue_id);
+    let (mut written, mut left) = (Vec::with_capacity(messages.len()), Vec::new());
+    for (queue_id, message) in messages {
+        let fate = fate(tables, txn, queue_id, &message, keep_until_ms)?;
+        let unneeded = message.left_blob(fate != Fate::Gone);
+        left.extend(unneeded.map(|bytes| LeftBlob { queue_id, bytes }));
+        let leaves_nothing = fate == Fate::Gone && !matches!(message.origin, Origin::Stored(_));
+        if !(matches!(message.origin, Origin::Absent) || leaves_nothing) {
+            written.push((queue_id, message, fate));
+        }
+    }
+    written.sort_unstable_by_key(|&(queue_id, ..)| queue_id);
     let mut writer = Writer { tables, txn, buffer: Vec::new() };
-    writer.messages(&messages)?;
-    writer.recipients(&messages)?;
-    writer.entries(&messages)?;
-    writer.started(&messages)?;
-    writer.places(&messages)?;
-    writer.hops(&messages, &states, &names)?;
-    writer.segments(&messages)
+    writer.messages(&written)?;
+    writer.finished(&written)?;
+    writer.recipients(&written)?;
+    writer.entries(&written)?;
+    writer.started(&written)?;
+    writer.places(&written)?;
+    writer.hops(&written, &states, &names)?;
+    writer.segments(&written)?;
+    writer.blobs(&written)?;
+    Ok(left)
 }
 
-type Messages<'a> = [(QueueId, Message<'a>)];
+/// What becomes of a message.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Fate {
+    /// Something is left to do for it.
+    Alive,
+    /// Nothing is, and it is kept until then.
+    Kept(u64),
+    /// It leaves no trace.
+    Gone,
+}
+
+fn fate(
+    tables: &Tables,
+    txn: &RoTxn<'_>,
+    queue_id: QueueId,
+    message: &Message<'_>,
+    keep_until_ms: Option<u64>,
+) -> Result<Fate, IndexError> {
+    if message.is_alive() {
+        return Ok(Fate::Alive);
+    }
+    if let Origin::Kept(_, until_ms) = message.origin {
+        return Ok(Fate::Kept(until_ms));
+    }
+    let Some(until_ms) = keep_until_ms else { return Ok(Fate::Gone) };
+    let is_wanted = message.was_kept
+        || message.outcomes.iter().any(|outcome| has_arrived(outcome.state))
+        || had_arrived(tables, txn, queue_id, message)?;
+    Ok(if is_wanted { Fate::Kept(until_ms) } else { Fate::Gone })
+}
+
+fn has_arrived(state: OutcomeState) -> bool {
+    matches!(state, OutcomeState::Delivered | OutcomeState::Relayed)
+}
+
+/// Whether the index knows of a recipient of a message whom it has reached.
+fn had_arrived(
+    tables: &Tables,
+    txn: &RoTxn<'_>,
+    queue_id: QueueId,
+    message: &Message<'_>,
+) -> Result<bool, IndexError> {
+    let Origin::Stored(head) = &message.origin else { return Ok(false) };
+    for number in 0..head.recipients.div_ceil(BLOCK) {
+        let key = keys::recipient(queue_id, number);
+        let block = tables.recipient.expect(txn, &key)?;
+        let block = tables.recipient.sound(&key, values::decode_block(block))?;
+        if block.iter().any(|one| one.last.is_some_and(|last| has_arrived(last.state))) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+type Messages<'a> = [(QueueId, Message<'a>, Fate)];
 
 struct Writer<'w, 'e> {
     tables: &'w Tables,
@@ -77,34 +147,91 @@ impl Writer<'_, '_> {
     fn messages(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
         let table = self.tables.message;
         let rows = table.ascending(self.txn)?;
-        for (queue_id, message) in messages {
+        for (queue_id, message, fate) in messages {
             let key = keys::message(*queue_id);
             self.buffer.clear();
-            match &message.origin {
-                Origin::Accepted(accepted) => {
+            match (&message.origin, fate) {
+                (Origin::Accepted(accepted), Fate::Alive) => {
                     MessageValue::of(accepted, message.location).encode(&mut self.buffer);
                     rows.put(self.txn, &key, &self.buffer)?;
                 }
-                Origin::Stored(head) if message.is_alive() => {
-                    if message.location != head.stored.location {
-                        let value = table.expect(self.txn, &key)?;
-                        let mut value = table.sound(&key, MessageValue::decode(value))?;
-                        value.head.stored.location = message.location;
-                        value.encode(&mut self.buffer);
-                        rows.put(self.txn, &key, &self.buffer)?;
-                    }
+                (Origin::Stored(head), Fate::Alive) if message.location != head.stored.location => {
+                    let value = table.expect(self.txn, &key)?;
+                    let mut value = table.sound(&key, MessageValue::decode(value))?;
+                    value.head.stored.location = message.location;
+                    value.encode(&mut self.buffer);
+                    rows.put(self.txn, &key, &self.buffer)?;
                 }
-                Origin::Stored(_) => rows.delete(self.txn, &key)?,
-                Origin::Absent => {}
+                (Origin::Stored(_), Fate::Gone) => rows.delete(self.txn, &key)?,
+                // The rest stays where it is, is in `finished`, or will be.
+                _ => {}
             }
         }
         Ok(())
     }
 
+    fn blobs(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let rows = self.tables.blob.ascending(self.txn)?;
+        for (queue_id, message, fate) in messages {
+            let key = keys::message(*queue_id);
+            let before = message.blob_before();
+            match message.location.blob.filter(|_| *fate != Fate::Gone) {
+                now if now == before => {}
+                Some(now) => {
+                    self.buffer.clear();
+                    values::encode_numbers(&[now.bytes], &mut self.buffer);
+                    rows.put(self.txn, &key, &self.buffer)?;
+                }
+                None => rows.delete(self.txn, &key)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Write those that are finished and kept.
+    fn finished(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
+        let Tables { message: present, kept, finished, meta, .. } = *self.tables;
+        let mut total: Option<Kept> = None;
+        for (queue_id, message, fate) in messages {
+            let Fate::Kept(until_ms) = *fate else { continue };
+            let (key, until) = (keys::message(*queue_id), keys::kept(until_ms, *queue_id));
+            let total = match &mut total {
+                Some(total) => total,
+                none => none.insert(meta::kept(meta, self.txn)?),
+            };
+            self.buffer.clear();
+            match &message.origin {
+                Origin::Accepted(accepted) => {
+                    let message = MessageValue::of(accepted, message.location);
+                    FinishedValue { until_ms, message }.encode(&mut self.buffer);
+                }
+                Origin::Stored(_) => {
+                    let value = present.expect(self.txn, &key)?;
+                    let mut value = present.sound(&key, MessageValue::decode(value))?;
+                    value.head.stored.location = message.location;
+                    FinishedValue { until_ms, message: value }.encode(&mut self.buffer);
+                    present.delete(self.txn, &key)?;
+                }
+                Origin::Kept(head, _) => {
+                    let value = finished.expect(self.txn, &key)?;
+                    let mut value = finished.sound(&key, FinishedValue::decode(value))?;
+                    value.message.head.stored.location = message.location;
+                    value.encode(&mut self.buffer);
+                    total.remove(head.stored.location);
+                }
+                Origin::Absent => continue,
+            }
+            total.add(message.location);
+            finished.put(self.txn, &key, &self.buffer)?;
+            kept.put(self.txn, &until, &PRESENT)?;
+        }
+        total.map_or(Ok(()), |total| meta::put_kept(meta, self.txn, total))
+    }
+
     fn recipients(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
         let table = self.tables.recipient;
         let rows = table.ascending(self.txn)?;
-        for (queue_id, message) in messages {
+        for (queue_id, message, fate) in messages {
             match &message.origin {
                 Origin::Accepted(accepted) => {
                     let last: BTreeMap<u32, &Outcome> = last_outcomes(message);
@@ -116,7 +243,7 @@ impl Writer<'_, '_> {
                         rows.put(self.txn, &keys::recipient(*queue_id, number), &self.buffer)?;
                     }
                 }
-                Origin::Stored(_) if message.is_alive() => {
+                Origin::Stored(_) if *fate != Fate::Gone => {
                     let last = last_outcomes(message);
                     let numbers: BTreeSet<u32> = last.keys().map(|index| index / BLOCK).collect();
                     for number in numbers {
@@ -134,7 +261,7 @@ impl Writer<'_, '_> {
                         rows.delete(self.txn, &keys::recipient(*queue_id, number))?;
                     }
                 }
-                Origin::Absent => {}
+                Origin::Absent | Origin::Kept(..) => {}
             }
         }
         Ok(())
@@ -179,24 +306,20 @@ impl Writer<'_, '_> {
     /// Write where the entries stand in `ready`, `timer` and `arrival`.
     fn places(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
         let (mut ready, mut timer, mut arrival) = (Vec::new(), Vec::new(), Vec::new());
-        for (queue_id, message) in messages {
+        for (queue_id, message, _) in messages {
             for slot in &message.entries {
                 let now = slot.now.as_ref().map(Before::of);
+                let (queue_id, hop) = (*queue_id, slot.hop);
                 moved(slot.before, now, &mut ready, |entry| {
-                    Ready {
-                        hop: slot.hop,
-                        priority: entry.priority,
-                        due_ms: entry.due_ms,
-                        queue_id: *queue_id,
-                    }
-                    .key()
+                    let (priority, due_ms) = entry.ready()?;
+                    Some(Ready { hop, priority, due_ms, queue_id }.key())
                 });
                 moved(slot.before, now, &mut timer, |entry| {
-                    let (kind, at_ms) = (TIMER_EXPIRY, entry.expires_ms);
-                    Timer { kind, at_ms, queue_id: *queue_id, hop: slot.hop }.key()
+                    let (kind, at_ms) = (TIMER_EXPIRY, entry.expires_ms()?);
+                    Some(Timer { kind, at_ms, queue_id, hop }.key())
                 });
                 if slot.before.is_some() != now.is_some() {
-                    let key = keys::arrival(slot.hop, *queue_id);
+                    let key = keys::arrival(hop, queue_id);
                     arrival.push((key, now.map(|_| message.received_ms())));
                 }
             }
@@ -238,12 +361,17 @@ impl Writer<'_, '_> {
     ) -> Result<(), IndexError> {
         let mut changes: BTreeMap<HopId, Change> =
             states.keys().map(|&hop| (hop, Change::default())).collect();
-        for (_, message) in messages {
+        for (_, message, _) in messages {
             for slot in &message.entries {
                 match (slot.before, &slot.now) {
                     (None, Some(_)) => changes.entry(slot.hop).or_default().add(message.size()),
                     (Some(_), None) => changes.entry(slot.hop).or_default().remove(message.size()),
                     _ => {}
+                }
+                let was = slot.before.is_some_and(|before| before.suspended.is_some());
+                let is = slot.now.as_ref().is_some_and(|now| now.suspended.is_some());
+                if was != is {
+                    changes.entry(slot.hop).or_default().suspended += if is { 1 } else { -1 };
                 }
             }
         }
@@ -273,9 +401,9 @@ impl Writer<'_, '_> {
             }
             (None, None) => return Err(IndexError::Unnamed(hop)),
         };
-        (row.count, row.bytes) = change
-            .apply(row.count, row.bytes)
-            .ok_or_else(|| IndexError::damaged(table.name, &key, "its counters are too small"))?;
+        let too_small = || IndexError::damaged(table.name, &key, "its counters are too small");
+        (row.count, row.bytes) = change.apply(row.count, row.bytes).ok_or_else(too_small)?;
+        row.suspended = row.suspended.checked_add_signed(change.suspended).ok_or_else(too_small)?;
         if let Some(told) = state {
             row.state = told.state;
             row.last_error = bounded(told.last_error, TEXT_MAX);
@@ -295,11 +423,11 @@ impl Writer<'_, '_> {
         let mut change = |location: Location, change: fn(&mut Change, u64)| {
             change(changes.entry(location.segment).or_default(), location.record_bytes);
         };
-        for (_, message) in messages {
-            if let Origin::Stored(head) = &message.origin {
+        for (_, message, fate) in messages {
+            if let Origin::Stored(head) | Origin::Kept(head, _) = &message.origin {
                 change(head.stored.location, Change::remove);
             }
-            if message.is_alive() {
+            if *fate != Fate::Gone {
                 change(message.location, Change::add);
             }
         }
@@ -333,9 +461,9 @@ fn moved(
     before: Option<Before>,
     now: Option<Before>,
     places: &mut Vec<Place>,
-    key: impl Fn(Before) -> [u8; 33],
+    key: impl Fn(Before) -> Option<[u8; 33]>,
 ) {
-    let (before, now) = (before.map(&key), now.map(&key));
+    let (before, now) = (before.and_then(&key), now.and_then(&key));
     if before != now {
         places.extend(before.map(|key| (key, false)));
         places.extend(now.map(|key| (key, true)));
@@ -343,7 +471,7 @@ fn moved(
 }
 
 fn slots<'m, 'a>(messages: &'m Messages<'a>) -> impl Iterator<Item = (QueueId, &'m Slot<'a>)> {
-    messages.iter().flat_map(|(queue_id, message)| message.entries.iter().map(|slot| (*queue_id, slot)))
+    messages.iter().flat_map(|(queue_id, message, _)| message.entries.iter().map(|slot| (*queue_id, slot)))
 }
 
 /// What became of each recipient last.

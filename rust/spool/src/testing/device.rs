@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::disk::{Disk, Fault};
+use super::disk::{Disk, Fate, Fault, Unsynced};
 use crate::device::{Device, DeviceFile, Lock, Opening};
 
 /// What was called.
@@ -29,10 +29,52 @@ pub enum Call {
     Sync,
     Allocate,
     SetSize,
+    Index,
+}
+
+/// Is shown a disk at a moment.
+type Watcher = Arc<dyn Fn(Moment) + Send + Sync>;
+
+/// A disk at one moment. To have one costs little; it is a copy, and stays as it is.
+#[derive(Clone)]
+pub struct Moment(Disk);
+
+impl Moment {
+    /// What no sync has covered, in the order in which it happened.
+    pub fn unsynced(&self) -> Vec<Unsynced> {
+        self.0.unsynced()
+    }
+
+    /// What the next process finds if this one is killed now.
+    #[must_use]
+    pub fn after_kill(&self) -> FaultyDevice {
+        FaultyDevice::of(self.0.clone())
+    }
+
+    /// What the next process finds if the power goes now, and each change that no sync has covered meets the fate that
+    /// is said for its number.
+    #[must_use]
+    pub fn after_power_loss(&self, fate: &dyn Fn(u64) -> Fate) -> FaultyDevice {
+        FaultyDevice::of(self.0.after(fate))
+    }
+
+    /// The same with a directory called otherwise.
+    #[must_use]
+    pub fn moved(&self, from: &Path, to: &Path) -> Self {
+        let mut disk = self.0.clone();
+        disk.move_dir(from, to);
+        Self(disk)
+    }
+
+    /// All files: name, what tells it apart whatever its name is, its octets, and those of them that are durable.
+    pub fn files(&self) -> impl Iterator<Item = (&Path, usize, &Arc<Vec<u8>>, &Arc<Vec<u8>>)> {
+        self.0.files()
+    }
 }
 
 struct Inner {
     disk: Disk,
+    watcher: Option<Watcher>,
     calls: Vec<Call>,
     faults: BTreeMap<u64, Fault>,
     /// Calls of this kind fail until further notice.
@@ -80,6 +122,7 @@ impl FaultyDevice {
     fn of(disk: Disk) -> Self {
         Self(Arc::new(Mutex::new(Inner {
             disk,
+            watcher: None,
             calls: Vec::new(),
             faults: BTreeMap::new(),
             failing: BTreeMap::new(),
@@ -153,6 +196,27 @@ impl FaultyDevice {
         self.0.lock().disk.list(dir).unwrap_or_default()
     }
 
+    /// The disk as it is now.
+    pub fn moment(&self) -> Moment {
+        Moment(self.0.lock().disk.clone())
+    }
+
+    /// Show somebody the disk before every call that changes it.
+    pub fn watch(&self, watcher: Arc<dyn Fn(Moment) + Send + Sync>) {
+        self.0.lock().watcher = Some(watcher);
+    }
+
+    /// Show the disk to whoever watches it. What waits for the disk waits for the watcher, too.
+    fn show(&self) {
+        let watched = {
+            let inner = self.0.lock();
+            inner.watcher.clone().map(|watcher| (watcher, Moment(inner.disk.clone())))
+        };
+        if let Some((watcher, moment)) = watched {
+            watcher(moment);
+        }
+    }
+
     /// What the next process finds after this one was killed.
     #[must_use]
     pub fn after_kill(&self) -> Self {
@@ -201,6 +265,9 @@ impl Device for FaultyDevice {
     }
 
     fn open(&self, path: &Path, how: Opening) -> io::Result<Arc<dyn DeviceFile>> {
+        if how == Opening::New {
+            self.show();
+        }
         let mut inner = self.0.lock();
         inner.whole(Call::Open)?;
         let inode = match how {
@@ -211,18 +278,21 @@ impl Device for FaultyDevice {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        self.show();
         let mut inner = self.0.lock();
         inner.whole(Call::Rename)?;
         inner.disk.rename(from, to)
     }
 
     fn remove(&self, path: &Path) -> io::Result<()> {
+        self.show();
         let mut inner = self.0.lock();
         inner.whole(Call::Remove)?;
         inner.disk.remove(path)
     }
 
     fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        self.show();
         let mut inner = self.0.lock();
         inner.whole(Call::SyncDir)?;
         inner.disk.sync_dir(path);
@@ -243,6 +313,10 @@ impl Device for FaultyDevice {
         let mut inner = self.0.lock();
         inner.whole(Call::FreeBytes)?;
         Ok(inner.disk.free())
+    }
+
+    fn before_index(&self) -> io::Result<()> {
+        self.0.lock().whole(Call::Index)
     }
 
     fn random(&self) -> io::Result<u64> {
@@ -278,8 +352,9 @@ impl DeviceFile for FaultyFile {
     }
 
     fn write_at(&self, buffers: &[IoSlice<'_>], offset: u64) -> io::Result<usize> {
-        let octets = buffers.iter().flat_map(|buffer| buffer.iter().copied()).collect::<Vec<u8>>();
+        let octets = buffers.iter().map(|buffer| &**buffer).collect::<Vec<_>>().concat();
         let half = octets.get(..octets.len() / 2).unwrap_or_default();
+        self.device.show();
         let mut inner = self.device.0.lock();
         match inner.begin(Call::Write) {
             None => inner.disk.write(self.inode, &octets, offset as usize),
@@ -296,6 +371,7 @@ impl DeviceFile for FaultyFile {
     }
 
     fn sync(&self) -> io::Result<()> {
+        self.device.show();
         let sync_time = {
             let mut inner = self.device.0.lock();
             inner.whole(Call::Sync)?;
@@ -307,6 +383,7 @@ impl DeviceFile for FaultyFile {
     }
 
     fn allocate(&self, bytes: u64) -> io::Result<()> {
+        self.device.show();
         let mut inner = self.device.0.lock();
         inner.whole(Call::Allocate)?;
         let bytes = bytes.max(inner.disk.size(self.inode));
@@ -314,6 +391,7 @@ impl DeviceFile for FaultyFile {
     }
 
     fn set_size(&self, bytes: u64) -> io::Result<()> {
+        self.device.show();
         let mut inner = self.device.0.lock();
         inner.whole(Call::SetSize)?;
         inner.disk.set_size(self.inode, bytes as usize)

@@ -12,8 +12,8 @@ use parking_lot::{Condvar, Mutex};
 
 use crate::{Clock, SpoolEvent, SpoolSink};
 
-pub use device::{Call, FaultyDevice};
-pub use disk::Fault;
+pub use device::{Call, FaultyDevice, Moment};
+pub use disk::{Fate, Fault, Unsynced};
 
 /// A clock that stands still until it is set.
 #[derive(Debug)]

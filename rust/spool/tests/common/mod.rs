@@ -206,6 +206,22 @@ impl Bench {
         self.deliver(queue_id);
     }
 
+    /// Go on with what is known of an earlier life.
+    pub(crate) fn resume(&mut self, ledger: Ledger) {
+        self.ledger = ledger;
+        for row in self.messages() {
+            self.attempts.insert(row.queue_id, row.entries[0].attempts);
+            // What was forgotten was not promised.
+            self.note(row.queue_id).is_settled = false;
+        }
+    }
+
+    /// Hand in that an attempt has come to nothing.
+    pub(crate) fn defer(&mut self, queue_id: QueueId, state: OutcomeState) {
+        let fact = self.settlement(queue_id, state);
+        self.spool().append(vec![fact]);
+    }
+
     /// Hand in that a message has arrived.
     pub(crate) fn settle(&mut self, queue_id: QueueId) {
         let fact = self.settlement(queue_id, OutcomeState::Delivered);
@@ -277,6 +293,11 @@ impl Bench {
     pub(crate) fn ask(&mut self, request: Request) -> Option<Answer> {
         let number = self.spool().request(request);
         self.step();
+        self.answers.remove(&number)
+    }
+
+    /// The answer to a question that was asked of the spool itself, if it has come.
+    pub(crate) fn take_answer(&mut self, number: u64) -> Option<Answer> {
         self.answers.remove(&number)
     }
 
@@ -352,6 +373,7 @@ pub(crate) fn accepted(hop: HopId, size: u64) -> Accepted {
             priority: 1,
             due_ms: NOW_MS,
             expires_ms: NOW_MS + 1,
+            suspended: None,
         }],
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use penstock_core::flow::{ContentFlags, Form};
 use proptest::prelude::*;
 
+use crate::edit::{Author, EditKind, LastEdit, Suspension};
 use crate::facts::{HopKind, OutcomeState};
 use crate::index::codec::Malformed;
 use crate::index::set::RecipientSet;
@@ -12,7 +13,7 @@ use crate::index::values::{
     BLOCK, ENHANCED_MAX, EntryValue, Head, HopValue, LastOutcome, MessageValue, RecipientValue, TEXT_MAX,
     bounded, decode_block, decode_numbers, decode_started, encode_block, encode_numbers, encode_started,
 };
-use crate::redo::{Location, Stored};
+use crate::redo::{InBlob, Location, Stored};
 
 /// It is read as it was written, and neither a part of it, nor with more behind it, nor in another version.
 fn round_trip<'o, T: PartialEq + Debug>(
@@ -39,11 +40,13 @@ fn text() -> impl Strategy<Value = String> {
 }
 
 fn location() -> impl Strategy<Value = Location> {
-    any::<(u64, u64, u64, u64)>().prop_map(|(segment, offset, length, record_bytes)| Location {
+    let blob = prop::option::of(any::<(u64, u32)>().prop_map(|(bytes, sum)| InBlob { bytes, sum }));
+    (any::<[u64; 4]>(), blob).prop_map(|([segment, offset, length, record_bytes], blob)| Location {
         segment,
         offset,
         length,
         record_bytes,
+        blob,
     })
 }
 
@@ -115,9 +118,18 @@ proptest! {
     fn an_entry_comes_back(
         (priority, due_ms, expires_ms, attempts, settled, lane) in any::<(u8, u64, u64, u32, u32, u64)>(),
         recipients in prop::collection::vec(0..1_000_u32, 1..30),
+        (version, suspended) in (any::<u64>(), 0..3_u8),
+        edit in prop::option::of((any::<u32>(), 1..8_u8, any::<u64>(), text(), text())),
     ) {
         let recipients = RecipientSet::from_indices(recipients);
-        let value = EntryValue { priority, due_ms, expires_ms, attempts, settled, lane, recipients };
+        let suspended = Suspension::from_number(suspended);
+        let edit = edit.map(|(number, kind, at_ms, who, why)| {
+            let (kind, author) = (EditKind::from_number(kind).unwrap(), Author { who, why, at_ms });
+            Box::new(LastEdit { number, kind, author })
+        });
+        let value = EntryValue {
+            priority, due_ms, expires_ms, attempts, settled, lane, recipients, version, suspended, edit,
+        };
         let mut octets = Vec::new();
         value.encode(&mut octets);
         round_trip(&octets, &longer(&octets), &value, EntryValue::decode)?;
@@ -126,13 +138,13 @@ proptest! {
     #[test]
     fn a_hop_comes_back(
         kind in 1..5_u8,
-        (count, bytes, state, next_retry_ms, failures) in any::<(u64, u64, u8, u64, u32)>(),
+        (count, bytes, state, next_retry_ms, failures, suspended) in any::<(u64, u64, u8, u64, u32, u64)>(),
         texts in prop::collection::vec(text(), 3),
     ) {
         let kind = HopKind::from_number(kind).unwrap();
         let (connector, destination, last_error) = (&*texts[0], &*texts[1], &*texts[2]);
         let value = HopValue {
-            kind, connector, destination, count, bytes, state, last_error, next_retry_ms, failures,
+            kind, connector, destination, count, bytes, state, last_error, next_retry_ms, failures, suspended,
         };
         let mut octets = Vec::new();
         value.encode(&mut octets);
@@ -175,6 +187,9 @@ fn values_of_another_version_or_with_unknown_parts_are_refused() {
         settled: 0,
         lane: 0,
         recipients: RecipientSet::default(),
+        version: 0,
+        suspended: None,
+        edit: None,
     };
     let mut octets = Vec::new();
     entry.encode(&mut octets);

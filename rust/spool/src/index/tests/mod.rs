@@ -3,8 +3,12 @@
 
 mod codecs;
 mod files;
+mod folding;
+mod keeping;
 mod model;
 mod properties;
+mod queries;
+mod query_timing;
 mod replay;
 mod scenes;
 mod timing;
@@ -17,11 +21,12 @@ use penstock_core::queue_id::QueueId;
 
 use super::Index;
 use super::tables::Table;
+use crate::edit::{Author, Change, EditRecord};
 use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
     OutcomeState, RecipientRecord, RoutedTo,
 };
-use crate::redo::{Location, Redo, Watermark};
+use crate::redo::{InBlob, Location, Redo, Watermark};
 
 pub(super) const DATABASE: [u8; 16] = *b"penstock's tests";
 pub(super) const MAP_BYTES: u64 = 1 << 30;
@@ -61,7 +66,14 @@ pub(super) fn mailbox(index: usize) -> RecipientRecord {
 
 pub(super) fn way(number: u8, recipients: impl Into<Vec<u32>>, due_ms: u64) -> EntryRecord {
     let recipients = recipients.into();
-    EntryRecord { hop: hop(number), recipients, priority: 1, due_ms, expires_ms: due_ms + 1_000 }
+    EntryRecord {
+        hop: hop(number),
+        recipients,
+        priority: 1,
+        due_ms,
+        expires_ms: due_ms + 1_000,
+        suspended: None,
+    }
 }
 
 /// A message with `recipients` recipients.
@@ -104,7 +116,8 @@ impl Log {
         let named = |entry: &EntryRecord| HOPS.iter().find(|(id, _)| *id == entry.hop).unwrap().1.clone();
         let hops = accepted.entries.iter().map(named).collect();
         let record_bytes = accepted.size + OVERHEAD_BYTES;
-        let location = Location { segment, offset: 4096 * id, length: accepted.size, record_bytes };
+        let blob = id.is_multiple_of(3).then_some(InBlob { bytes: 2 * accepted.size, sum: id as u32 });
+        let location = Location { segment, offset: 4096 * id, length: accepted.size, record_bytes, blob };
         Redo::Accepted {
             lsn: self.next(),
             queue_id: QueueId(id),
@@ -137,6 +150,19 @@ impl Log {
             session: "out".into(),
         };
         Redo::Fact { lsn: self.next(), fact, hops: Vec::new() }
+    }
+
+    pub(super) fn edited(&mut self, id: u64, from: u8, number: u32, at_ms: u64, change: Change) -> Redo {
+        let hops = match &change {
+            Change::Redirected(to) => {
+                HOPS.iter().filter(|(id, _)| *id == to.hop).map(|hop| hop.1.clone()).collect()
+            }
+            _ => Vec::new(),
+        };
+        let author = Author { who: "operator1".into(), why: format!("edit {number}"), at_ms };
+        let (queue_id, hop, version) = (QueueId(id), hop(from), self.lsn);
+        let record = EditRecord { queue_id, hop, number, version, author, change };
+        Redo::Fact { lsn: self.next(), fact: Fact::Edited(Box::new(record)), hops }
     }
 
     /// The end of an attempt that delivers to all of `recipients`.
@@ -202,6 +228,9 @@ pub(super) fn dump(index: &Index) -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
         tables.started,
         tables.hop,
         tables.segment,
+        tables.blob,
+        tables.kept,
+        tables.finished,
     ]
     .into_iter()
     .flat_map(rows)

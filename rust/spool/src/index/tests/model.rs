@@ -7,7 +7,8 @@ use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
 use super::{Index, dump};
-use crate::facts::{Accepted, Disposition, Fact, HopId, HopName, Outcome};
+use crate::edit::{Change, LastEdit, Suspension};
+use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RoutedTo};
 use crate::index::keys;
 use crate::index::values::{EntryValue, VERSION};
 use crate::redo::{InDoubt, Location, Redo, SegmentUse, Stored, Watermark};
@@ -24,6 +25,9 @@ pub(super) struct Entry {
     pub(super) settled: u32,
     pub(super) peer: Option<String>,
     pub(super) recipients: BTreeSet<u32>,
+    pub(super) version: Lsn,
+    pub(super) suspended: Option<Suspension>,
+    pub(super) edit: Option<LastEdit>,
 }
 
 #[derive(Clone)]
@@ -54,7 +58,7 @@ impl Model {
 
     pub(super) fn take(&mut self, record: &Redo) {
         match record {
-            Redo::Accepted { queue_id, accepted, location, hops, .. } => {
+            Redo::Accepted { lsn, queue_id, accepted, location, hops } => {
                 self.names.extend(hops.iter().map(|name| (name.id(), Arc::clone(name))));
                 self.greatest = self.greatest.max(Some(*queue_id));
                 if let Some(known) = self.messages.get_mut(queue_id) {
@@ -76,6 +80,9 @@ impl Model {
                         settled: 0,
                         peer: None,
                         recipients: record.recipients.iter().copied().collect(),
+                        version: *lsn,
+                        suspended: record.suspended,
+                        edit: None,
                     };
                     if !entry.recipients.is_empty() {
                         message.join(record.hop, entry);
@@ -83,18 +90,50 @@ impl Model {
                 }
                 self.messages.insert(*queue_id, message);
             }
-            Redo::Started { queue_id, hop, attempt, peer, .. } => {
+            Redo::Moved { lsn, queue_id, accepted, location, hops, attempts, .. } => {
+                self.names.extend(hops.iter().map(|name| (name.id(), Arc::clone(name))));
+                self.greatest = self.greatest.max(Some(*queue_id));
+                let message = self.messages.entry(*queue_id).or_insert_with(|| Message {
+                    accepted: Arc::clone(accepted),
+                    location: *location,
+                    entries: BTreeMap::new(),
+                    last: BTreeMap::new(),
+                });
+                message.location = *location;
+                let before = std::mem::take(&mut message.entries);
+                let entry = |(record, &settled): (&EntryRecord, &u32)| {
+                    let known = before.get(&record.hop);
+                    let entry = Entry {
+                        priority: record.priority,
+                        due_ms: record.due_ms,
+                        expires_ms: record.expires_ms,
+                        attempts: settled,
+                        settled,
+                        peer: None,
+                        recipients: record.recipients.iter().copied().collect(),
+                        version: known.map_or(*lsn, |known| known.version),
+                        suspended: record.suspended,
+                        edit: known.and_then(|known| known.edit.clone()),
+                    };
+                    (record.hop, entry)
+                };
+                message.entries = accepted.entries.iter().zip(attempts).map(entry).collect();
+            }
+            Redo::Started { lsn, queue_id, hop, attempt, peer } => {
                 let entry = self.entry(*queue_id, *hop);
                 if let Some(entry) =
                     entry.filter(|entry| *attempt > entry.settled && *attempt >= entry.attempts)
                 {
+                    if *attempt > entry.attempts {
+                        entry.version = *lsn;
+                    }
                     entry.attempts = *attempt;
                     entry.peer = Some(peer.clone());
                 }
             }
-            Redo::Fact { fact, hops, .. } => {
+            Redo::Fact { lsn, fact, hops } => {
                 self.names.extend(hops.iter().map(|name| (name.id(), Arc::clone(name))));
-                self.fact(fact);
+                self.fact(*lsn, fact);
             }
         }
         self.messages.retain(|_, message| {
@@ -107,7 +146,7 @@ impl Model {
         self.messages.get_mut(&queue_id)?.entries.get_mut(&hop)
     }
 
-    fn fact(&mut self, fact: &Fact) {
+    fn fact(&mut self, lsn: Lsn, fact: &Fact) {
         match fact {
             Fact::Hop { hop, state, last_error, next_retry_ms, failures } => {
                 self.hops.insert(*hop, (*state, last_error.clone(), *next_retry_ms, *failures));
@@ -115,22 +154,31 @@ impl Model {
             Fact::Routed { queue_id, from, to } => {
                 let Some(message) = self.messages.get_mut(queue_id) else { return };
                 for target in to {
-                    let Some(source) = message.entries.get_mut(from) else { return };
-                    let going: BTreeSet<u32> = target
-                        .recipients
-                        .iter()
-                        .copied()
-                        .filter(|index| source.recipients.remove(index))
-                        .collect();
-                    let mut entry = Entry { due_ms: target.due_ms, recipients: going, ..source.clone() };
-                    if target.hop != *from {
-                        (entry.attempts, entry.settled, entry.peer) = (0, 0, None);
-                        if source.recipients.is_empty() {
-                            message.entries.remove(from);
+                    message.route(lsn, *from, target);
+                }
+            }
+            Fact::Edited(record) => {
+                let Some(message) = self.messages.get_mut(&record.queue_id) else { return };
+                let Some(entry) = message.entries.get_mut(&record.hop) else { return };
+                if entry.edit.as_ref().is_some_and(|last| last.number >= record.number) {
+                    return;
+                }
+                let (number, author) = (record.number, record.author.clone());
+                entry.edit = Some(LastEdit { number, kind: record.change.kind(), author });
+                entry.version = lsn;
+                match &record.change {
+                    Change::Suspended(suspension) => entry.suspended = Some(*suspension),
+                    Change::Resumed => entry.suspended = None,
+                    Change::Expiry(expires_ms) => entry.expires_ms = *expires_ms,
+                    Change::Priority(priority) => entry.priority = *priority,
+                    Change::Due(due_ms) => entry.due_ms = *due_ms,
+                    Change::Redirected(to) => message.route(lsn, record.hop, to),
+                    Change::Removed(outcomes) => {
+                        for outcome in outcomes {
+                            if entry.recipients.remove(&outcome.recipient) {
+                                message.last.insert(outcome.recipient, outcome.clone());
+                            }
                         }
-                    }
-                    if !entry.recipients.is_empty() {
-                        message.join(target.hop, entry);
                     }
                 }
             }
@@ -146,6 +194,7 @@ impl Model {
                 {
                     return;
                 }
+                entry.version = lsn;
                 for outcome in ours {
                     message.last.insert(outcome.recipient, outcome.clone());
                     if outcome.state.is_final() {
@@ -176,12 +225,15 @@ impl Model {
         match request {
             Request::Hops => Answer::Hops { watermark, rows: self.hop_rows() },
             Request::Refill { hop, limit, now_ms } => {
-                let mut all: Vec<_> = self.all_entries().filter(|(_, at, ..)| at == hop).collect();
+                let ours = self.all_entries().filter(|(_, at, ..)| at == hop);
+                let mut all: Vec<_> = ours.filter(|(.., entry)| entry.suspended.is_none()).collect();
                 all.sort_by_key(|(id, _, _, entry)| (entry.priority, entry.due_ms, *id));
                 self.page(all, *limit, *now_ms, |entry| entry.due_ms)
             }
             Request::Expired { now_ms, limit } => {
-                let mut all: Vec<_> = self.all_entries().collect();
+                let all = self.all_entries();
+                let mut all: Vec<_> =
+                    all.filter(|(.., entry)| entry.suspended != Some(Suspension::Restored)).collect();
                 all.sort_by_key(|(id, hop, _, entry)| (entry.expires_ms, *id, *hop));
                 self.page(all, *limit, *now_ms, |entry| entry.expires_ms)
             }
@@ -198,10 +250,16 @@ impl Model {
                 let next = more.then(|| rows.last().map(|row| row.queue_id).or(*after)).flatten();
                 Answer::Messages { watermark, next, rows }
             }
+            Request::Entry { queue_id, hop } => {
+                let all = self.all_entries().filter(|(id, at, ..)| (id, at) == (queue_id, hop));
+                let rows = all.map(|(id, hop, message, entry)| entry_row(id, hop, message, entry)).collect();
+                Answer::Entries { watermark, complete: true, next_due_ms: None, rows }
+            }
             Request::Message { queue_id } => {
                 let row = self.messages.get(queue_id).map(|message| self.message_row(*queue_id, message));
                 Answer::Message { watermark, row: row.map(Box::new) }
             }
+            Request::Kept { .. } => Answer::Kept { watermark, next: None, rows: Vec::new() },
             _ => Answer::Done { lsn: watermark },
         }
     }
@@ -250,11 +308,16 @@ impl Model {
                         .iter()
                         .min_by_key(|(id, ..)| *id)
                         .map_or(0, |(_, _, message, _)| message.accepted.received_ms),
-                    earliest_due_ms: entries.iter().map(|(.., entry)| entry.due_ms).min(),
+                    earliest_due_ms: entries
+                        .iter()
+                        .filter(|(.., entry)| entry.suspended.is_none())
+                        .map(|(.., entry)| entry.due_ms)
+                        .min(),
                     state: told.0,
                     last_error: told.1,
                     next_retry_ms: told.2,
                     failures: told.3,
+                    suspended: entries.iter().filter(|(.., entry)| entry.suspended.is_some()).count() as u64,
                 }
             })
             .collect()
@@ -290,6 +353,9 @@ impl Model {
             priority: entry.priority,
             recipients: entry.recipients.iter().copied().collect(),
             in_doubt: entry.peer.is_some(),
+            version: entry.version,
+            suspended: entry.suspended,
+            edit: entry.edit.clone(),
         });
         MessageRow {
             queue_id,
@@ -318,6 +384,11 @@ impl Model {
         segments.into_values().collect()
     }
 
+    fn blobs(&self) -> Vec<(QueueId, u64)> {
+        let blob = |(&id, message): (&QueueId, &Message)| Some((id, message.location.blob?.bytes));
+        self.messages.iter().filter_map(blob).collect()
+    }
+
     fn in_doubt(&self) -> Vec<InDoubt> {
         let all = self.all_entries().filter_map(|(queue_id, hop, _, entry)| {
             let peer = entry.peer.clone()?;
@@ -332,6 +403,7 @@ impl Model {
         assert_eq!(index.last_queue_id(), self.greatest);
         assert_eq!(index.messages_count().unwrap(), self.messages.len() as u64);
         assert_eq!(index.segments().unwrap(), self.segments());
+        assert_eq!(index.blobs().unwrap(), self.blobs());
         assert_eq!(index.in_doubt().unwrap(), self.in_doubt());
         for request in self.requests() {
             assert_eq!(index.answer(&request).unwrap(), self.answer(&request), "{request:?}");
@@ -359,7 +431,10 @@ impl Model {
                 requests.extend(afters.map(|after| Request::Messages { after, limit, hop: Some(hop) }));
             }
         }
-        requests.extend((0..12).map(|id| Request::Message { queue_id: QueueId(id) }));
+        for queue_id in (0..12).map(QueueId) {
+            requests.push(Request::Message { queue_id });
+            requests.extend(self.names.keys().map(|&hop| Request::Entry { queue_id, hop }));
+        }
         requests
     }
 }
@@ -373,6 +448,36 @@ impl Message {
         present.due_ms = present.due_ms.min(entry.due_ms);
         present.expires_ms = present.expires_ms.max(entry.expires_ms);
         present.recipients.extend(entry.recipients);
+        present.version = present.version.max(entry.version);
+        present.suspended = present.suspended.or(entry.suspended);
+        let number = [&present.edit, &entry.edit].into_iter().flatten().map(|edit| edit.number).max();
+        if present.edit.as_ref().map(|edit| edit.author.at_ms)
+            <= entry.edit.as_ref().map(|edit| edit.author.at_ms)
+        {
+            present.edit = entry.edit;
+        }
+        if let Some((edit, number)) = present.edit.as_mut().zip(number) {
+            edit.number = number;
+        }
+    }
+
+    fn route(&mut self, lsn: Lsn, from: HopId, target: &RoutedTo) {
+        let Some(source) = self.entries.get_mut(&from) else { return };
+        let going: BTreeSet<u32> =
+            target.recipients.iter().copied().filter(|index| source.recipients.remove(index)).collect();
+        if !going.is_empty() {
+            source.version = lsn;
+        }
+        let mut entry = Entry { due_ms: target.due_ms, recipients: going, ..source.clone() };
+        if target.hop != from {
+            (entry.attempts, entry.settled, entry.peer) = (0, 0, None);
+            if source.recipients.is_empty() {
+                self.entries.remove(&from);
+            }
+        }
+        if !entry.recipients.is_empty() {
+            self.join(target.hop, entry);
+        }
     }
 }
 
@@ -400,6 +505,8 @@ fn entry_row(queue_id: QueueId, hop: HopId, message: &Message, entry: &Entry) ->
         message_id: accepted.message_id.clone(),
         params: accepted.params.clone(),
         in_doubt: entry.peer.is_some(),
+        version: entry.version,
+        suspended: entry.suspended,
     }
 }
 
@@ -413,11 +520,14 @@ fn check_tables(index: &Index) {
     for (_, key, value) in rows.iter().filter(|row| row.0 == "entry") {
         let (queue_id, hop) = keys::read_entry(key).unwrap();
         let entry = EntryValue::decode(value).unwrap();
-        ready.push(
-            keys::Ready { hop, priority: entry.priority, due_ms: entry.due_ms, queue_id }.key().to_vec(),
-        );
+        let (priority, due_ms) = (entry.priority, entry.due_ms);
+        if entry.suspended.is_none() {
+            ready.push(keys::Ready { hop, priority, due_ms, queue_id }.key().to_vec());
+        }
         arrival.push(keys::arrival(hop, queue_id).to_vec());
-        timer.push(keys::Timer { kind: 1, at_ms: entry.expires_ms, queue_id, hop }.key().to_vec());
+        if entry.suspended != Some(Suspension::Restored) {
+            timer.push(keys::Timer { kind: 1, at_ms: entry.expires_ms, queue_id, hop }.key().to_vec());
+        }
         if entry.in_doubt() {
             started.push(key.clone());
         }

@@ -4,7 +4,8 @@ use proptest::prelude::*;
 
 use super::model::{Entry, Model};
 use super::{Log, message, open, outcome};
-use crate::facts::{Disposition, EntryRecord, OutcomeState};
+use crate::edit::{Change, EditKind, Suspension};
+use crate::facts::{Disposition, EntryRecord, OutcomeState, RoutedTo};
 use crate::index::tests::hop;
 use crate::redo::{Redo, Watermark};
 
@@ -24,11 +25,43 @@ pub(super) enum Attempt {
 /// What happens next; made into a record when it is known what there is.
 #[derive(Clone, Debug)]
 pub(super) enum Op {
-    Accept { id: u64, segment: u64, recipients: usize, ways: Vec<(u8, u8, u64, u64)> },
-    Start { id: u64, hop: u8, attempt: Attempt },
-    Settle { id: u64, hop: u8, attempt: Attempt, due_ms: Option<u64>, states: Vec<u8>, only_ours: bool },
-    Route { id: u64, from: u8, to: Vec<(u8, u64)>, salt: u32 },
-    Hop { hop: u8, state: u8 },
+    Accept {
+        id: u64,
+        segment: u64,
+        recipients: usize,
+        ways: Vec<(u8, u8, u64, u64)>,
+    },
+    Start {
+        id: u64,
+        hop: u8,
+        attempt: Attempt,
+    },
+    Settle {
+        id: u64,
+        hop: u8,
+        attempt: Attempt,
+        due_ms: Option<u64>,
+        states: Vec<u8>,
+        only_ours: bool,
+    },
+    Route {
+        id: u64,
+        from: u8,
+        to: Vec<(u8, u64)>,
+        salt: u32,
+    },
+    Hop {
+        hop: u8,
+        state: u8,
+    },
+    /// The number is the next one, or one that the entry has had.
+    Edit {
+        id: u64,
+        hop: u8,
+        what: u8,
+        value: u64,
+        is_again: bool,
+    },
 }
 
 pub(super) fn attempt() -> impl Strategy<Value = Attempt> {
@@ -52,6 +85,11 @@ pub(super) fn accept() -> impl Strategy<Value = Op> {
     })
 }
 
+pub(super) fn edit() -> impl Strategy<Value = Op> {
+    (0..IDS, 0..HOPS, 1..8_u8, 0..60_u64, prop::bool::weighted(0.1))
+        .prop_map(|(id, hop, what, value, is_again)| Op::Edit { id, hop, what, value, is_again })
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let states = prop::collection::vec(0..8_u8, 0..5);
     let settle = (0..IDS, 0..HOPS, attempt(), prop::option::of(0..60_u64), states, prop::bool::weighted(0.8));
@@ -64,6 +102,7 @@ fn op() -> impl Strategy<Value = Op> {
         }),
         2 => route.prop_map(|(id, from, to, salt)| Op::Route { id, from, to, salt }),
         1 => (0..HOPS, 0..3_u8).prop_map(|(hop, state)| Op::Hop { hop, state }),
+        5 => edit(),
     ]
 }
 
@@ -80,7 +119,9 @@ pub(super) struct Story {
 impl Story {
     /// Make the record, or none if it could not happen: a message that is finished does not come again.
     pub(super) fn tell(&mut self, op: &Op) -> Option<Redo> {
-        if let (true, Op::Start { id, hop, .. } | Op::Settle { id, hop, .. }) = (self.is_likely, op) {
+        if let (true, Op::Start { id, hop, .. } | Op::Settle { id, hop, .. } | Op::Edit { id, hop, .. }) =
+            (self.is_likely, op)
+        {
             self.entry(*id, *hop)?;
         }
         let redo = self.record(op)?;
@@ -113,7 +154,11 @@ impl Story {
                 self.accepted.push(*id);
                 let entries = (0..).zip(ways).map(|(nth, &(number, priority, due_ms, expires_ms))| {
                     let ours = (0..*recipients as u32).filter(|index| *index as usize % ways.len() == nth);
-                    EntryRecord { hop: hop(number), recipients: ours.collect(), priority, due_ms, expires_ms }
+                    let (hop, recipients) = (hop(number), ours.collect());
+                    // As the record of a message that was moved may say.
+                    let suspended =
+                        Suspension::from_number(if due_ms % 8 == 0 { 1 + priority % 2 } else { 0 });
+                    EntryRecord { hop, recipients, priority, due_ms, expires_ms, suspended }
                 });
                 let entries = entries.collect();
                 Some(self.log.accepted(*id, *segment, message(*id, *recipients, entries)))
@@ -155,6 +200,29 @@ impl Story {
                 Some(self.log.routed(*id, *from, &to))
             }
             Op::Hop { hop, state } => Some(self.log.hop_state(*hop, *state)),
+            Op::Edit { id, hop: number, what, value, is_again } => {
+                let entry = self.entry(*id, *number);
+                let had = entry.and_then(|entry| entry.edit.as_ref()).map_or(0, |edit| edit.number);
+                let ours: Vec<u32> =
+                    entry.map_or(vec![0, 1], |entry| entry.recipients.iter().copied().collect());
+                let some = ours.into_iter().filter(|index| value % 3 == 0 || index % 2 == 0);
+                let change = match EditKind::from_number(*what)? {
+                    EditKind::Suspend => Change::Suspended(Suspension::from_number(1 + *value as u8 % 2)?),
+                    EditKind::Resume => Change::Resumed,
+                    EditKind::Remove => {
+                        Change::Removed(some.map(|index| outcome(index, OutcomeState::Removed)).collect())
+                    }
+                    EditKind::Redirect => Change::Redirected(RoutedTo {
+                        hop: hop(*value as u8 % HOPS),
+                        recipients: some.collect(),
+                        due_ms: *value,
+                    }),
+                    EditKind::Expire => Change::Expiry(1_000 + value),
+                    EditKind::Prioritise => Change::Priority(*value as u8 % 3),
+                    EditKind::Due => Change::Due(*value),
+                };
+                Some(self.log.edited(*id, *number, had + u32::from(!is_again), *value, change))
+            }
         }
     }
 }

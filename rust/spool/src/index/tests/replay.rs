@@ -6,8 +6,9 @@ use penstock_core::queue_id::QueueId;
 use proptest::prelude::*;
 
 use super::model::Model;
-use super::properties::{Attempt, HOPS, Op, Story, accept, attempt};
+use super::properties::{Attempt, HOPS, Op, Story, accept, attempt, edit};
 use super::{Log, hop, message, open, outcome, way};
+use crate::edit::EditKind;
 use crate::facts::{Disposition, OutcomeState};
 use crate::index::Index;
 use crate::redo::{Location, Redo, Watermark};
@@ -17,7 +18,10 @@ fn again(log: &mut Log, redo: &Redo) -> Redo {
     let mut copy = redo.clone();
     log.lsn += 1;
     match &mut copy {
-        Redo::Accepted { lsn, .. } | Redo::Fact { lsn, .. } | Redo::Started { lsn, .. } => *lsn = log.lsn,
+        Redo::Accepted { lsn, .. }
+        | Redo::Fact { lsn, .. }
+        | Redo::Started { lsn, .. }
+        | Redo::Moved { lsn, .. } => *lsn = log.lsn,
     }
     copy
 }
@@ -54,6 +58,9 @@ fn op(routes: bool) -> impl Strategy<Value = Op> {
         4 => accept(),
         4 => at().prop_map(|(id, hop, attempt)| Op::Start { id, hop, attempt }),
         6 => settle,
+        4 => edit().prop_filter("a redirection is a route", move |op| {
+            routes || !matches!(op, Op::Edit { what, .. } if *what == EditKind::Redirect as u8)
+        }),
         if routes { 3 } else { 0 } =>
             route.prop_map(|(id, from, to, salt)| Op::Route { id, from, to, salt }),
     ]
@@ -192,4 +199,109 @@ fn a_watermark_does_not_go_back() {
     assert_eq!(index.watermark(), Watermark { lsn: 7, segment: 2, offset: 0 });
     index.apply(&[], Watermark { lsn: 7, segment: 3, offset: 0 }).unwrap();
     assert_eq!(index.watermark().segment, 3);
+}
+
+/// The message as the index has it, as a record that moves it to another segment would say it; and that it is in doubt.
+fn moved(index: &Index, log: &mut Log, id: u64, segment: u64) -> Vec<Redo> {
+    let (as_of, present) = index.present(&[QueueId(id)]).unwrap();
+    let present = present.into_iter().next().unwrap().unwrap();
+    log.lsn += 1;
+    let (lsn, queue_id, location) = (log.lsn, QueueId(id), present.stored.location);
+    let started = present.begun.into_iter();
+    let started = started.map(|(hop, attempt, peer)| Redo::Started { lsn, queue_id, hop, attempt, peer });
+    let message = Redo::Moved {
+        lsn,
+        queue_id,
+        accepted: std::sync::Arc::new(present.accepted),
+        location: Location { segment, ..location },
+        hops: present.hops,
+        as_of,
+        attempts: present.attempts,
+    };
+    std::iter::once(message).chain(started).collect()
+}
+
+/// Three recipients on two ways: one is done, one was deferred twice, one is in doubt for the first time.
+fn three_fates(index: &Index, log: &mut Log, model: &mut Model) {
+    let accepted = message(1, 3, vec![way(0, [0, 1], 5), way(1, [2], 6)]);
+    let mut redo = vec![log.accepted(1, 1, accepted), log.started(1, 0, 1)];
+    let deferred = |at| vec![outcome(at, OutcomeState::Deferred)];
+    let first = [vec![outcome(0, OutcomeState::Delivered)], deferred(1)].concat();
+    redo.push(log.settled(1, 0, 1, Disposition::Due { due_ms: 50 }, first));
+    redo.push(log.started(1, 0, 2));
+    redo.push(log.settled(1, 0, 2, Disposition::Due { due_ms: 70 }, deferred(1)));
+    redo.push(log.started(1, 1, 1));
+    index.apply(&redo, log.end()).unwrap();
+    model.apply(&redo, log.end());
+}
+
+#[test]
+fn a_message_that_is_moved_is_what_it_was_in_another_place() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, mut log, mut model) = (open(dir.path()), Log::default(), Model::default());
+    three_fates(&index, &mut log, &mut model);
+    let before: Vec<_> = super::dump(&index).into_iter().filter(|row| row.0 != "segment").collect();
+    let redo = moved(&index, &mut log, 1, 7);
+    assert_eq!(redo.len(), 2, "the message, and that it is in doubt");
+    index.apply(&redo, log.end()).unwrap();
+    model.apply(&redo, log.end());
+    model.check(&index);
+    let after: Vec<_> = super::dump(&index).into_iter().filter(|row| row.0 != "segment").collect();
+    let changed: Vec<&str> =
+        before.iter().zip(&after).filter(|(before, after)| before != after).map(|(row, _)| row.0).collect();
+    assert_eq!((before.len(), changed), (after.len(), vec!["message"]));
+    assert_eq!(index.segments().unwrap()[0].segment, 7);
+    // The attempt that was under way ends as if nothing had happened.
+    let redo = [log.delivered(1, 1, 1, &[2]), log.delivered(1, 0, 3, &[1])];
+    index.apply(&redo, log.end()).unwrap();
+    assert_eq!(index.messages_count().unwrap(), 0);
+}
+
+#[test]
+fn a_record_that_moves_a_message_is_enough_to_know_what_is_left_of_it() {
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (index, mut log, mut model) = (open(dir.path()), Log::default(), Model::default());
+    three_fates(&index, &mut log, &mut model);
+    let redo = moved(&index, &mut log, 1, 7);
+    index.apply(&redo, log.end()).unwrap();
+    let salvaged = open(other.path());
+    salvaged.apply(&redo, log.end()).unwrap();
+    assert_eq!(unfinished_in(&salvaged), unfinished_in(&index));
+    assert_eq!(salvaged.in_doubt().unwrap(), index.in_doubt().unwrap());
+    let rows = |index: &Index, table| {
+        super::dump(index).into_iter().filter(|row| row.0 == table).collect::<Vec<_>>()
+    };
+    for table in ["message", "entry", "ready", "arrival", "timer", "started", "hop", "segment"] {
+        assert_eq!(rows(&salvaged, table), rows(&index, table), "{table}");
+    }
+}
+
+#[test]
+fn a_record_that_moves_a_message_outdoes_what_an_older_one_said() {
+    // The record with the outcomes of recipient 0 is gone with its segment, the one that accepted it is not.
+    let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (index, mut log, mut model) = (open(dir.path()), Log::default(), Model::default());
+    three_fates(&index, &mut log, &mut model);
+    let mut earlier = Log::default();
+    let accepted = message(1, 3, vec![way(0, [0, 1], 5), way(1, [2], 6)]);
+    let mut redo = vec![earlier.accepted(1, 1, accepted)];
+    redo.extend(moved(&index, &mut log, 1, 7));
+    let salvaged = open(other.path());
+    salvaged.apply(&redo, log.end()).unwrap();
+    assert_eq!(unfinished_in(&salvaged), unfinished_in(&index));
+    assert_eq!(salvaged.in_doubt().unwrap(), index.in_doubt().unwrap());
+}
+
+#[test]
+fn a_move_that_comes_again_after_an_outcome_brings_nobody_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let (index, mut log, mut model) = (open(dir.path()), Log::default(), Model::default());
+    three_fates(&index, &mut log, &mut model);
+    let mut redo = moved(&index, &mut log, 1, 7);
+    redo.push(log.delivered(1, 0, 3, &[1]));
+    let copy = again(&mut log, &redo[0]);
+    redo.push(copy);
+    index.apply(&redo, log.end()).unwrap();
+    let left = unfinished_in(&index);
+    assert_eq!(left[&QueueId(1)], BTreeSet::from([2]));
 }

@@ -1,0 +1,119 @@
+//! What the spool costs: appending, committing, refilling a delivery queue, replaying.
+//!
+//! `make bench-spool`, or `cargo bench -p penstock-spool`. Everything lies below `PENSTOCK_BENCH_DIR`, by default
+//! `/var/tmp`, which ought to be a disk. Each part of the spool has a function here; a new one is added to the group at
+//! the end.
+
+#![allow(missing_docs, reason = "criterion makes a function")]
+
+mod bare;
+mod support;
+
+use std::time::Duration;
+
+use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
+use penstock_spool::{Answer, OutcomeState, Request, SpoolConfig};
+use support::{Inline, directory, settled};
+
+/// Outcomes that are written together, and synced later.
+fn append(criterion: &mut Criterion) {
+    const FACTS: usize = 100;
+    let dir = directory();
+    let spool = Inline::open(SpoolConfig { path: dir.path().into(), ..support::config() });
+    let ids = spool.fill(FACTS, 1_024);
+    let mut group = criterion.benchmark_group("append");
+    group.throughput(Throughput::Elements(FACTS as u64));
+    group.bench_function("100 outcomes", |bencher| {
+        bencher.iter(|| {
+            let fact = |id: &_| settled(*id, spool.hop, 0, OutcomeState::Deferred);
+            spool.spool.append(ids.iter().map(fact).collect());
+            spool.spool.step();
+        });
+    });
+    group.finish();
+}
+
+/// The first page of a delivery queue.
+fn ready_refill(criterion: &mut Criterion) {
+    const WAITING: usize = 20_000;
+    let dir = directory();
+    let spool = Inline::open(SpoolConfig { path: dir.path().into(), ..support::config() });
+    spool.fill(WAITING, 1_024);
+    spool.ask(Request::Checkpoint);
+    let mut group = criterion.benchmark_group("ready refill");
+    group.throughput(Throughput::Elements(300));
+    group.bench_function("300 of 20,000", |bencher| {
+        bencher.iter(|| {
+            let request = Request::Refill { hop: spool.hop, limit: 300, now_ms: support::NOW_MS };
+            let Answer::Entries { rows, .. } = spool.ask(request) else { panic!("no entries") };
+            assert_eq!(rows.len(), 300);
+        });
+    });
+    group.finish();
+}
+
+/// Opening what a kill has left: everything is in the log, nothing in the index.
+fn replay(criterion: &mut Criterion) {
+    const WAITING: usize = 20_000;
+    let left = directory();
+    let never = SpoolConfig {
+        checkpoint_ms: 1 << 40,
+        checkpoint_bytes: 1 << 40,
+        checkpoint_records: 1 << 40,
+        ..support::config()
+    };
+    let spool = Inline::open(SpoolConfig { path: left.path().into(), ..never.clone() });
+    spool.fill(WAITING, 1_024);
+    drop(spool);
+    let mut group = criterion.benchmark_group("replay");
+    group.throughput(Throughput::Elements(WAITING as u64)).sample_size(10);
+    group.bench_function("20,000 messages of 1 KB", |bencher| {
+        let copy = || {
+            let dir = directory();
+            support::copy(left.path(), dir.path());
+            dir
+        };
+        let open = |dir: tempfile::TempDir| {
+            let spool = Inline::open(SpoolConfig { path: dir.path().into(), ..never.clone() });
+            assert_eq!(spool.messages, WAITING as u64);
+            // The directory is removed outside the measurement.
+            (dir, spool)
+        };
+        bencher.iter_batched(copy, open, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
+/// Commits of many writers, each of which waits for its own, beside a bare loop of `pwritev` and `fdatasync` with the
+/// groups that came about. Both take turns, because disks change from minute to minute.
+fn commit(_: &mut Criterion) {
+    for writers in [50, 200] {
+        let (mut engine, mut bare, mut prepared, mut messages) =
+            (Duration::ZERO, Duration::ZERO, Duration::ZERO, 0);
+        for _ in 0..5 {
+            let dir = directory();
+            let run = support::commit(dir.path(), writers, 4_096, writers * 100);
+            engine += run.took;
+            messages += run.groups.iter().sum::<usize>();
+            bare += bare::run(dir.path(), &run.groups, run.record_bytes, false);
+            prepared += bare::run(dir.path(), &run.groups, run.record_bytes, true);
+        }
+        let rate = |took: Duration| messages as f64 / took.as_secs_f64();
+        println!(
+            "commit, {writers} writers of 4 KB: {:.0} messages/s; a bare loop in a file that grows {:.0}/s, ratio \
+             {:.2}; in one that was written before {:.0}/s, ratio {:.2} (bar: 0.80)",
+            rate(engine),
+            rate(bare),
+            rate(engine) / rate(bare),
+            rate(prepared),
+            rate(engine) / rate(prepared),
+        );
+    }
+}
+
+criterion_group! {
+    name = spool;
+    config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(3));
+    targets = commit, append, ready_refill, replay
+}
+criterion_main!(spool);

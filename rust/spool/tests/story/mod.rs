@@ -1,0 +1,363 @@
+//! A spool on a disk in memory that is told a story, and a book of what it was told and what it has promised.
+//!
+//! Everything that is handed in is a *deed*; the log keeps deeds in order, so that after any crash a spool must hold the
+//! state after the first `n` of them, for an `n` that is not below what it has promised. That says all at once: no
+//! message that was acknowledged is lost, none that was settled for good is back, no part of a record is there without
+//! the rest, what is in doubt is named, and every content is what was handed in.
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
+pub(crate) mod audit;
+pub(crate) mod crash;
+pub(crate) mod model;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use penstock_core::flow::{ContentSink, Gate, GateState, Offer};
+use penstock_core::queue_id::QueueId;
+use penstock_spool::testing::{FaultyDevice, ManualClock};
+use penstock_spool::{
+    Answer, EntryRecord, Fact, HopId, HopKind, HopName, Lsn, OpenError, OutcomeState, RecipientRecord,
+    Recovery, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
+};
+
+use self::model::{Deed, Model, Seen, doubts, settled};
+use crate::common::{self, NOW_MS, TRACE, silent};
+
+/// How far the deeds are safe.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Debug, Default)]
+pub(crate) struct Reach {
+    /// Deeds that survive power loss, as the spool has said.
+    pub(crate) durable: usize,
+    /// Deeds that survive the process, as the spool has said.
+    pub(crate) written: usize,
+    /// Deeds that were handed in.
+    pub(crate) handed: usize,
+    /// Which run it is, from 1; 0 while the spool is being opened.
+    pub(crate) run: u64,
+}
+
+#[derive(Default)]
+struct Book {
+    deeds: Vec<Deed>,
+    /// The numbers of the deeds that this run has handed in.
+    lsns: Vec<(Lsn, usize)>,
+    reach: Reach,
+    /// Gates that were not open yet, by the number of deeds up to theirs.
+    gates: Vec<(usize, Box<dyn Gate>)>,
+    committed: Vec<Lsn>,
+    answers: BTreeMap<u64, Answer>,
+}
+
+impl Book {
+    fn up_to(&self, lsn: Lsn) -> usize {
+        self.lsns.iter().take_while(|(own, _)| *own <= lsn).last().map_or(0, |&(_, count)| count)
+    }
+
+    fn is_durable(&mut self, lsn: Lsn) {
+        self.reach.durable = self.reach.durable.max(self.up_to(lsn));
+        self.reach.written = self.reach.written.max(self.reach.durable);
+    }
+
+    fn take(&mut self, event: SpoolEvent) {
+        match event {
+            SpoolEvent::Committed { lsn, .. } => {
+                assert!(!self.committed.contains(&lsn), "{lsn} is acknowledged once");
+                self.committed.push(lsn);
+                self.is_durable(lsn);
+            }
+            SpoolEvent::Checkpoint { watermark } => self.is_durable(watermark),
+            SpoolEvent::Answer { request, answer } => {
+                if let Answer::Done { lsn } = answer {
+                    self.is_durable(lsn);
+                }
+                self.answers.insert(request, answer);
+            }
+            SpoolEvent::CommitFailed { .. } | SpoolEvent::Poisoned { .. } => {
+                panic!("nothing fails in this story: {event:?}")
+            }
+        }
+    }
+}
+
+/// Is told whenever something may have been promised since.
+type Observer = Arc<dyn Fn(Reach) + Send + Sync>;
+
+/// The book, shared by whoever hands in and whoever is told.
+#[derive(Clone, Default)]
+pub(crate) struct SharedBook {
+    book: Arc<Mutex<Book>>,
+    observer: Arc<Mutex<Option<Observer>>>,
+}
+
+impl SharedBook {
+    /// How far things are safe at this moment.
+    pub(crate) fn reach(&self) -> Reach {
+        let mut book = self.book.lock();
+        let mut written = book.reach.written;
+        book.gates.retain_mut(|(count, gate)| {
+            let is_open = gate.state(&silent()) == GateState::Open;
+            written = if is_open { written.max(*count) } else { written };
+            !is_open
+        });
+        book.reach.written = written;
+        book.reach
+    }
+
+    pub(crate) fn deeds(&self) -> Vec<Deed> {
+        self.book.lock().deeds.clone()
+    }
+}
+
+impl SpoolSink for SharedBook {
+    fn push(&self, events: Vec<SpoolEvent>) {
+        let observer = self.observer.lock().clone();
+        for event in events {
+            if let Some(observer) = &observer {
+                observer(self.reach());
+            }
+            self.book.lock().take(event);
+        }
+        if let Some(observer) = &observer {
+            observer(self.reach());
+        }
+    }
+}
+
+pub(crate) fn config(path: &Path) -> SpoolConfig {
+    SpoolConfig { segment_bytes: 32 << 10, ..common::config(path) }
+}
+
+/// All hops of the stories.
+pub(crate) fn names() -> BTreeMap<HopId, HopName> {
+    let name = |connector: &str, kind, destination: &str| HopName {
+        connector: connector.into(),
+        kind,
+        destination: destination.into(),
+    };
+    let names = [
+        name("smart", HopKind::SmartHost, "mx.contoso.example"),
+        name("internet", HopKind::Domain, "fabrikam.example"),
+        name("local", HopKind::Maildir, "/var/mail"),
+    ];
+    names.into_iter().map(|name| (name.id(), name)).collect()
+}
+
+/// A spool that is driven by hand.
+pub(crate) struct Story {
+    pub(crate) device: FaultyDevice,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) book: SharedBook,
+    pub(crate) model: Model,
+    pub(crate) recovery: Recovery,
+    config: SpoolConfig,
+    spool: Option<Spool>,
+}
+
+impl Story {
+    /// Begin one, or go on with what a book has.
+    pub(crate) fn open(
+        device: FaultyDevice,
+        config: SpoolConfig,
+        book: SharedBook,
+        now_ms: u64,
+    ) -> Result<Self, OpenError> {
+        let clock = Arc::new(ManualClock::new(now_ms));
+        let sink = Arc::new(book.clone());
+        {
+            let mut book = book.book.lock();
+            book.lsns.clear();
+            book.gates.clear();
+            book.committed.clear();
+            book.reach.run = 0;
+        }
+        let (spool, recovery) =
+            Spool::open(config.clone(), Arc::new(device.clone()), Arc::clone(&clock) as _, sink)?;
+        for name in names().into_values() {
+            spool.register_hop(&name.connector, name.kind, &name.destination);
+        }
+        // What an open has found is durable.
+        let mut model = Model::default();
+        {
+            let mut book = book.book.lock();
+            let handed = book.deeds.len();
+            book.reach = Reach { durable: handed, written: handed, handed, run: recovery.epoch };
+            book.deeds.iter().for_each(|deed| model.take(deed));
+        }
+        Ok(Self { device, clock, book, model, recovery, config, spool: Some(spool) })
+    }
+
+    /// Take the state that an open has found after a crash: the one after some number of deeds from `least` on. What was
+    /// handed in later is forgotten.
+    pub(crate) fn find(&mut self, least: usize, what: &str) -> usize {
+        let (seen, names, deeds) = (self.seen(), names(), self.book.deeds());
+        let mut model = Model::default();
+        let mut found = None;
+        for count in 0..=deeds.len() {
+            if count > 0 {
+                model.take(&deeds[count - 1]);
+            }
+            if count >= least && model.seen(&names) == seen {
+                found = Some((count, model.clone()));
+                break;
+            }
+        }
+        let Some((count, model)) = found else {
+            panic!("{what}: not the state after {least} to {} deeds, but {seen:#?}", deeds.len())
+        };
+        self.model = model;
+        let mut book = self.book.book.lock();
+        book.deeds.truncate(count);
+        book.reach = Reach { durable: count, written: count, handed: count, ..book.reach };
+        count
+    }
+
+    /// Have somebody told before and after every event, and before every call that changes the disk.
+    pub(crate) fn observe(device: &FaultyDevice, book: &SharedBook, observer: &Observer) {
+        *book.observer.lock() = Some(Arc::clone(observer));
+        let (book, observer) = (book.clone(), Arc::clone(observer));
+        device.watch(Arc::new(move |_| observer(book.reach())));
+    }
+
+    pub(crate) fn spool(&self) -> &Spool {
+        self.spool.as_ref().expect("it is open")
+    }
+
+    /// Enter a deed that is going to be handed in as the next record.
+    fn enter(&mut self, deed: Deed) {
+        self.model.take(&deed);
+        let lsn = self.spool().append(Vec::new()) + 1;
+        let mut book = self.book.book.lock();
+        book.deeds.push(deed);
+        let count = book.deeds.len();
+        book.lsns.push((lsn, count));
+        book.reach.handed = count;
+    }
+
+    /// Hand in a message for some recipients by hop, and facts in the same record.
+    pub(crate) fn accept(&mut self, octets: usize, entries: &[(HopId, &[u32])], cause: Vec<Fact>) -> QueueId {
+        let mut draft = self.spool().draft(octets as u64).expect("there is room");
+        let queue_id = draft.queue_id();
+        let salt = self.book.book.lock().deeds.len();
+        let content: Vec<u8> = (0..octets).map(|at| ((at * 31 + at / 251 + salt * 7) % 253) as u8).collect();
+        for part in content.chunks(10_000) {
+            assert_eq!(draft.offer(part, &silent()), Offer::Taken);
+        }
+        let mut accepted = common::accepted(entries[0].0, (octets + TRACE.len()) as u64);
+        let recipients = entries.iter().map(|(_, recipients)| recipients.len()).sum();
+        let recipient =
+            |at| RecipientRecord { address: format!("r{at}@fabrikam.example"), orcpt: None, notify: 4 };
+        accepted.recipients = (0..recipients).map(recipient).collect();
+        let entry = |(hop, recipients): &(HopId, &[u32])| EntryRecord {
+            hop: *hop,
+            recipients: recipients.to_vec(),
+            priority: 1,
+            due_ms: NOW_MS,
+            expires_ms: NOW_MS + 1,
+            suspended: None,
+        };
+        accepted.entries = entries.iter().map(entry).collect();
+        let content = Arc::new([TRACE, &content].concat());
+        let deed =
+            Deed::Accept { queue_id, accepted: Arc::new(accepted.clone()), content, cause: cause.clone() };
+        self.enter(deed);
+        self.spool().commit(draft, accepted, Bytes::from_static(TRACE), cause);
+        queue_id
+    }
+
+    /// Begin the next attempt of an entry; tells which it is.
+    pub(crate) fn start(&mut self, queue_id: QueueId, hop: HopId) -> u32 {
+        let entries = self.model.entries();
+        let (.., attempt, _, _) = *entries
+            .iter()
+            .find(|entry| (entry.0, entry.1) == (queue_id, hop))
+            .expect("there is such an entry");
+        let peer = format!("192.0.2.{attempt}");
+        self.enter(Deed::Start { queue_id, hop, attempt, peer: peer.clone() });
+        let gate = self.spool().started(queue_id, hop, attempt, &peer);
+        let mut book = self.book.book.lock();
+        let count = book.deeds.len();
+        book.gates.push((count, gate));
+        attempt
+    }
+
+    pub(crate) fn facts(&mut self, facts: Vec<Fact>) {
+        self.enter(Deed::Facts(facts.clone()));
+        self.spool().append(facts);
+    }
+
+    /// Begin an attempt, and end it as is said for each recipient.
+    pub(crate) fn attempt(&mut self, queue_id: QueueId, hop: HopId, outcomes: &[(u32, OutcomeState)]) {
+        let attempt = self.start(queue_id, hop);
+        self.step();
+        self.facts(vec![settled(queue_id, hop, attempt, outcomes)]);
+    }
+
+    /// Have the spool do what it can: then everything that was handed in is written.
+    pub(crate) fn step(&mut self) {
+        self.spool().step();
+        let mut book = self.book.book.lock();
+        book.reach.written = book.reach.handed;
+    }
+
+    /// Let time go by, and have the spool do what is due then.
+    pub(crate) fn wait(&mut self, ms: u64) {
+        self.clock.advance(ms);
+        self.step();
+    }
+
+    pub(crate) fn ask(&mut self, request: Request) -> Answer {
+        let number = self.spool().request(request);
+        self.step();
+        self.book.book.lock().answers.remove(&number).expect("an inline spool answers at once")
+    }
+
+    /// End it as a kill does, and tell what is on the disk then.
+    pub(crate) fn kill(mut self) -> FaultyDevice {
+        self.spool = None;
+        self.device.after_kill()
+    }
+
+    /// End it in order.
+    pub(crate) fn close(mut self) -> FaultyDevice {
+        if let Some(spool) = self.spool.take() {
+            spool.close();
+        }
+        let mut book = self.book.book.lock();
+        let handed = book.reach.handed;
+        book.reach = Reach { durable: handed, written: handed, ..book.reach };
+        drop(book);
+        self.device.after_kill()
+    }
+
+    /// All that can be seen of it.
+    pub(crate) fn seen(&mut self) -> Seen {
+        let Answer::Messages { mut rows, next: None, .. } =
+            self.ask(Request::Messages { after: None, limit: 10_000, hop: None })
+        else {
+            panic!("no page")
+        };
+        // The number of the record that said something last depends on when the crash came.
+        rows.iter_mut().flat_map(|row| &mut row.entries).for_each(|entry| entry.version = 0);
+        let Answer::Hops { rows: hops, .. } = self.ask(Request::Hops) else { panic!("no hops") };
+        let content = |id| common::read(self.spool().content(id).source).map(Arc::new);
+        Seen {
+            contents: rows.iter().map(|row| (row.queue_id, content(row.queue_id))).collect(),
+            messages: rows,
+            in_doubt: doubts(&self.recovery.in_doubt),
+            hops: hops
+                .iter()
+                .filter(|row| row.state != 0)
+                .map(|row| (row.hop, (row.state, row.last_error.clone(), row.next_retry_ms, row.failures)))
+                .collect(),
+            counts: hops
+                .iter()
+                .filter(|row| row.count > 0)
+                .map(|row| (row.hop, (row.count, row.bytes)))
+                .collect(),
+        }
+    }
+}
