@@ -387,7 +387,8 @@ impl<'a> Message<'a> {
                 // What is in doubt is told next, by the same record.
                 Some(slot) => {
                     if let Some(now) = &slot.now {
-                        // Moving changes nothing that was edited.
+                        // Moving changes nothing but the place.
+                        entry.attempts = entry.attempts.max(now.attempts);
                         entry.version = now.version;
                         entry.edit.clone_from(&now.edit);
                     }

@@ -107,7 +107,7 @@ impl Model {
                         priority: record.priority,
                         due_ms: record.due_ms,
                         expires_ms: record.expires_ms,
-                        attempts: settled,
+                        attempts: known.map_or(settled, |known| known.attempts.max(settled)),
                         settled,
                         peer: None,
                         recipients: record.recipients.iter().copied().collect(),

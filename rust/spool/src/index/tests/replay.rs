@@ -269,7 +269,16 @@ fn a_record_that_moves_a_message_is_enough_to_know_what_is_left_of_it() {
     assert_eq!(unfinished_in(&salvaged), unfinished_in(&index));
     assert_eq!(salvaged.in_doubt().unwrap(), index.in_doubt().unwrap());
     let rows = |index: &Index, table| {
-        super::dump(index).into_iter().filter(|row| row.0 == table).collect::<Vec<_>>()
+        let rows = super::dump(index).into_iter().filter(|row| row.0 == table);
+        rows.map(|mut row| {
+            // Of an entry that is known by its move alone, that is the last record that said something: its version.
+            let at = row.2.len().saturating_sub(2);
+            if table == "entry" {
+                row.2[at] = 0;
+            }
+            row
+        })
+        .collect::<Vec<_>>()
     };
     for table in ["message", "entry", "ready", "arrival", "timer", "started", "hop", "segment"] {
         assert_eq!(rows(&salvaged, table), rows(&index, table), "{table}");
