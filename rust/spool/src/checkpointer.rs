@@ -161,12 +161,12 @@ impl Checkpointer {
         }
     }
 
-    /// Tell of edits that are made and durable, or over.
     /// Give up what was asked to be edited up to here: the index cannot be asked.
     fn give_up_edits(&mut self, core: &Core, durable: u64) {
         self.edits.iter_mut().filter(|asked| asked.lsn <= durable).for_each(|asked| asked.give_up(core));
     }
 
+    /// Tell of edits that are made and durable, or over.
     fn tell_edits(&mut self, core: &Core, durable: u64) {
         let is_over = |asked: &mut edits::Asked| asked.lsn <= durable && !asked.is_open();
         let told: Vec<_> = self.edits.extract_if(.., is_over).map(edits::Asked::tell).collect();

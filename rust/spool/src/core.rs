@@ -33,9 +33,10 @@ use crate::hops::HopNames;
 use crate::ids::IdSource;
 use crate::inbox::Inbox;
 use crate::index_slot::IndexSlot;
+use crate::jobs::Jobs;
 use crate::log_writer::{Ack, Failure, LogWriter, Outbox, SyncTarget, refuse_acks};
 use crate::pending::Pending;
-use crate::queries::{Queries, Step};
+use crate::queries::{self, Step};
 use crate::queues::Queues;
 use crate::reader::{Job, Reader};
 use crate::redo::Stored;
@@ -64,7 +65,7 @@ pub(crate) struct Core {
     pub(crate) floor: Floor,
     pub(crate) index: IndexSlot,
     pub(crate) requests: Requests,
-    pub(crate) queries: Queries,
+    pub(crate) queries: Jobs<Step>,
     pub(crate) edits: Edits,
     pub(crate) queues: Mutex<Queues>,
     pub(crate) checkpointer: Mutex<Checkpointer>,
@@ -139,7 +140,7 @@ impl Core {
             floor: parts.floor,
             index: parts.index,
             requests: Requests::default(),
-            queries: Queries::default(),
+            queries: Jobs::new(queries::WAITING_MAX),
             edits: Edits::default(),
             queues: Mutex::new(parts.queues),
             checkpointer: Mutex::new(Checkpointer::new(now_ms)),
@@ -371,8 +372,7 @@ impl Core {
     }
 
     /// Where a message's content is, and the segment that has it, or the beginning of it. Looks into the index, which is
-    /// mapped into memory and
-    /// was just asked about the message as a rule.
+    /// mapped into memory and was just asked about the message as a rule.
     pub(crate) fn find(&self, queue_id: QueueId) -> Option<(Stored, Arc<Segment>)> {
         let pending = self.pending.lock().stored(queue_id);
         let stored = pending.or_else(|| self.index.stored(queue_id).ok()?)?;

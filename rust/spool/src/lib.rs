@@ -63,6 +63,7 @@ mod ids;
 mod inbox;
 mod index;
 mod index_slot;
+mod jobs;
 mod layout;
 mod log_writer;
 mod meta;

@@ -11,13 +11,14 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use penstock_core::flow::{ContentFlags, ContentSource, Form, SourcePoll, WakeHandle};
 use penstock_core::queue_id::QueueId;
 
 use crate::blobs::Blobs;
 use crate::device::{self, Device, DeviceFile};
 use crate::format::{blob, chunk};
+use crate::jobs::Jobs;
 use crate::redo::{InBlob, Stored};
 use crate::segments::Segment;
 
@@ -57,24 +58,17 @@ pub(crate) enum Job {
     Header { request: u64, content: Option<Arc<Reading>>, form: Form, limit: usize },
 }
 
-#[derive(Default)]
-struct Jobs {
-    waiting: VecDeque<Job>,
-    is_stopping: bool,
-}
-
 /// What reads content.
 pub(crate) struct Reader {
     device: Arc<dyn Device>,
     blobs: Arc<Blobs>,
     is_inline: bool,
-    jobs: Mutex<Jobs>,
-    more: Condvar,
+    pub(crate) jobs: Jobs<Job>,
 }
 
 impl Reader {
     pub(crate) fn new(device: Arc<dyn Device>, blobs: Arc<Blobs>, is_inline: bool) -> Self {
-        Self { device, blobs, is_inline, jobs: Mutex::default(), more: Condvar::new() }
+        Self { device, blobs, is_inline, jobs: Jobs::new(usize::MAX) }
     }
 
     /// A content; without its segment it fails.
@@ -97,45 +91,10 @@ impl Reader {
         Arc::new(Reading::new(queue_id, stored, segment, &self.blobs))
     }
 
-    /// Leave work for the thread; false if it has ended.
-    pub(crate) fn push(&self, job: Job) -> bool {
-        let mut jobs = self.jobs.lock();
-        if jobs.is_stopping {
-            return false;
-        }
-        jobs.waiting.push_back(job);
-        self.more.notify_one();
-        true
-    }
-
-    /// The next work, if there is any.
-    pub(crate) fn try_next(&self) -> Option<Job> {
-        self.jobs.lock().waiting.pop_front()
-    }
-
-    /// Wait for work; `None` when the thread is to end.
-    pub(crate) fn wait_next(&self) -> Option<Job> {
-        let mut jobs = self.jobs.lock();
-        loop {
-            if jobs.is_stopping {
-                return None;
-            }
-            if let Some(job) = jobs.waiting.pop_front() {
-                return Some(job);
-            }
-            self.more.wait(&mut jobs);
-        }
-    }
-
     /// Have the thread end; contents that wait for it fail.
     pub(crate) fn stop(&self) {
-        let waiting = {
-            let mut jobs = self.jobs.lock();
-            jobs.is_stopping = true;
-            std::mem::take(&mut jobs.waiting)
-        };
-        self.more.notify_all();
-        for job in waiting {
+        self.jobs.stop();
+        while let Some(job) = self.jobs.try_next() {
             if let Job::Content(reading) = job {
                 reading.fill(Err(io::ErrorKind::BrokenPipe.into()));
             }
@@ -366,7 +325,7 @@ struct StoredSource {
 impl StoredSource {
     /// Have the thread read on; false if it has ended.
     fn send_for_more(&self) -> bool {
-        self.reader.push(Job::Content(Arc::clone(&self.reading)))
+        self.reader.jobs.push(Job::Content(Arc::clone(&self.reading))).is_ok()
     }
 }
 

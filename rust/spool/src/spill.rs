@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 use penstock_core::flow::WakeHandle;
 use penstock_core::queue_id::QueueId;
 
@@ -35,6 +35,7 @@ use crate::facts::{Accepted, HopName};
 use crate::format::blob::HEADER;
 use crate::format::chunk;
 use crate::inbox::{Commit, Named, Saying};
+use crate::jobs::Jobs;
 use crate::log_writer::{Failure, Outbox};
 use crate::redo::InBlob;
 
@@ -223,15 +224,6 @@ impl Output {
     }
 }
 
-#[derive(Default)]
-struct Queue {
-    /// Bodies with something to do.
-    ready: VecDeque<Arc<Body>>,
-    /// Bodies of messages that wait for their blobs.
-    waiting: HashMap<QueueId, Arc<Body>>,
-    is_stopping: bool,
-}
-
 /// All bodies of a shard.
 pub(crate) struct Spills {
     blobs: Arc<Blobs>,
@@ -240,8 +232,10 @@ pub(crate) struct Spills {
     limit: u64,
     /// Bodies that could spill.
     large: Mutex<HashMap<QueueId, Arc<Body>>>,
-    queue: Mutex<Queue>,
-    more: Condvar,
+    /// Bodies with something to do. When the threads have ended, it is for [`Spills::work_off`].
+    pub(crate) ready: Jobs<Arc<Body>>,
+    /// Bodies of messages that wait for their blobs.
+    waiting: Mutex<HashMap<QueueId, Arc<Body>>>,
     /// Octets of memory that will be free when they are written.
     unwritten: AtomicU64,
     tickets: AtomicU64,
@@ -256,8 +250,8 @@ impl Spills {
             budget,
             limit,
             large: Mutex::default(),
-            queue: Mutex::default(),
-            more: Condvar::new(),
+            ready: Jobs::new(usize::MAX),
+            waiting: Mutex::default(),
             unwritten: AtomicU64::new(0),
             tickets: AtomicU64::new(TICKETS),
             forced: AtomicU64::new(0),
@@ -369,7 +363,7 @@ impl Spills {
         {
             let mut state = body.state.lock();
             state.end = End::Commit(waiting);
-            self.queue.lock().waiting.insert(body.queue_id, Arc::clone(body));
+            self.waiting.lock().insert(body.queue_id, Arc::clone(body));
             self.schedule(body, &mut state);
         }
         if core.is_poisoned() {
@@ -380,14 +374,14 @@ impl Spills {
 
     /// Take all messages that wait for their blobs, because they will not be stored; tells tickets and messages.
     pub(crate) fn take_waiting(&self) -> Vec<(u64, QueueId)> {
-        let waiting = std::mem::take(&mut self.queue.lock().waiting);
+        let waiting = std::mem::take(&mut *self.waiting.lock());
         let taken =
             waiting.into_values().filter_map(|body| Some((self.take_commit(&body)?.ticket, body.queue_id)));
         taken.collect()
     }
 
     fn take_commit(&self, body: &Body) -> Option<Box<Waiting>> {
-        self.queue.lock().waiting.remove(&body.queue_id);
+        self.waiting.lock().remove(&body.queue_id);
         let mut state = body.state.lock();
         match std::mem::replace(&mut state.end, End::Done) {
             End::Commit(waiting) => Some(waiting),
@@ -401,39 +395,13 @@ impl Spills {
     fn schedule(&self, body: &Arc<Body>, state: &mut State) {
         if !state.is_scheduled && state.has_work() {
             state.is_scheduled = true;
-            self.queue.lock().ready.push_back(Arc::clone(body));
-            self.more.notify_one();
+            self.ready.keep(Arc::clone(body));
         }
-    }
-
-    /// A body with something to do, if there is one.
-    pub(crate) fn try_next(&self) -> Option<Arc<Body>> {
-        self.queue.lock().ready.pop_front()
-    }
-
-    /// Wait for a body with something to do; `None` when the thread is to end.
-    pub(crate) fn wait_next(&self) -> Option<Arc<Body>> {
-        let mut queue = self.queue.lock();
-        loop {
-            if queue.is_stopping {
-                return None;
-            }
-            if let Some(body) = queue.ready.pop_front() {
-                return Some(body);
-            }
-            self.more.wait(&mut queue);
-        }
-    }
-
-    /// Have the threads end; what waits stays for [`Spills::work_off`].
-    pub(crate) fn stop(&self) {
-        self.queue.lock().is_stopping = true;
-        self.more.notify_all();
     }
 
     /// Do all that waits. **Blocking** on disk.
     pub(crate) fn work_off(&self, core: &Core) {
-        while let Some(body) = self.try_next() {
+        while let Some(body) = self.ready.try_next() {
             self.work(core, &body);
         }
     }
@@ -461,7 +429,7 @@ impl Spills {
                 Err(error) => self.fail(core, body, &error),
             },
             Task::Refuse(error, waiting) => {
-                self.queue.lock().waiting.remove(&body.queue_id);
+                self.waiting.lock().remove(&body.queue_id);
                 let (ticket, queue_id) = (waiting.ticket, body.queue_id);
                 core.sink.push(vec![SpoolEvent::CommitFailed { ticket, queue_id, error }]);
             }

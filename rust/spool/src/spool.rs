@@ -305,7 +305,8 @@ impl Spool {
         let found = self.core.find(queue_id);
         let form = found.as_ref().map_or(Form::Wire, |(stored, _)| stored.form);
         let content = found.map(|(stored, segment)| self.core.reader.reading(queue_id, &stored, segment));
-        self.core.reader.push(Job::Header { request, content, form, limit });
+        // Refused only when the spool is being closed; then nobody waits for it.
+        let _ = self.core.reader.jobs.push(Job::Header { request, content, form, limit });
         request
     }
 
@@ -326,7 +327,7 @@ impl Spool {
             core.checkpointer.lock().step(core, false);
             core.space.lock().step(core, &|| false);
             core.cleaner.lock().step(core);
-            while let Some(job) = core.reader.try_next() {
+            while let Some(job) = core.reader.jobs.try_next() {
                 core.read_step(job);
             }
             while let Some(step) = core.queries.try_next() {

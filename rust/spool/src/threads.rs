@@ -61,7 +61,7 @@ impl Threads {
         self.core.inbox.stop();
         self.core.reader.stop();
         self.core.queries.stop();
-        self.core.spills.stop();
+        self.core.spills.ready.stop();
         self.core.checkpoint_bell.ring();
         self.core.space_bell.ring();
         self.core.clean_bell.ring();
@@ -102,7 +102,7 @@ fn sync(core: &Core) {
 }
 
 fn read(core: &Core) {
-    while let Some(job) = core.reader.wait_next() {
+    while let Some(job) = core.reader.jobs.wait_next() {
         core.read_step(job);
     }
 }
@@ -116,7 +116,7 @@ fn query(core: &Core) {
 }
 
 fn write_blobs(core: &Core) {
-    while let Some(body) = core.spills.wait_next() {
+    while let Some(body) = core.spills.ready.wait_next() {
         core.spills.work(core, &body);
     }
 }
