@@ -30,6 +30,7 @@ from penstock.changes import (
 from penstock.client import Client
 from penstock.engine import Engine, open_engine
 from penstock.errors import NotFound, SpoolError
+from penstock.queries import MessageProperty, QueueProperty
 from tests.engine.test_engine import environment
 from tests.support.ports import free_port
 from tests.support.receiver import Receiver
@@ -220,6 +221,9 @@ async def test_a_suspended_queue_dials_nobody_until_it_is_resumed(configure: Con
             await engine.submit(to("far@elsewhere.test"), CONTENT)
             await trio.sleep(0.2)
             await status_becomes(path, "Suspended")
+            (queued,) = (await engine.query_queues(select=[QueueProperty.STATUS])).rows
+            (waiting,) = (await engine.query_messages(select=[MessageProperty.REASON])).rows
+            assert (queued["status"], waiting["reason"]) == ("suspended", "queue_suspended")
             again = await engine.edits.queue("out", "suspend", who=WHO)
             assert (again.is_suspended, again.changed) == (True, False)
         async with open_engine(path) as engine:

@@ -360,6 +360,7 @@ impl Core {
     /// Take a query's step. **Blocking**: reads the index, within the step's budget.
     pub(crate) fn query_step(&self, step: Step) {
         let Step { request, mut execution, budget } = step;
+        execution.note_suspended(self.queues.lock().hops());
         // What a query dies of is its own affair: it must not take the shard with it.
         let stepped = catch_unwind(AssertUnwindSafe(|| {
             self.index.query(&mut execution, budget, &|| self.now_ms()).map_err(|error| error.to_string())

@@ -69,6 +69,11 @@ impl Queues {
         Ok(queues)
     }
 
+    /// The hops of those that are suspended.
+    pub(crate) fn hops(&self) -> impl Iterator<Item = HopId> {
+        self.suspended.keys().copied()
+    }
+
     /// All that are suspended, in the order of their hops' ids.
     pub(crate) fn suspended(&self) -> Vec<SuspendedQueue> {
         self.suspended.values().cloned().collect()

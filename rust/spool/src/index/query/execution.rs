@@ -163,6 +163,11 @@ impl Execution {
         Some(TopGroups { groups, others, is_exact })
     }
 
+    /// Say which delivery queues operators have suspended.
+    pub(crate) fn note_suspended(&mut self, hops: impl IntoIterator<Item = HopId>) {
+        Arc::make_mut(&mut self.query.standing).suspended = hops.into_iter().collect();
+    }
+
     /// Go on, within a budget.
     pub(in crate::index) fn step(
         &mut self,

@@ -22,6 +22,8 @@ pub struct Standing {
     pub(super) active: HashSet<Key>,
     pub(super) busy: HashSet<HopId>,
     pub(super) connecting: HashSet<HopId>,
+    /// What operators have suspended: the spool knows that by itself.
+    pub(super) suspended: HashSet<HopId>,
 }
 
 impl Standing {
@@ -34,7 +36,7 @@ impl Standing {
         let active: HashSet<Key> =
             active.into_iter().map(|(queue_id, hop)| Key { queue_id: queue_id.0, hop: hop.0 }).collect();
         let busy = active.iter().map(|key| key.hop()).collect();
-        Self { now_ms, active, busy, connecting: connecting.into_iter().collect() }
+        Self { now_ms, active, busy, connecting: connecting.into_iter().collect(), suspended: HashSet::new() }
     }
 }
 

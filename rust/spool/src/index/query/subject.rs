@@ -121,24 +121,29 @@ impl<'t> Snapshot<'t> {
         key: Key,
         value: &'t [u8],
     ) -> Result<QueueSubject<'s, 't>, IndexError> {
-        let hop = decode_hop(self.tables, key.hop(), value)?;
-        Ok(QueueSubject { snapshot: self, hop: key.hop(), value: hop })
+        let value = self.decode_hop(key.hop(), value)?;
+        Ok(QueueSubject { snapshot: self, hop: key.hop(), value })
     }
 
     fn hop(&mut self, hop: HopId) -> Result<&HopValue<'t>, IndexError> {
         // Two look-ups, because a borrow that is returned lasts on the other way too.
         if !self.hops.contains_key(&hop) {
             let value = self.tables.hop.expect(self.txn, &keys::hop(hop))?;
-            self.hops.insert(hop, decode_hop(self.tables, hop, value)?);
+            let value = self.decode_hop(hop, value)?;
+            self.hops.insert(hop, value);
         }
         self.hops
             .get(&hop)
             .ok_or_else(|| IndexError::damaged(self.tables.hop.name, &keys::hop(hop), "it is missing"))
     }
-}
 
-fn decode_hop<'t>(tables: &Tables, hop: HopId, value: &'t [u8]) -> Result<HopValue<'t>, IndexError> {
-    tables.hop.sound(&keys::hop(hop), HopValue::decode(value))
+    fn decode_hop(&self, hop: HopId, value: &'t [u8]) -> Result<HopValue<'t>, IndexError> {
+        let mut value = self.tables.hop.sound(&keys::hop(hop), HopValue::decode(value))?;
+        if self.standing.suspended.contains(&hop) {
+            value.state = HOP_SUSPENDED;
+        }
+        Ok(value)
+    }
 }
 
 fn of_hop<'a>(property: Property, id: HopId, hop: &HopValue<'a>) -> Datum<'a> {
