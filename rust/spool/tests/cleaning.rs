@@ -319,18 +319,7 @@ fn sweep(fault: Fault, seeds: u64) {
     reopen(&device.after_kill(), dir.path(), &ledger, "no fault");
     let calls = device.calls().len() as u64;
     println!("{calls} calls, each {fault:?}; {cleaned} messages moved");
-    for call in 0..calls {
-        let (device, dir) = (FaultyDevice::new(1), directory());
-        device.fail(call, fault);
-        let (ledger, _) = scenario(&device, dir.path());
-        let what = format!("{fault:?} in call {call}");
-        reopen(&device.after_kill(), dir.path(), &ledger, &format!("{what}, kill"));
-        for seed in 0..seeds {
-            let seed = call * 31 + seed;
-            let what = format!("{what}, power loss, seed {seed}");
-            reopen(&device.after_power_loss(seed), dir.path(), &ledger, &what);
-        }
-    }
+    common::sweep(calls, fault, seeds, |device, path| scenario(device, path).0);
 }
 
 #[test]

@@ -83,18 +83,7 @@ fn calls() -> (u64, usize) {
 fn sweep(fault: Fault, seeds: u64) {
     let (calls, _) = calls();
     println!("{calls} calls, each {fault:?}");
-    for call in 0..calls {
-        let (device, dir) = (FaultyDevice::new(1), directory());
-        device.fail(call, fault);
-        let ledger = scenario(&device, dir.path());
-        let what = format!("{fault:?} in call {call}");
-        reopen(&device.after_kill(), dir.path(), &ledger, &format!("{what}, kill"));
-        for seed in 0..seeds {
-            let seed = call * 31 + seed;
-            let what = format!("{what}, power loss, seed {seed}");
-            reopen(&device.after_power_loss(seed), dir.path(), &ledger, &what);
-        }
-    }
+    common::sweep(calls, fault, seeds, scenario);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use penstock_core::flow::{
     ContentFlags, ContentSink, ContentSource, Form, GateState, Offer, SourcePoll, Wake, WakeHandle,
 };
 use penstock_core::queue_id::QueueId;
-use penstock_spool::testing::{EventLog, FaultyDevice, ManualClock};
+use penstock_spool::testing::{EventLog, Fault, FaultyDevice, ManualClock};
 use penstock_spool::{
     Accepted, Answer, Disposition, Draft, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, MessageRow,
     OpenError, Outcome, OutcomeState, RecipientRecord, Recovery, Request, Spool, SpoolConfig, SpoolEvent,
@@ -34,6 +34,22 @@ pub(crate) fn silent() -> WakeHandle {
 /// A directory for an index, in memory if there is such a place.
 pub(crate) fn directory() -> TempDir {
     tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).expect("a directory")
+}
+
+/// Run a scenario once for each of its calls, which fails, and check what a kill and power losses leave of it.
+pub(crate) fn sweep(calls: u64, fault: Fault, seeds: u64, scenario: impl Fn(&FaultyDevice, &Path) -> Ledger) {
+    for call in 0..calls {
+        let (device, dir) = (FaultyDevice::new(1), directory());
+        device.fail(call, fault);
+        let ledger = scenario(&device, dir.path());
+        let what = format!("{fault:?} in call {call}");
+        reopen(&device.after_kill(), dir.path(), &ledger, &format!("{what}, kill"));
+        for seed in 0..seeds {
+            let seed = call * 31 + seed;
+            let what = format!("{what}, power loss, seed {seed}");
+            reopen(&device.after_power_loss(seed), dir.path(), &ledger, &what);
+        }
+    }
 }
 
 /// Open what a crash left of one spool in another directory, and check that it holds what was promised.
