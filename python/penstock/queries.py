@@ -6,8 +6,8 @@ A filter is built from comparisons with `&`, `|` and `~`:
 
 Texts compare without regard to case. A message has one row per next hop for which it waits. Of several values
 (recipients) one is enough for a comparison; `ne` means that none is equal. What a row does not have is
-neither equal
-to anything nor less nor greater. Types are checked when the question is asked, before anything is looked at.
+neither equal to anything nor less nor greater. Types are checked when the question is asked, before anything
+is looked at.
 
 Nothing here does anything: an engine (`Engine.query_messages` and its neighbours) and a spool without one
 (`open_spool`) answer.
@@ -60,7 +60,8 @@ class MessageProperty(StrEnum):
     STATUS = "status"
     """`active`, `ready`, `retry` or `suspended`."""
     REASON = "reason"
-    """`active`, `in_doubt`, `message_retry`, `queue_retry`, `queue_suspended`, `ready`, `unreachable`."""
+    """`active`, `in_doubt`, `message_retry`, `message_suspended`, `queue_retry`, `queue_suspended`, `ready`,
+    `unreachable`."""
     SIZE_BYTES = "size_bytes"
     LAST_ERROR = "last_error"
     """The last reply to one of its recipients, or why its queue is in retry."""

@@ -1,14 +1,13 @@
 """Asking the index at length: a query goes on in bounded steps until it is complete or its time is up.
 
-The thread of queries takes each step on a snapshot of its own; between steps the query is held here, so
-that one
-whose task is cancelled is over. Questions of delivery are never behind more than one step of a query.
+The thread of queries takes each step on a snapshot of its own; between steps the query is held here, so that
+one whose task is cancelled is over. Questions of delivery are never behind more than one step of a query.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import trio
 
@@ -29,6 +28,9 @@ from penstock.queries import (
     encode_cursor,
 )
 
+if TYPE_CHECKING:
+    from penstock._core import Engine, Execution
+
 __all__ = ["Queries", "Queryable", "Standing"]
 
 STEP_ROWS: Final = 200_000
@@ -43,43 +45,20 @@ Standing: TypeAlias = tuple[int, list[tuple[int, int]], list[int]]
 """The time, attempts under way as (queue id, hop), and hops to which connections are being opened."""
 
 
-class Execution(Protocol):
-    """A query on its way; see `_core.Execution`."""
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether another step would find nothing new."""
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether the step was not taken because too many queries wait."""
-
-    @property
-    def examined(self) -> int:
-        """Rows that were looked at."""
-
-    @property
-    def watermarks(self) -> tuple[int, int] | None:
-        """What the first and the last snapshot reflect."""
-
-    def result(self, core: Any) -> Any:
-        """Return what was found, in the terms of this process."""
-
-
 class Queries:
     """Asks queries."""
 
     def __init__(
         self,
         ask: Callable[..., Awaitable[Any]],
-        core: object,
+        core: Engine,
         standing: Callable[[], Standing],
     ) -> None:
         """Join what is needed.
 
         Args:
             ask: Asks the index; see `questions`.
-            core: `_core.Engine`, which knows the hops by number.
+            core: Knows the hops by number.
             standing: Tells what the index does not know.
         """
         self._ask = ask
@@ -161,9 +140,8 @@ class Queryable:
     ) -> Page:
         """Return a page of messages, one row per message and next hop; oldest first unless sorted.
 
-        It reflects everything that was submitted or recorded before. A page that is not sorted costs the
-        rows up
-        to its last; a sorted one all that the filter might mean.
+        It reflects everything that was submitted or recorded before. A page that is not sorted costs the rows
+        up to its last; a sorted one all that the filter might mean.
 
         Args:
             where: Which.

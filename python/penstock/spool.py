@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -14,6 +13,7 @@ from typing import Any, Final
 import trio
 
 from penstock import _core
+from penstock.dispatcher import now_ms
 from penstock.errors import SpoolFailed, Unavailable
 from penstock.querying import Queries, Queryable, Standing
 
@@ -88,4 +88,4 @@ async def open_spool(path: PathLike[str] | str) -> AsyncIterator[StoredSpool]:
 
 def _standing() -> Standing:
     """Nothing is under way."""
-    return time.time_ns() // 1_000_000, [], []
+    return now_ms(), [], []

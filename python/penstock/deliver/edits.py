@@ -110,9 +110,7 @@ class HopEdits:
 
     def is_under_way(self, queue_id: int, hop: int) -> bool:
         """Return whether an attempt of an entry is under way, or its outcome is not recorded."""
-        queue = self._queue(hop)
-        entry = queue.held.get(queue_id)
-        return entry is not None and entry not in queue.ready
+        return self._queue(hop).is_under_way(queue_id)
 
     def drafted(self, row: tuple[Any, ...], header: bytes, now_ms: int) -> Drafted | None:
         """Write the report on the removal of an entry; return None if there is no room for it now.

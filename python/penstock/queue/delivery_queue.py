@@ -293,6 +293,11 @@ class DeliveryQueue:
             self.due(next_due_ms)
         return came
 
+    def is_under_way(self, queue_id: int) -> bool:
+        """Whether an attempt of an entry is under way, or its outcome is not recorded."""
+        entry = self.held.get(queue_id)
+        return entry is not None and entry not in self.ready
+
     def edit_begins(self, queue_id: int) -> bool:
         """Leave an entry that is to be edited to the index, until `edit_ends`.
 
@@ -300,14 +305,12 @@ class DeliveryQueue:
             Whether it is under way: then it goes on, whatever the edit says.
         """
         self.editing[queue_id] = self.editing.get(queue_id, 0) + 1
-        entry = self.held.get(queue_id)
-        if entry is None:
-            return False
-        if entry not in self.ready:
+        if self.is_under_way(queue_id):
             return True
-        self.ready.remove(entry)
-        del self.held[queue_id]
-        self.let_go(entry)
+        entry = self.held.pop(queue_id, None)
+        if entry is not None:
+            self.ready.remove(entry)
+            self.let_go(entry)
         return False
 
     def edit_ends(self, queue_id: int, lsn: int | None) -> None:
