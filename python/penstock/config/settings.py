@@ -140,7 +140,7 @@ class Config:
         io_threads: Reactor threads, 1 or more.
         spool_path: Directory of the spool.
         refuse_mail_below_bytes: Free space under which no new mail is taken.
-        safety_net_hold_ms: How long finished mail is kept for resubmission; 0 for not at all.
+        safety_net_hold_ms: How long finished mail is kept; 0 for not at all.
         safety_net_max_bytes: Octets of log and blobs that it may keep at most.
         accepted_domains: In the order of the files.
         default_domain: The domain of the bare postmaster; empty if no domain is accepted.

@@ -82,7 +82,7 @@ CATALOGUE: Mapping[str, Family] = {
     "spool_held_parts": Family(
         "gauge", ("shard",), "Parts of records held in memory because the index has failed."
     ),
-    "spool_kept_messages": Family("gauge", ("shard",), "Finished messages kept for resubmission."),
+    "spool_kept_messages": Family("gauge", ("shard",), "Finished messages that are kept."),
     "spool_cleaned_messages_total": Family("counter", ("shard",), "Messages moved out of dead segments."),
     "spool_cleaned_bytes_total": Family("counter", ("shard",), "Content of those messages, octets."),
     "spool_cleaning": Family("gauge", ("shard",), "1 while a segment of the log is being cleaned."),
