@@ -7,7 +7,7 @@ one whose task is cancelled is over. Questions of delivery are never behind more
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 import trio
 
@@ -28,9 +28,6 @@ from penstock.queries import (
     encode_cursor,
 )
 
-if TYPE_CHECKING:
-    from penstock._core import Engine, Execution
-
 __all__ = ["Queries", "Queryable", "Standing"]
 
 STEP_ROWS: Final = 200_000
@@ -45,20 +42,43 @@ Standing: TypeAlias = tuple[int, list[tuple[int, int]], list[int]]
 """The time, attempts under way as (queue id, hop), and hops to which connections are being opened."""
 
 
+class Execution(Protocol):
+    """A query on its way; see `_core.Execution`."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether another step would find nothing new."""
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the step was not taken because too many queries wait."""
+
+    @property
+    def examined(self) -> int:
+        """Rows that were looked at."""
+
+    @property
+    def watermarks(self) -> tuple[int, int] | None:
+        """What the first and the last snapshot reflect."""
+
+    def result(self, core: Any) -> Any:
+        """Return what was found, in the terms of this process."""
+
+
 class Queries:
     """Asks queries."""
 
     def __init__(
         self,
         ask: Callable[..., Awaitable[Any]],
-        core: Engine,
+        core: object,
         standing: Callable[[], Standing],
     ) -> None:
         """Join what is needed.
 
         Args:
             ask: Asks the index; see `questions`.
-            core: Knows the hops by number.
+            core: `_core.Engine`, which knows the hops by number.
             standing: Tells what the index does not know.
         """
         self._ask = ask
