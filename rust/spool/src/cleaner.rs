@@ -35,7 +35,7 @@ use crate::scan::Scanned;
 /// A segment is cleaned if so many times what is alive in it is less than its file.
 const DEAD_FACTOR: u64 = 2;
 /// Segments that the log may have beyond [`DEAD_FACTOR`] times what is alive before any is cleaned: four spares and the
-/// reserve lie beside them.
+/// reserves lie beside them.
 const SEGMENTS_ALLOWED: u64 = 3;
 /// Octets of content moved in one step, a single message apart: the writer must not be held up.
 const MOVE_BYTES: u64 = 1 << 20;
@@ -317,11 +317,15 @@ fn is_needed(core: &Core, number: u64) -> bool {
     live.iter().any(|one| one.segment == number)
 }
 
-/// Whether so much can be written without taking the last room from outcomes: of the reserve the writer gives away no
-/// more than half.
+/// Whether so much can be written without taking the last room from outcomes.
 fn has_room(core: &Core, bytes: u64) -> bool {
-    let free = core.device.free_bytes(&core.config.path).unwrap_or(0);
-    core.is_on_reserve.load(Relaxed) || core.segments.has_spare() || free > 2 * bytes + FIRST
+    if core.segments.has_spare() {
+        return true;
+    }
+    if core.is_on_reserve.load(Relaxed) {
+        return core.segments.can_take_turns();
+    }
+    core.device.free_bytes(&core.config.path).unwrap_or(0) > 2 * bytes + FIRST
 }
 
 /// Whether there is so little room that cleaning is urgent.

@@ -87,7 +87,7 @@ pub(crate) struct Core {
     pub(crate) log_position: AtomicU64,
     /// When that segment was begun.
     pub(crate) log_began_ms: AtomicU64,
-    /// Whether that segment is the reserve, in which there is no room for mail.
+    /// Whether that segment is a reserve, in which there is no room for mail.
     pub(crate) is_on_reserve: AtomicBool,
     pub(crate) checkpoint_bell: Bell,
     pub(crate) space_bell: Bell,

@@ -6,7 +6,7 @@
 //!
 //! When the disk is full, what was written of a group is kept as far as records are whole; the rest is cut off, or
 //! written over by the next group, and is never taken for whole: its checksums do not fit, and the chain of records
-//! passes over it. Messages of the rest fail; outcomes are written again, into the reserve if need be, and if even that
+//! passes over it. Messages of the rest fail; outcomes are written again, into a reserve if need be, and if even that
 //! cannot be had they wait here until room is found. So it is when a segment cannot be had for want of descriptors.
 //!
 //! If you change in what order things are written here, also read `scan` and the crash states in `ARCHITECTURE.md`.
@@ -161,7 +161,7 @@ impl LogWriter {
         }
     }
 
-    /// Whether the reserve is being written in.
+    /// Whether a reserve is being written in.
     pub(crate) fn is_reserve(&self) -> bool {
         self.is_reserve
     }
@@ -201,7 +201,7 @@ impl LogWriter {
 
     fn write_group(&mut self, core: &Core, out: &mut Outbox) -> Result<(), Failure> {
         if let Some((purpose, bytes)) = self.lay_out(core) {
-            // The reserve is not left for a file that may find no room to grow.
+            // A reserve is not left for a file that may find no room to grow.
             let is_outcomes = matches!(purpose, Purpose::Outcomes | Purpose::LastRoom);
             if self.is_reserve && !is_outcomes && !core.segments.has_spare() {
                 self.no_room(core, purpose, out);
@@ -263,9 +263,9 @@ impl LogWriter {
             }
             let stamp = Stamp { nonce: self.nonce, previous, durable };
             let (header, range) = self.buffer.lay_out(item, stamp);
-            // Of the reserve one half is for outcomes alone.
-            let is_half_full = offset + header.span() > self.capacity / 2;
-            let is_barred = self.is_reserve && (item.is_commit() || item.is_move() && is_half_full);
+            // Where nothing but outcomes is, all of it can be used again soon.
+            let is_barred = self.is_reserve
+                && (item.is_commit() || item.is_move() && !core.segments.can_take_turns());
             if offset + header.span() > self.capacity || is_barred {
                 self.buffer.take_back(&range);
                 let purpose = purpose(item);

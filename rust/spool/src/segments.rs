@@ -2,8 +2,10 @@
 //!
 //! A segment is `00000001.seg`, numbered in the order of use. Numbers are never used again. The writer takes a segment
 //! when the one before is full: a *spare* (`spare-1`, wholly written before, so that a sync need not change metadata),
-//! or else a new file that grows. One more is kept for hard times, the *reserve*: its room is taken (`fallocate`), and
-//! it is used only for outcomes, when nothing else can be had; a full disk can thus still record what was delivered.
+//! or else a new file that grows. Some more are kept for hard times, the *reserves*: their room is taken (`fallocate`),
+//! and they are used only when nothing else can be had. Attempts and their outcomes need room for ever, whatever comes
+//! of them, and so two reserves take turns: when one is full, nothing is needed of the other any more. A third is for
+//! mail that is only moved, or else that would keep one of the two from being used again.
 //!
 //! A segment in which nothing is needed any more becomes a spare or is removed, but never while somebody has it:
 //! whoever reads content holds its [`Segment`], and got it under the same lock under which it is given up.
@@ -23,11 +25,15 @@ use crate::format::{PAGE, align_up};
 
 /// Spares that are kept; what is given up beyond them is removed.
 const SPARES_MAX: usize = 4;
+/// Reserves that are kept: two that take turns, and one for what is moved.
+const RESERVES: usize = 3;
+/// Octets of a reserve, as a part of a segment's.
+const RESERVE_PART: u64 = 2;
 /// Files of segments that are kept open though nobody reads them.
 const IDLE_FILES_MAX: usize = 64;
 const SUFFIX: &str = ".seg";
 const SPARE: &str = "spare-";
-const RESERVE: &str = "reserve";
+const RESERVE: &str = "reserve-";
 /// Of files that are not finished yet.
 const UNFINISHED: &str = ".new";
 /// Octets written as zeros at a time, and between two syncs of them: a big one would hold up the log's own.
@@ -86,7 +92,7 @@ pub(crate) struct Taken {
     pub(crate) capacity: u64,
     /// Whether its file grows with what is written.
     pub(crate) is_growing: bool,
-    /// Whether it is the reserve.
+    /// Whether it is a reserve.
     pub(crate) is_reserve: bool,
 }
 
@@ -95,11 +101,11 @@ pub(crate) struct Taken {
 pub(crate) enum Purpose {
     /// New mail as well.
     Mail,
-    /// Outcomes only, which may take the reserve.
+    /// Outcomes only, which may take a reserve.
     Outcomes,
     /// Outcomes for which a file that grows had no room.
     LastRoom,
-    /// Messages that are only moved: never the reserve.
+    /// Messages that are only moved: never a reserve.
     Cleaning,
 }
 
@@ -108,8 +114,9 @@ struct Table {
     known: BTreeMap<u64, Arc<Segment>>,
     /// Their numbers.
     spares: Vec<u64>,
-    has_reserve: bool,
+    reserves: Vec<u64>,
     next_number: u64,
+    /// The next number of a spare or reserve.
     next_spare: u64,
     /// Segments that are kept whatever the index says.
     exempt: BTreeSet<u64>,
@@ -152,9 +159,11 @@ impl Segments {
                 } else {
                     device.remove(&path)?;
                 }
-            } else if name == RESERVE {
-                table.has_reserve = size(&*device, &path)? == segment_bytes;
-                if !table.has_reserve {
+            } else if let Some(number) = name.strip_prefix(RESERVE).and_then(|number| number.parse().ok()) {
+                table.next_spare = table.next_spare.max(number + 1);
+                if table.reserves.len() < RESERVES && size(&*device, &path)? == reserve_bytes(segment_bytes) {
+                    table.reserves.push(number);
+                } else {
                     device.remove(&path)?;
                 }
             } else if name.ends_with(UNFINISHED) {
@@ -226,9 +235,19 @@ impl Segments {
         !self.table.lock().spares.is_empty()
     }
 
-    /// Whether there is a reserve.
-    pub(crate) fn has_reserve(&self) -> bool {
-        self.table.lock().has_reserve
+    /// Octets of a reserve.
+    pub(crate) fn reserve_bytes(&self) -> u64 {
+        reserve_bytes(self.segment_bytes)
+    }
+
+    /// Whether there are as many reserves as there should be.
+    pub(crate) fn has_reserves(&self) -> bool {
+        self.table.lock().reserves.len() >= RESERVES
+    }
+
+    /// Whether outcomes have two reserves besides the one that is written in.
+    pub(crate) fn can_take_turns(&self) -> bool {
+        self.table.lock().reserves.len() + 1 >= RESERVES
     }
 
     /// A segment that holds at least a record of this many octets. On return it is there after power loss, too.
@@ -253,14 +272,22 @@ impl Segments {
                 }
             }
         }
-        if !is_ordinary || !std::mem::take(&mut self.table.lock().has_reserve) {
-            return Err(io::ErrorKind::StorageFull.into());
-        }
-        let from = self.dir.join(RESERVE);
+        let capacity = self.reserve_bytes();
+        let is_fit = align_up(FIRST + record_bytes, PAGE) <= capacity;
+        let reserve = if is_fit { self.table.lock().reserves.pop() } else { None };
+        let reserve = reserve.ok_or(io::ErrorKind::StorageFull)?;
+        let from = self.dir.join(format!("{RESERVE}{reserve}"));
         let file = self.device.open(&from, Opening::Existing);
-        let file = file.inspect_err(|_| self.table.lock().has_reserve = true)?;
+        let file = file.inspect_err(|_| self.table.lock().reserves.push(reserve))?;
         let (segment, nonce) = self.adopt(&from, file)?;
         Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: true })
+    }
+
+    /// The next number of a spare or reserve.
+    fn next_spare(&self) -> u64 {
+        let mut table = self.table.lock();
+        table.next_spare += 1;
+        table.next_spare - 1
     }
 
     fn next_number(&self) -> u64 {
@@ -344,38 +371,41 @@ impl Segments {
         self.table.lock().dead.iter().map(|segment| segment.last_lsn.load(Relaxed)).max()
     }
 
-    /// Make what was given up, and has no record behind `floor`, spares, or remove it. **Blocking.**
+    /// Make what was given up, and has no record behind `floor`, reserves or spares, or remove it. **Blocking.**
     pub(crate) fn bury(&self, floor: Lsn) -> io::Result<()> {
         loop {
-            let (segment, spare) = {
+            let (segment, is_reserve, is_spare) = {
                 let mut table = self.table.lock();
                 let is_ripe = |segment: &Arc<Segment>| segment.last_lsn.load(Relaxed) <= floor;
                 let Some(at) = table.dead.iter().position(is_ripe) else { return Ok(()) };
                 let segment = table.dead.swap_remove(at);
-                let is_fit = segment.bytes.load(Relaxed) == self.segment_bytes;
-                let spare = (is_fit && table.spares.len() < SPARES_MAX).then_some(table.next_spare);
-                table.next_spare += u64::from(spare.is_some());
-                (segment, spare)
+                let bytes = segment.bytes.load(Relaxed);
+                let is_reserve = bytes == self.reserve_bytes() && table.reserves.len() < RESERVES;
+                let is_spare = bytes == self.segment_bytes && table.spares.len() < SPARES_MAX;
+                (segment, is_reserve, is_spare)
             };
-            match spare {
-                Some(number) => {
-                    self.device.rename(&segment.path, &self.dir.join(format!("{SPARE}{number}")))?;
-                    self.table.lock().spares.push(number);
-                }
-                None => self.device.remove(&segment.path)?,
+            if !is_reserve && !is_spare {
+                self.device.remove(&segment.path)?;
+                continue;
             }
+            let number = self.next_spare();
+            let kind = if is_reserve { RESERVE } else { SPARE };
+            self.device.rename(&segment.path, &self.dir.join(format!("{kind}{number}")))?;
+            let mut table = self.table.lock();
+            if is_reserve { table.reserves.push(number) } else { table.spares.push(number) }
         }
     }
 
-    /// Take room for the reserve. **Blocking.**
+    /// Take room for another reserve. **Blocking.**
     pub(crate) fn make_reserve(&self) -> io::Result<()> {
-        let path = self.dir.join(format!("{RESERVE}{UNFINISHED}"));
+        let number = self.next_spare();
+        let path = self.dir.join(format!("{RESERVE}{number}{UNFINISHED}"));
         let made = self.device.open(&path, Opening::New).and_then(|file| {
-            file.allocate(self.segment_bytes)?;
-            self.device.rename(&path, &self.dir.join(RESERVE))
+            file.allocate(self.reserve_bytes())?;
+            self.device.rename(&path, &self.dir.join(format!("{RESERVE}{number}")))
         });
         match made {
-            Ok(()) => self.table.lock().has_reserve = true,
+            Ok(()) => self.table.lock().reserves.push(number),
             Err(_) => drop(self.device.remove(&path)),
         }
         made
@@ -383,11 +413,7 @@ impl Segments {
 
     /// Write a spare full of zeros; stops when asked to. **Blocking**, for long.
     pub(crate) fn make_spare(&self, stop: &dyn Fn() -> bool) -> io::Result<()> {
-        let number = {
-            let mut table = self.table.lock();
-            table.next_spare += 1;
-            table.next_spare - 1
-        };
+        let number = self.next_spare();
         let path = self.dir.join(format!("{SPARE}{number}{UNFINISHED}"));
         let made = self.device.open(&path, Opening::New).and_then(|file| {
             let zeros = vec![0; ZEROS.min(self.segment_bytes as usize)];
@@ -427,6 +453,11 @@ impl Segments {
             *segment.file.lock() = None;
         }
     }
+}
+
+/// Octets of a reserve: whole pages, and at least one behind the first.
+fn reserve_bytes(segment_bytes: u64) -> u64 {
+    align_up(segment_bytes / RESERVE_PART, PAGE)
 }
 
 fn size(device: &dyn Device, path: &Path) -> io::Result<u64> {

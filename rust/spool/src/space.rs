@@ -1,4 +1,4 @@
-//! Room on the disk: how much there is, the reserve, spares, room for the index, and the end of segments and blobs that
+//! Room on the disk: how much there is, the reserves, spares, room for the index, and the end of segments and blobs that
 //! nobody needs.
 
 use std::io;
@@ -52,16 +52,18 @@ impl Space {
         }
     }
 
-    /// Make what is missing, if there is room for it. The reserve is for outcomes on a full disk; a spare makes syncs
-    /// cheaper, and is what the log goes on with after the reserve.
+    /// Make what is missing, if there is room for it. The reserves are for outcomes on a full disk; a spare makes
+    /// syncs cheaper, and is what the log goes on with after a reserve.
     fn provide(&mut self, core: &Core, free: u64, now_ms: u64, stop: &dyn Fn() -> bool) {
         let segments = &core.segments;
         if core.is_poisoned() || now_ms < self.retry_ms || stop() {
             return;
         }
         let mut made = self.make_index_room(core, free);
-        if made.is_ok() && !segments.has_reserve() && free > segments.segment_bytes() {
+        let mut left = free;
+        while made.is_ok() && !segments.has_reserves() && left > segments.segment_bytes() {
             made = segments.make_reserve();
+            left -= segments.reserve_bytes();
         }
         let is_used = core.log_position.load(Relaxed) > segments.segment_bytes() / SPARE_FROM;
         let is_slow = now_ms >= core.log_began_ms.load(Relaxed) + SPARE_AFTER * core.config.checkpoint_ms;

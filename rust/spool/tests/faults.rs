@@ -113,6 +113,40 @@ fn a_disk_that_is_full_of_mail_drains_itself() {
 }
 
 #[test]
+fn a_full_disk_has_room_for_any_number_of_attempts_in_vain() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) }).unwrap();
+    bench.step();
+    let taken: Vec<QueueId> = (0..20).map(|_| bench.commit(20_000).unwrap()).collect();
+    bench.step();
+    device.set_capacity(0);
+    bench.clock.advance(1_000);
+    // Some 2 MB of what was tried and put off, which the index has by and by; the file system has no octet left.
+    for round in 0..400 {
+        for &id in &taken {
+            let mut gate = bench.start(id);
+            bench.step();
+            assert_eq!(gate.state(&silent()), GateState::Open, "round {round}: an attempt may begin");
+            bench.defer(id, OutcomeState::Deferred);
+        }
+        bench.clock.advance(1_000);
+        bench.step();
+        assert!(!bench.poisoned);
+    }
+    let crash = device.after_kill();
+    crash.set_capacity(0);
+    let ledger = bench.ledger.clone();
+    let (mut after, _dir) = reopen(&crash, dir.path(), &ledger, "in the midst of it");
+    assert_eq!(ids(&mut after).len(), taken.len());
+    for &id in &taken {
+        bench.deliver(id);
+    }
+    assert!(matches!(bench.sync(Request::Checkpoint), Some(Answer::Done { .. })));
+    assert!(ids(&mut bench).is_empty());
+}
+
+#[test]
 fn outcomes_for_which_there_is_no_room_at_all_are_recorded_when_there_is() {
     let (device, dir) = (FaultyDevice::new(1), directory());
     let mut bench = Bench::open(&device, dir.path()).unwrap();

@@ -154,15 +154,19 @@ fn a_recovery_that_is_cut_off_does_not_bring_back_what_was_so_before() {
 
 #[test]
 fn a_recovery_that_is_cut_off_can_be_repeated() {
-    let (device, dir) = (FaultyDevice::new(1), directory());
     // Stop it where much is in the log and not in the index.
     let (calls, _) = calls();
-    device.fail(calls * 2 / 3, Fault::Halt);
-    let ledger = scenario(&device, dir.path());
-    let crashed = device.after_kill();
-    let (mut bench, _dir) = reopen(&crashed, dir.path(), &ledger, "once");
-    let expected: Vec<_> = bench.messages().iter().map(|row| row.queue_id).collect();
-    assert!(!expected.is_empty() && bench.recovery.records > 3, "there is something to recover");
+    let stopped = (calls / 2..calls).find_map(|call| {
+        let (device, dir) = (FaultyDevice::new(1), directory());
+        device.fail(call, Fault::Halt);
+        let ledger = scenario(&device, dir.path());
+        let crashed = device.after_kill();
+        let (mut bench, _dir) = reopen(&crashed, dir.path(), &ledger, "once");
+        let expected: Vec<_> = bench.messages().iter().map(|row| row.queue_id).collect();
+        let is_much = !expected.is_empty() && bench.recovery.records > 3;
+        is_much.then_some((bench, dir, ledger, crashed, expected))
+    });
+    let (bench, dir, ledger, crashed, expected) = stopped.expect("there is something to recover");
     let needed = bench.device.calls().len() as u64;
     for call in 0..needed {
         for fault in [Fault::Halt, Fault::Io, Fault::Full] {

@@ -54,7 +54,7 @@ fn is_segment(path: &Path) -> bool {
     let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     path.extension().is_some_and(|end| end == "seg")
         || name.starts_with("spare-")
-        || name.starts_with("reserve")
+        || name.starts_with("reserve-")
 }
 
 impl File {
