@@ -13,7 +13,7 @@ from tests.rig.power import obstacle, run
 
 @pytest.mark.e2e
 @pytest.mark.slow
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_acknowledged_mail_survives_power_cuts(tmp_path: Path) -> None:
     reason = obstacle()
     if reason is not None:

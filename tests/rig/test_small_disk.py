@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.rig.kill import Ledger
+from tests.rig.kill import RETRIES, Ledger
 from tests.rig.power import Disk, obstacle
 from tests.rig.test_full_disk import fill
 from tests.support.client import SmtpClient
@@ -121,7 +121,7 @@ def test_a_disk_of_64_mb_filled_under_load_gives_452s_and_recovers_by_itself(tmp
     if reason is not None:
         pytest.skip(reason)
     ledger, later = BigLedger(), Later()
-    retries = {"queue": ['queue_glitch_retry_interval = "1s"', 'message_retry_interval = "1s"']}
+    retries = {"queue": RETRIES}
     with (
         Disk(tmp_path, size_bytes=DISK_BYTES) as disk,
         Receiver(on_message=ledger.got, keep=False) as receiver,

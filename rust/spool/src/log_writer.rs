@@ -264,8 +264,8 @@ impl LogWriter {
             let stamp = Stamp { nonce: self.nonce, previous, durable };
             let (header, range) = self.buffer.lay_out(item, stamp);
             // Where nothing but outcomes is, all of it can be used again soon.
-            let is_barred = self.is_reserve
-                && (item.is_commit() || item.is_move() && !core.segments.can_take_turns());
+            let is_barred =
+                self.is_reserve && (item.is_commit() || item.is_move() && !core.segments.can_take_turns());
             if offset + header.span() > self.capacity || is_barred {
                 self.buffer.take_back(&range);
                 let purpose = purpose(item);
