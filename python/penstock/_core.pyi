@@ -28,6 +28,7 @@ Events, each a tuple that begins with its name:
     ("checkpoint", watermark)
     ("answer", request, answer)                     answer: None if the index could not be read
     ("dropped", request, ok, detail)
+    ("damaged", queue_id)                           before whatever was reading the content ends
     ("poisoned", errno, text)
 
 Actions:
@@ -64,16 +65,24 @@ expires_ms), ...]).
 """
 
 from collections.abc import Sequence
+from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
 __all__ = [
     "Engine",
     "Execution",
     "MemoryPeer",
+    "Progress",
     "content_flags",
     "format_queue_id",
     "parse_queue_id",
     "parse_toml",
+    "spool_backup",
+    "spool_check",
+    "spool_count",
+    "spool_release",
+    "spool_restore",
+    "spool_salvage",
 ]
 
 _Event: TypeAlias = tuple[Any, ...]
@@ -381,3 +390,44 @@ class MemoryPeer:
 
     def is_closed(self) -> bool:
         """Return whether the engine has closed the connection."""
+
+@final
+class Progress:
+    """How far a tool is; may be read from another thread."""
+
+    def __new__(cls) -> Progress:
+        """Begin at 0."""
+
+    def octets(self) -> int:
+        """Return how many octets of the log were read or copied."""
+
+def spool_check(path: str | PathLike[str], progress: Progress) -> dict[str, Any]:
+    """Check a spool that nobody has open; `problems` has what is wrong, the first 1,000 of `problems_count`.
+
+    The functions on spools raise SpoolLocked, SpoolFormat, SpoolFailed, or SpoolDamaged, and block as long as
+    it takes, without the interpreter's lock.
+    """
+
+def spool_salvage(
+    path: str | PathLike[str], keep_until_ms: int | None, dry_run: bool, progress: Progress
+) -> dict[str, Any]:
+    """Make the index of a spool anew from its log, or tell what that would come to.
+
+    **Durability**: on return the new index survives power loss.
+    """
+
+def spool_count(path: str | PathLike[str]) -> dict[str, Any]:
+    """Tell what a spool takes and holds."""
+
+def spool_backup(
+    path: str | PathLike[str], directory: str | PathLike[str], progress: Progress
+) -> dict[str, Any]:
+    """Copy a spool, also while it is in use. **Durability**: on return the copy survives power loss."""
+
+def spool_restore(
+    directory: str | PathLike[str], path: str | PathLike[str], progress: Progress
+) -> dict[str, Any]:
+    """Bring a backup back where there is no spool. **Durability**: on return it survives power loss."""
+
+def spool_release(path: str | PathLike[str]) -> bool:
+    """Let what was brought back be tried from the next open on; return whether it was held back."""

@@ -20,6 +20,7 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from penstock import _core
+from penstock.alarms import disk_alarms, spool_alarms
 from penstock.assembly import deliver_settings, open_core, receive_settings, router
 from penstock.config.loader import load
 from penstock.config.settings import Config
@@ -40,7 +41,7 @@ from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
 from penstock.receive.submission import Submissions
-from penstock.views import DISK_LOW, About, EngineViews, Now
+from penstock.views import About, EngineViews, Now
 
 __all__ = ["Engine", "open_engine"]
 
@@ -54,8 +55,7 @@ SYNC_S: Final = 10.0
 """How long a stop waits for the last sync before it leaves that to the closing of the spool."""
 GENERATION: Final = 1
 """Of the configuration; it counts reloads, of which there are none yet."""
-MEGABYTE: Final = 1024 * 1024
-MESSAGE_BYTES_MAX: Final = 48 * MEGABYTE
+MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
 
 
 class Engine(Queryable):
@@ -227,6 +227,8 @@ class Engine(Queryable):
                 names=(config.server_name, config.fqdn),
             )
             await nursery.start(serve_public)
+        if self._core.recovery["is_restored"]:
+            self._deliverer.drain()
         self._deliverer.start(now_ms())
         nursery.start_soon(self._dispatcher.run, self._handlers(), self._deliverer.turn)
         nursery.start_soon(self._deliverer.run)
@@ -273,6 +275,7 @@ class Engine(Queryable):
             "replies": deliverer.replies,
             "client_closed": deliverer.client_closed,
             "dropped": deliverer.dropped,
+            "damaged": deliverer.damaged,
             "answer": answer,
             "checkpoint": deliverer.checkpoint,
             "poisoned": self._poisoned,
@@ -324,18 +327,10 @@ class Engine(Queryable):
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
         problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
+        problems += spool_alarms(samples, self._core.recovery)
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
-        if samples.get(("pressure_level", ("disk",))):
-            free, least = samples["spool_free_bytes", ()], self._config.refuse_mail_below_bytes
-            problems.append(
-                (
-                    DISK_LOW,
-                    f"New mail is refused for want of room: {free / MEGABYTE:.0f} MB are free at "
-                    f"{self._config.spool_path}; refuse_mail_below is {least / MEGABYTE:.0f} MB, and another "
-                    "segment of the log has to fit.",
-                )
-            )
+        problems += disk_alarms(samples, self._config.spool_path, self._config.refuse_mail_below_bytes)
         return Now(
             state=self._state,
             sessions=self._receiver.connections,

@@ -55,13 +55,13 @@ class MessageProperty(StrEnum):
     """The queue's name: its connector if that has smart hosts, else its destination, or `Unreachable`."""
     SEND_CONNECTOR = "send_connector"
     DELIVERY_TYPE = "delivery_type"
-    """`smart_host`, `domain`, `maildir` or `unreachable`."""
+    """`smart_host`, `domain`, `maildir`, `unreachable` or `poison`."""
     DESTINATION = "destination"
     STATUS = "status"
     """`active`, `ready`, `retry` or `suspended`."""
     REASON = "reason"
-    """`active`, `in_doubt`, `message_retry`, `message_suspended`, `queue_retry`, `queue_suspended`, `ready`,
-    `unreachable`."""
+    """`active`, `in_doubt`, `message_retry`, `message_suspended`, `poison`, `queue_retry`, `queue_suspended`,
+    `ready` or `unreachable`."""
     SIZE_BYTES = "size_bytes"
     LAST_ERROR = "last_error"
     """The last reply to one of its recipients, or why its queue is in retry."""

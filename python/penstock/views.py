@@ -44,8 +44,12 @@ _TYPES: Final[dict[str, QueueType]] = {
     "smart_host": "SmartHost",
     "maildir": "Maildir",
     "unreachable": "Unreachable",
+    "poison": "Poison",
 }
 UNREACHABLE: Final = "Unreachable"
+POISON: Final = "Poison"
+_CAUSES: Final = {"damaged": "the stored content is damaged"}
+"""Why something was set aside, by the destination of its hop."""
 DISK_LOW: Final = "disk_low"
 """Name of the problem that stands while mail is refused for lack of room."""
 
@@ -265,7 +269,9 @@ class EngineViews:
         number, connector, kind, _, count, size, oldest_ms, _, _, last_error, next_retry_ms, failures, _ = row
         view = self._delivering.view(number)
         status: QueueStatus = "Ready"
-        if view is not None:
+        if kind == "poison":
+            status = "Suspended"
+        elif view is not None:
             status, failures, last_error = view.status, view.failures, view.last_error
             next_retry_ms = view.next_retry_ms
         name = _name(row)
@@ -306,7 +312,9 @@ class EngineViews:
         replies = [_reply(recipient) for recipient in ours]
         view = self._delivering.view(hop)
         last_error = next((reply for reply in replies if reply), None)
-        if last_error is None and view is not None and reason == "queue_retry":
+        if entry["kind"] == "poison":
+            last_error = _CAUSES.get(entry["destination"], entry["destination"])
+        elif last_error is None and view is not None and reason == "queue_retry":
             last_error = view.last_error or None
         return {
             "identity": f"{self._about.server}\\{name}\\{self._format(row['queue_id'])}",
@@ -338,6 +346,8 @@ class EngineViews:
             return "Suspended", "message_suspended", None
         if entry["kind"] == "unreachable":
             return "Retry", "unreachable", None
+        if entry["kind"] == "poison":
+            return "Suspended", "poison", None
         view = self._delivering.view(hop)
         if view is not None and view.status == "Suspended":
             return "Suspended", "queue_suspended", None
@@ -355,8 +365,8 @@ _STATES: Final = {"deferred": "pending", "in_doubt": "pending"}
 def _name(row: HopRow) -> str:
     """Return a queue's name: its destination, which is the connector for smart hosts."""
     _, connector, kind, destination, *_ = row
-    if kind == "unreachable":
-        return UNREACHABLE
+    if kind in ("unreachable", "poison"):
+        return POISON if kind == "poison" else UNREACHABLE
     return str(connector if kind == "smart_host" else destination)
 
 

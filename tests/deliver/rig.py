@@ -16,13 +16,15 @@ NOW_MS = 1_763_951_400_000
 DAY_MS = 86_400_000
 SCHEDULE = RetrySchedule()
 PARAMS = (None, None, False)
-RELAY, DROP, UNREACHABLE, OLD = 1, 2, 3, 4
-"""Numbers of the hops: a send connector, a Maildir, none, one that the configuration does not know."""
+RELAY, DROP, UNREACHABLE, OLD, POISON = 1, 2, 3, 4, 5
+"""Numbers of the hops: a send connector, a Maildir, none, one that the configuration does not know, and
+Poison."""
 KEYS = {
     RELAY: ("relay", "smart_host", "relay"),
     DROP: ("ours.example", "maildir", "ours.example"),
     UNREACHABLE: ("", "unreachable", ""),
     OLD: ("gone", "smart_host", "gone"),
+    POISON: ("", "poison", "damaged"),
 }
 HEADER = b"Subject: hello\r\nMessage-ID: <1@a.example>\r\n"
 EXTENSIONS = ("mx.example", "PIPELINING", "SIZE 1000", "8BITMIME")

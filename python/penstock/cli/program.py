@@ -19,6 +19,7 @@ from penstock.cli.options import Noun, Options
 from penstock.cli.output import abandon, hold_streams, say
 from penstock.cli.queue import queue
 from penstock.cli.serve import serve
+from penstock.cli.spool import spool
 from penstock.cli.status import status
 from penstock.cli.text import printable
 from penstock.cli.version import print_version, version
@@ -57,7 +58,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, status, queue, message, config, version):
+for _command in (serve, status, queue, message, spool, config, version):
     root.add_command(_command)
 
 

@@ -32,7 +32,7 @@ __all__ = [
     "Waiting",
 ]
 
-QueueType: TypeAlias = Literal["SmartHost", "Maildir", "Unreachable"]
+QueueType: TypeAlias = Literal["SmartHost", "Maildir", "Unreachable", "Poison"]
 QueueStatus: TypeAlias = Literal["Active", "Connecting", "Ready", "Retry", "Suspended"]
 State: TypeAlias = Literal["starting", "ready", "draining", "failed"]
 EntryStatus: TypeAlias = Literal["Ready", "Active", "Retry", "Suspended"]
@@ -77,11 +77,11 @@ class QueueItem(TypedDict):
     identity: str
     """`SERVER\\NAME`."""
     name: str
-    """The next hop as operators know it: a connector, a domain, or `Unreachable`."""
+    """The next hop as operators know it: a connector, a domain, `Unreachable` or `Poison`."""
     connector: str | None
-    """The send connector; null for Maildirs and Unreachable."""
+    """The send connector; null for Maildirs, Unreachable and Poison."""
     type: QueueType
-    """`SmartHost`, `Maildir` or `Unreachable`."""
+    """`SmartHost`, `Maildir`, `Unreachable`, or `Poison` for what was set aside."""
     status: QueueStatus
     """`Active`, `Connecting`, `Ready`, `Retry` or `Suspended`."""
     count: int

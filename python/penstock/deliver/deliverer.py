@@ -166,6 +166,11 @@ class Deliverer:
         del actions
         self._maildirs.dropped(event, now_ms)
 
+    def damaged(self, event: Event, actions: list[Action], now_ms: int) -> None:
+        """Take note that a message's stored content is damaged; what was reading it ends behind this."""
+        del actions, now_ms
+        self._records.damaged(event[1])
+
     def checkpoint(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Take note that the index has caught up with the log."""
         del actions, now_ms
@@ -315,14 +320,14 @@ class Deliverer:
     def _listed(self, rows: list[tuple[Any, ...]], now_ms: int) -> None:
         """Count what waits; the first time, take up what the process before has left."""
         counts: dict[DeliveryQueue, int] = {}
-        for hop, _, _, _, count, _, _, earliest_due_ms, _, last_error, _, failures, suspended in rows:
+        for hop, _, kind, _, count, _, _, earliest_due_ms, _, last_error, _, failures, suspended in rows:
             queue = self._scheduler.add(hop, slots_max=0, is_served=False)
             counts[queue] = count
             queue.suspended = suspended
             if self._is_restored:
                 continue
             if not queue.is_served:
-                if count:
+                if count and kind != "poison":
                     self._routing.add(hop)
                 continue
             self._scheduler.restore(

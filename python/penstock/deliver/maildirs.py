@@ -98,6 +98,8 @@ class Maildirs:
             if queue.failures:
                 self._records.hop(self._scheduler.succeeded(queue), now_ms)
             state, status, text = "delivered", "2.0.0", ""
+        elif self._records.set_aside(entry, now_ms):
+            return
         else:
             if maildir.delivered == delivered:
                 queue.began_ms = entry.began_ms

@@ -21,6 +21,8 @@ __all__ = ["Records"]
 
 DELIVERED: Final = "delivered"
 IN_DOUBT: Final = "in_doubt"
+POISON: Final = ("", "poison", "damaged")
+"""The hop of what was set aside because its stored content is damaged."""
 
 
 class Records:
@@ -52,6 +54,38 @@ class Records:
         self._names = names
         self._means = means
         self._facts: list[Fact] = []
+        # Messages whose stored content cannot be read; few, or the disk is of no use any more.
+        self._damaged: set[int] = set()
+
+    def damaged(self, queue_id: int) -> None:
+        """Note that the stored content of a message is damaged: no attempt can succeed."""
+        self._damaged.add(queue_id)
+
+    def set_aside(self, entry: Entry, now_ms: int) -> bool:
+        """Set an entry aside as Poison if its content is damaged; return whether it was.
+
+        It is no outcome: nobody is told that the message has failed, and it is not tried again. It waits for
+        an operator, who may have the content elsewhere.
+
+        Args:
+            entry: One that is under way, and was not delivered.
+            now_ms: Current Unix time, milliseconds.
+        """
+        if entry.queue_id not in self._damaged:
+            return False
+        indexes = [recipient[0] for recipient in entry.recipients]
+        self.rerouted(entry.queue_id, entry.hop, [(self._core.hop(*POISON), indexes, now_ms)])
+        self._scheduler.settle(entry, None, now_ms=now_ms)
+        connector, destination = self._names[entry.hop]
+        self._means.journal(
+            "POISON",
+            now_ms,
+            queue_id=self._means.format_queue_id(entry.queue_id),
+            connector=connector,
+            destination=destination,
+            cause="damaged",
+        )
+        return True
 
     def settle(
         self,
@@ -80,6 +114,8 @@ class Records:
         else:
             self._facts.append(("settled", entry.queue_id, entry.hop, attempt, None, outcomes, peer, session))
             self._scheduler.settle(entry, None, now_ms=now_ms)
+            return
+        if self.set_aside(entry, now_ms):
             return
         if any(outcome[2] == IN_DOUBT for outcome in outcomes):
             self._means.count("queue_in_doubt_total", self._names[entry.hop][0])

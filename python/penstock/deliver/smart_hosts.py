@@ -304,6 +304,9 @@ class SmartHosts:
         if entry is None:
             raise AssertionError("invariant: called for a transaction that was under way")
         connection.entry = None
+        if self._records.set_aside(entry, now_ms):
+            # We have ended the connection, and it tells nothing of the hop.
+            return
         hop = connection.hop
         outcomes = session.outcomes
         probe_ms = None

@@ -73,6 +73,11 @@ CATALOGUE: Mapping[str, Family] = {
         "counter", ("shard",), "Messages sent to blobs while they came in because memory was short."
     ),
     "spool_free_bytes": Family("gauge", (), "Free space of the spool's file system, octets."),
+    "spool_damaged_total": Family(
+        "counter",
+        ("shard", "what"),
+        "Damage found since the start; what: index_row (not readable), content (reads that failed).",
+    ),
     "pressure_level": Family("gauge", ("resource",), "0 low, 2 high: new mail is refused; resource: disk."),
     "spool_failed": Family("gauge", ("shard",), "1 after a failed sync: nothing is accepted any more."),
     "spool_segments": Family("gauge", ("shard", "state"), "Segments of the log; state: in_use, damaged."),

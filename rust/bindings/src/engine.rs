@@ -97,6 +97,10 @@ impl Engine {
             recovery.in_doubt.iter().map(|d| (d.queue_id.0, d.attempt, d.peer.as_str())).collect();
         dict.set_item("in_doubt", doubts)?;
         dict.set_item("damaged", recovery.damaged)?;
+        let salvaged =
+            recovery.salvaged.as_ref().map(|salvaged| records::salvaged(py, salvaged)).transpose()?;
+        dict.set_item("salvaged", salvaged)?;
+        dict.set_item("is_restored", recovery.is_restored)?;
         Ok(dict)
     }
 

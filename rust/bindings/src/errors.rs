@@ -27,7 +27,8 @@ pub(crate) fn open_error(py: Python<'_>, error: EngineError) -> PyErr {
     }
 }
 
-fn spool_error(py: Python<'_>, error: OpenError) -> PyErr {
+/// The same of a spool alone.
+pub(crate) fn spool_error(py: Python<'_>, error: OpenError) -> PyErr {
     match error {
         OpenError::Locked { pid } => ours(py, "SpoolLocked", (pid,)),
         OpenError::Format { found, supported } => ours(py, "SpoolFormat", (found, supported)),

@@ -35,6 +35,7 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             };
             (intern!(py, "dropped"), request, ok, detail).into_bound_py_any(py)
         }
+        Event::Damaged { queue_id } => (intern!(py, "damaged"), queue_id.0).into_bound_py_any(py),
         Event::Poisoned { errno, text } => (intern!(py, "poisoned"), errno, text).into_bound_py_any(py),
         Event::Closed { conn, reason, draft } => {
             (intern!(py, "closed"), conn, close_reason(py, reason), draft).into_bound_py_any(py)

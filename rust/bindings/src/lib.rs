@@ -14,6 +14,7 @@ mod memory;
 mod queries;
 mod records;
 mod toml;
+mod tools;
 
 use pyo3::prelude::*;
 use tikv_jemallocator::Jemalloc;
@@ -41,6 +42,10 @@ mod _core {
     use crate::queries::Execution;
     #[pymodule_export]
     use crate::toml::parse_toml;
+    #[pymodule_export]
+    use crate::tools::{
+        Progress, spool_backup, spool_check, spool_count, spool_release, spool_restore, spool_salvage,
+    };
 
     /// Prints a queue id as operators see it.
     #[pyfunction]

@@ -4,7 +4,7 @@ use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use penstock_engine::spool::{
     Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, KeptRow,
-    MessageRecipient, MessageRow, Outcome, OutcomeState, RecipientRecord, Request, RoutedTo,
+    MessageRecipient, MessageRow, Outcome, OutcomeState, RecipientRecord, Request, RoutedTo, Salvaged,
 };
 use penstock_engine::{Engine, STAGES, Settlement};
 use pyo3::IntoPyObjectExt;
@@ -47,11 +47,12 @@ pub(crate) fn form(text: &str) -> PyResult<Form> {
     }
 }
 
-const HOP_KINDS: [(&str, HopKind); 4] = [
+const HOP_KINDS: [(&str, HopKind); 5] = [
     ("smart_host", HopKind::SmartHost),
     ("domain", HopKind::Domain),
     ("maildir", HopKind::Maildir),
     ("unreachable", HopKind::Unreachable),
+    ("poison", HopKind::Poison),
 ];
 
 pub(crate) fn hop_kind(text: &str) -> PyResult<HopKind> {
@@ -376,4 +377,20 @@ fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResu
     }
     dict.set_item("entries", entries)?;
     Ok(dict.into_any())
+}
+
+/// What was made anew of the index, as a dictionary.
+pub(crate) fn salvaged<'py>(py: Python<'py>, salvaged: &Salvaged) -> PyResult<Bound<'py, PyDict>> {
+    let dict = PyDict::new(py);
+    dict.set_item("reason", &salvaged.reason)?;
+    dict.set_item("messages", salvaged.messages)?;
+    dict.set_item("may_repeat", salvaged.may_repeat)?;
+    dict.set_item("records", salvaged.records)?;
+    dict.set_item("segments", salvaged.segments)?;
+    dict.set_item("missing_segments", salvaged.missing_segments)?;
+    dict.set_item("damaged", salvaged.damaged)?;
+    dict.set_item("missing_blobs", salvaged.missing_blobs)?;
+    dict.set_item("kept", salvaged.kept.as_ref().map(|kept| kept.display().to_string()))?;
+    dict.set_item("took_ms", salvaged.took_ms)?;
+    Ok(dict)
 }

@@ -54,6 +54,10 @@ pub(crate) fn spool_samples(spool: &Statistics, into: &mut Vec<Sample>) {
     into.push(Sample { name: "spool_free_bytes", labels: Vec::new(), value: spool.free_bytes as f64 });
     let pressure = if spool.is_full { PRESSURE_HIGH } else { 0.0 };
     into.push(Sample { name: "pressure_level", labels: vec!["disk".into()], value: pressure });
+    for (what, value) in [("index_row", spool.index_unreadable), ("content", spool.damaged)] {
+        let labels = vec![SHARD.into(), what.into()];
+        into.push(Sample { name: "spool_damaged_total", labels, value: value as f64 });
+    }
     let failed = f64::from(u8::from(spool.failed));
     into.push(Sample { name: "spool_failed", labels: vec![SHARD.into()], value: failed });
     let used = spool.segments.saturating_sub(spool.damaged_segments);

@@ -140,6 +140,7 @@ impl SpoolSink for Shared {
             }
             SpoolEvent::Checkpoint { watermark } => Event::Checkpoint { watermark },
             SpoolEvent::Answer { request, answer } => Event::Answer { request, answer },
+            SpoolEvent::Damaged { queue_id } => Event::Damaged { queue_id },
             SpoolEvent::Poisoned { errno, text } => Event::Poisoned { errno, text },
         }));
     }
@@ -243,7 +244,17 @@ impl Engine {
             .number("messages", self.recovery.messages)
             .number("in_doubt", self.recovery.in_doubt.len() as u64)
             .number("took_ms", self.recovery.took_ms)
+            .number("damaged", self.recovery.damaged)
             .end();
+        if let Some(salvaged) = &self.recovery.salvaged {
+            let line = Line::new("SALVAGE", now)
+                .text("cause", &salvaged.reason)
+                .number("messages", salvaged.messages)
+                .number("may_repeat", salvaged.may_repeat)
+                .number("damaged", salvaged.damaged)
+                .number("took_ms", salvaged.took_ms);
+            lines.push_str(&line.end());
+        }
         for doubt in &self.recovery.in_doubt {
             let line = Line::new("INDOUBT", now)
                 .text("queue_id", &doubt.queue_id.to_string())

@@ -25,6 +25,8 @@ pub enum Event {
     Answer { request: u64, answer: Answer },
     /// A Maildir delivery has ended; `Err` holds the reason.
     Dropped { request: u64, result: Result<(), String> },
+    /// The stored content of a message is damaged; told before whatever was reading it ends.
+    Damaged { queue_id: QueueId },
     /// A sync of the log failed; nothing is accepted any more.
     Poisoned { errno: i32, text: String },
     /// A server-side connection is gone.
@@ -77,6 +79,7 @@ impl Event {
             | Self::Checkpoint { .. }
             | Self::Answer { .. }
             | Self::Dropped { .. }
+            | Self::Damaged { .. }
             | Self::Poisoned { .. } => Lane::Spool,
             Self::Closed { .. } | Self::ClientClosed { .. } => Lane::Closure,
             Self::Connected { .. } | Self::DialFailed { .. } | Self::Replies { .. } => Lane::Client,

@@ -63,13 +63,24 @@ impl Blobs {
 
     /// See what is there; what was not finished is removed. **Blocking.**
     pub(crate) fn survey(&self) -> io::Result<Survey> {
+        self.look(true)
+    }
+
+    /// See which blobs have their name, in order, and change nothing. **Blocking.**
+    pub(crate) fn found(&self) -> io::Result<Vec<QueueId>> {
+        self.look(false).map(|survey| survey.found)
+    }
+
+    fn look(&self, removes: bool) -> io::Result<Survey> {
         let mut survey = Survey { found: Vec::new(), greatest: None };
         for name in self.device.list(&self.dir)? {
             let stem = name.strip_suffix(UNFINISHED);
             let Ok(queue_id) = stem.unwrap_or(&name).parse::<QueueId>() else { continue };
             survey.greatest = survey.greatest.max(Some(queue_id));
             if stem.is_some() {
-                self.device.remove(&self.dir.join(&name))?;
+                if removes {
+                    self.device.remove(&self.dir.join(&name))?;
+                }
             } else if queue_id.to_string() == name {
                 survey.found.push(queue_id);
             }
@@ -155,6 +166,32 @@ impl Blobs {
             at += (chunk::HEADER + length) as u64;
         }
         Ok(at == end && sum == expected.sum && file.size()? >= end)
+    }
+
+    /// Whether a message's blob is there, and every octet of it is what was written. **Blocking**: reads all of it.
+    pub(crate) fn is_whole(&self, queue_id: QueueId, expected: InBlob) -> io::Result<bool> {
+        if !self.is_there(queue_id, expected)? {
+            return Ok(false);
+        }
+        let file = self.open(queue_id)?;
+        let end = HEADER as u64 + expected.bytes;
+        let mut at = HEADER as u64;
+        let mut octets = Vec::new();
+        while at < end {
+            let mut header = [0; chunk::HEADER];
+            if device::read_full(&*file, &mut header, at)? < header.len() {
+                return Ok(false);
+            }
+            let Ok(length) = chunk::length(header) else { return Ok(false) };
+            octets.resize(length, 0);
+            at += chunk::HEADER as u64;
+            let read = device::read_full(&*file, &mut octets, at)?;
+            if read < length || !chunk::is_whole(queue_id, header, &octets) {
+                return Ok(false);
+            }
+            at += length as u64;
+        }
+        Ok(true)
     }
 }
 

@@ -58,18 +58,6 @@ pub enum OpenError {
         /// What is not understood.
         what: &'static str,
     },
-    /// The index is older than what is left of the log: the log behind it is not all there any more. Nothing was changed.
-    #[error(
-        "the index is stale: it goes up to record {watermark}, in segment {segment}, and the log is not whole behind that"
-    )]
-    StaleIndex {
-        /// The last record that is in the index.
-        watermark: u64,
-        /// Number of the segment in which it ends.
-        segment: u64,
-        /// The least watermark that could be used; not greater than `watermark` if it is the segment that is missing.
-        floor: u64,
-    },
     /// The index cannot be used.
     #[error("index: {text}")]
     Index {

@@ -39,6 +39,12 @@ pub enum SpoolEvent {
         /// The answer.
         answer: Answer,
     },
+    /// A content was being read, and what lies there is not what was written. Told before the source fails, once for each
+    /// source that finds out.
+    Damaged {
+        /// The message.
+        queue_id: QueueId,
+    },
     /// The log has failed: nothing is stored any more, and no attempt may begin. Told once.
     Poisoned {
         /// The system's number; 0 if it was not the system.

@@ -36,6 +36,8 @@ pub enum HopKind {
     Maildir = 3,
     /// Not at all, for the time being.
     Unreachable = 4,
+    /// Not at all: what comes here was set aside, and waits for an operator without expiring. The destination says why.
+    Poison = 5,
 }
 
 impl HopKind {
@@ -46,6 +48,7 @@ impl HopKind {
             2 => Some(Self::Domain),
             3 => Some(Self::Maildir),
             4 => Some(Self::Unreachable),
+            5 => Some(Self::Poison),
             _ => None,
         }
     }

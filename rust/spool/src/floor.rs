@@ -17,6 +17,7 @@ use crate::device::{self, Device, DeviceFile, Opening};
 use crate::facts::Lsn;
 use crate::format::PAGE;
 
+const NAME: &str = "floor";
 const MAGIC: &[u8; 8] = b"PenFloor";
 const VERSION: u32 = 1;
 /// Octets of a page that mean something, the checksum aside.
@@ -75,23 +76,33 @@ pub(crate) struct Floor {
     lsn: AtomicU64,
 }
 
+/// Read the note at `path`, and change nothing; `None` if there is no file. A note of which no page is whole counts as
+/// none. **Blocking.**
+fn read(device: &dyn Device, path: &Path) -> io::Result<Option<(Arc<dyn DeviceFile>, Note)>> {
+    let file = match device.open(path, Opening::Existing) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut pages = vec![0; (PAGES * PAGE) as usize];
+    let read = device::read_full(&*file, &mut pages, 0)?;
+    pages.truncate(read);
+    let notes = pages.chunks(PAGE as usize).filter_map(Note::decode);
+    Ok(Some((file, notes.max_by_key(|note| note.turn).unwrap_or_default())))
+}
+
+/// Read the floor of the shard in `dir`, and change nothing. **Blocking.**
+pub(crate) fn look(device: &dyn Device, dir: &Path) -> io::Result<Lsn> {
+    Ok(read(device, &dir.join(NAME))?.map_or(0, |(_, note)| note.lsn))
+}
+
 impl Floor {
     /// Read the floor of the shard in `dir`; make its file if it is not there and there is room. A note of which no page
     /// is whole counts as none. **Blocking.**
     pub(crate) fn open(device: Arc<dyn Device>, dir: &Path) -> io::Result<Self> {
-        let path = dir.join("floor");
+        let path = dir.join(NAME);
         let mut state = State::default();
-        match device.open(&path, Opening::Existing) {
-            Ok(file) => {
-                let mut pages = vec![0; (PAGES * PAGE) as usize];
-                let read = device::read_full(&*file, &mut pages, 0)?;
-                pages.truncate(read);
-                let notes = pages.chunks(PAGE as usize).filter_map(Note::decode);
-                state.note = notes.max_by_key(|note| note.turn).unwrap_or_default();
-                state.file = Some(file);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        if let Some((file, note)) = read(&*device, &path)? {
+            state = State { file: Some(file), note, ..state };
         }
         let lsn = AtomicU64::new(state.note.lsn);
         let floor = Self { device, path, state: Mutex::new(state), lsn };

@@ -24,6 +24,13 @@ pub(crate) enum SlotError {
     Closed,
 }
 
+impl SlotError {
+    /// Whether the index is no good, and has to be made anew.
+    pub(crate) fn is_damage(&self) -> bool {
+        matches!(self, Self::Index(error) if error.is_damage())
+    }
+}
+
 /// The place of the index.
 pub(crate) struct IndexSlot {
     device: Arc<dyn Device>,
@@ -118,8 +125,10 @@ impl IndexSlot {
         }
     }
 
-    /// Close it for good.
+    /// Close it for good; on return its file is closed.
     pub(crate) fn close(&self) {
-        *self.index.write() = None;
+        if let Some(index) = self.index.write().take() {
+            index.close();
+        }
     }
 }

@@ -19,7 +19,8 @@
 //! loss few; `pending`, `checkpointer` and `index` the way into
 //! the index; `draft`, `budget` and `spill` content on its way in, `blobs` the files of what is large, `reader` content
 //! on its way out; `queries` what is asked at length; `scan`, `cancel`,
-//! `renew`, `recovery` and `meta` the start. `threads` drives it all, or in inline mode the caller does. `FORMAT.md` has every octet on disk.
+//! `renew`, `recovery` and `meta` the start, `salvage` the start without an index. `threads` drives it all, or in inline
+//! mode the caller does. `FORMAT.md` has every octet on disk.
 //!
 //! # Invariants
 //!
@@ -76,6 +77,7 @@ mod redo;
 mod renew;
 mod requests;
 mod rows;
+mod salvage;
 mod scan;
 mod segments;
 mod space;
@@ -84,6 +86,7 @@ mod spool;
 mod statistics;
 pub mod testing;
 mod threads;
+pub mod tools;
 
 pub use clock::{Clock, SystemClock};
 pub use config::SpoolConfig;
@@ -111,5 +114,6 @@ pub use redo::InDoubt;
 pub use rows::{
     Answer, EntryRecipient, EntryRow, HopRow, KeptRow, MessageEntry, MessageRecipient, MessageRow, Request,
 };
+pub use salvage::Salvaged;
 pub use spool::Spool;
 pub use statistics::{BUCKETS, GROUP_MESSAGES, Histogram, SYNC_MICROS, Statistics};

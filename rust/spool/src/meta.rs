@@ -4,11 +4,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use penstock_core::queue_id::QueueId;
+
 use crate::device::{self, Device, DeviceFile, Lock, Opening};
 use crate::errors::OpenError;
+use crate::salvage::Salvaged;
 
 /// The format that this program writes, and the latest that it reads.
 pub(crate) const FORMAT: u32 = 1;
+/// Name of the file that says that what the spool holds was brought back from a backup.
+pub(crate) const RESTORED: &str = "restored";
+/// Name of the report that the index was made anew.
+const SALVAGE_REPORT: &str = "index.txt";
 /// Octets of `meta.toml` that are looked at.
 const META_MAX: u64 = 64 << 10;
 
@@ -35,12 +42,16 @@ impl Layout {
         }
     }
 
-    fn meta(&self) -> PathBuf {
+    pub(crate) fn meta(&self) -> PathBuf {
         self.root.join("meta.toml")
     }
 
     fn running(&self) -> PathBuf {
         self.shard.join("running")
+    }
+
+    fn doubt(&self) -> PathBuf {
+        self.shard.join("doubt")
     }
 }
 
@@ -83,6 +94,25 @@ fn settle_names(device: &dyn Device, layout: &Layout) -> Result<(), OpenError> {
         device::sync_dir(device, parent).map_err(OpenError::io(parent))?;
     }
     Ok(())
+}
+
+/// Lock a spool that is there, and change nothing; tells its database id. **Blocking.**
+pub(crate) fn hold(
+    device: &dyn Device,
+    layout: &Layout,
+) -> Result<(Box<dyn std::any::Any + Send + Sync>, u128), OpenError> {
+    let missing = || OpenError::Meta { path: layout.meta(), what: "there is no spool".into() };
+    let database = read(device, &layout.meta())?.ok_or_else(missing)?;
+    let lock = layout.shard.join("lock");
+    match device.lock(&lock).map_err(OpenError::io(&lock))? {
+        Lock::Held(held) => Ok((held, database)),
+        Lock::Foreign { pid } => Err(OpenError::Locked { pid }),
+    }
+}
+
+/// Whether what the spool holds was brought back from a backup, and waits for an operator's word.
+pub(crate) fn is_restored(device: &dyn Device, layout: &Layout) -> bool {
+    device.open(&layout.shard.join(RESTORED), Opening::Existing).is_ok()
 }
 
 /// Read `meta.toml`; `None` if it is not there.
@@ -153,6 +183,39 @@ pub(crate) fn replace(device: &dyn Device, path: &Path, octets: &[u8]) -> io::Re
     device.rename(&temporary, path)
 }
 
+/// How the runs before ended: what says how much the index is to be trusted.
+#[derive(Copy, Clone, Default, Eq, PartialEq, Debug)]
+pub(crate) struct Doubt {
+    /// Runs in a row that did not end in order.
+    pub(crate) runs: u32,
+    /// Of these the last in a row that ended while the index was being opened.
+    pub(crate) openings: u32,
+}
+
+/// Read how the runs before ended. What cannot be read says nothing.
+pub(crate) fn doubt(device: &dyn Device, layout: &Layout) -> Doubt {
+    let octets = device.open(&layout.doubt(), Opening::Existing).and_then(|file| read_all(&*file, META_MAX));
+    let text = octets.ok().and_then(|octets| String::from_utf8(octets).ok()).unwrap_or_default();
+    let mut numbers = text.split_whitespace().map(|number| number.parse().unwrap_or(0));
+    Doubt { runs: numbers.next().unwrap_or(0), openings: numbers.next().unwrap_or(0) }
+}
+
+/// Note how things stand, for the case that this run does not end in order. It has to outlive the process and not the
+/// machine, so nothing is synced; and a full disk must not keep the queue from being delivered, so failing is no error.
+pub(crate) fn note_doubt(device: &dyn Device, layout: &Layout, doubt: Doubt) {
+    let path = layout.doubt();
+    let temporary = path.with_extension("new");
+    let _ = device.remove(&temporary);
+    let text = format!("{} {}\n", doubt.runs, doubt.openings);
+    let written = device
+        .open(&temporary, Opening::New)
+        .and_then(|file| device::write_octets(&*file, text.as_bytes(), 0))
+        .and_then(|()| device.rename(&temporary, &path));
+    if written.is_err() {
+        let _ = device.remove(&temporary);
+    }
+}
+
 /// Whether the machine went down under the last run, so that what it wrote last may be lost; notes that a run begins.
 pub(crate) fn begin_run(device: &dyn Device, layout: &Layout) -> Result<bool, OpenError> {
     let path = layout.running();
@@ -179,12 +242,53 @@ pub(crate) fn begin_run(device: &dyn Device, layout: &Layout) -> Result<bool, Op
 pub(crate) fn end_run(device: &dyn Device, layout: &Layout) {
     // If it stays, the next start says that deliveries may be repeated, which is then not so.
     let _ = device.remove(&layout.running());
+    let _ = device.remove(&layout.doubt());
 }
 
 /// Numbers of segments of which a report says that something in them is damaged.
 pub(crate) fn reported(device: &dyn Device, layout: &Layout) -> io::Result<Vec<u64>> {
     let names = device.list(&layout.damaged)?;
     Ok(names.iter().filter_map(|name| name.split('-').next()?.parse().ok()).collect())
+}
+
+/// Whether there is any report of damage to the log or a blob.
+pub(crate) fn has_reports(device: &dyn Device, layout: &Layout) -> io::Result<bool> {
+    let names = device.list(&layout.damaged)?;
+    Ok(names.iter().any(|name| name.strip_suffix(".txt").is_some() && name != SALVAGE_REPORT))
+}
+
+/// Report that the index was made anew. There is one such report at a time.
+pub(crate) fn report_salvage(
+    device: &dyn Device,
+    layout: &Layout,
+    salvaged: &Salvaged,
+) -> Result<(), OpenError> {
+    let path = layout.damaged.join(SALVAGE_REPORT);
+    let kept = salvaged
+        .kept
+        .as_ref()
+        .map_or_else(String::new, |kept| format!("The old index is at {}.\n", kept.display()));
+    let text = format!(
+        "The index was made anew from the log: {}.\n\
+         {} messages are in it, of which {} may be delivered a second time: what says that they are finished may have\n\
+         been in a part of the log that is not there any more.\n\
+         {} segments were read, {} numbers between them are missing; {} places could not be read.\n{kept}",
+        salvaged.reason,
+        salvaged.messages,
+        salvaged.may_repeat,
+        salvaged.segments,
+        salvaged.missing_segments,
+        salvaged.damaged,
+    );
+    replace(device, &path, text.as_bytes()).map_err(OpenError::io(&path))
+}
+
+/// Report a blob that is missing, or is not what it was. No blobs are removed at open as long as a report is there.
+pub(crate) fn report_blob(device: &dyn Device, layout: &Layout, queue_id: QueueId) -> Result<(), OpenError> {
+    let path = layout.damaged.join(format!("blob-{queue_id}.txt"));
+    let text =
+        format!("The content of {queue_id} in the directory `blobs` is missing, or not what it was.\n");
+    replace(device, &path, text.as_bytes()).map_err(OpenError::io(&path))
 }
 
 /// Report acknowledged octets that cannot be read. The segment is kept as long as the report is there.

@@ -3,22 +3,29 @@
 //!
 //! Whoever polls a source never waits for the disk. What is in the page cache is read by the poll itself, which costs
 //! less than a change of threads; what is not is read by the reader's thread, two chunks at a time, which then wakes
-//! the poller. A chunk whose checksum does not fit ends the source: no octet of it is given to anyone. A blob is opened when
-//! the first chunk of it is wanted, by the thread, and closed behind the last: it takes no descriptor for longer.
+//! the poller. A chunk whose checksum does not fit ends the source: no octet of it is given to anyone. Before the source
+//! says so, its owner is told, and a report is left beside the log, so that nobody tries it again and again. A blob is
+//! opened when the first chunk of it is wanted, by the thread, and closed behind the last: it takes no descriptor for
+//! longer. One that is missing is damage as well.
 
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
 use penstock_core::flow::{ContentFlags, ContentSource, Form, SourcePoll, WakeHandle};
 use penstock_core::queue_id::QueueId;
+use rustix::io::Errno;
 
 use crate::blobs::Blobs;
 use crate::device::{self, Device, DeviceFile};
+use crate::events::{SpoolEvent, SpoolSink};
 use crate::format::{blob, chunk};
 use crate::jobs::Jobs;
+use crate::meta::{self, Layout};
 use crate::redo::{InBlob, Stored};
 use crate::segments::Segment;
 
@@ -62,13 +69,54 @@ pub(crate) enum Job {
 pub(crate) struct Reader {
     device: Arc<dyn Device>,
     blobs: Arc<Blobs>,
+    sink: Arc<dyn SpoolSink>,
+    /// Where reports go.
+    layout: Layout,
     is_inline: bool,
+    /// Contents that were found damaged.
+    damaged: AtomicU64,
     pub(crate) jobs: Jobs<Job>,
 }
 
 impl Reader {
-    pub(crate) fn new(device: Arc<dyn Device>, blobs: Arc<Blobs>, is_inline: bool) -> Self {
-        Self { device, blobs, is_inline, jobs: Jobs::new(usize::MAX) }
+    pub(crate) fn new(
+        device: Arc<dyn Device>,
+        blobs: Arc<Blobs>,
+        sink: Arc<dyn SpoolSink>,
+        root: &Path,
+        is_inline: bool,
+    ) -> Self {
+        let (jobs, damaged) = (Jobs::new(usize::MAX), AtomicU64::new(0));
+        Self { device, blobs, sink, layout: Layout::new(root), is_inline, damaged, jobs }
+    }
+
+    /// How many contents were found damaged.
+    pub(crate) fn damaged(&self) -> u64 {
+        self.damaged.load(Relaxed)
+    }
+
+    /// Read the next chunks; damage is told and reported. **Blocking.**
+    fn read(&self, reading: &Reading, from: At) -> io::Result<Chunks> {
+        let result = reading.read(&*self.device, from);
+        if let Err(error) = &result
+            && is_damage(error, from)
+        {
+            self.note_damage(reading, from);
+        }
+        result
+    }
+
+    fn note_damage(&self, reading: &Reading, at: At) {
+        self.damaged.fetch_add(1, Relaxed);
+        // The report is for those who look into it; without it the message is none the less known to be damaged.
+        let _ = match at {
+            At::Log(offset) => {
+                reading.segment.keep();
+                meta::report(&*self.device, &self.layout, reading.segment.number(), offset)
+            }
+            At::Blob(..) | At::End => meta::report_blob(&*self.device, &self.layout, reading.queue_id),
+        };
+        self.sink.push(vec![SpoolEvent::Damaged { queue_id: reading.queue_id }]);
     }
 
     /// A content; without its segment it fails.
@@ -104,7 +152,7 @@ impl Reader {
     /// Read on in a content, and wake whoever waits for it. **Blocking.**
     pub(crate) fn read_on(&self, reading: &Reading) {
         let from = reading.state.lock().next;
-        reading.fill(reading.read(&*self.device, from));
+        reading.fill(self.read(reading, from));
     }
 
     /// The next chunks of a content that nobody else reads; `None` behind the last. **Blocking.**
@@ -113,7 +161,7 @@ impl Reader {
         if from == At::End {
             return Ok(None);
         }
-        let (chunks, next) = reading.read(&*self.device, from)?;
+        let (chunks, next) = self.read(reading, from)?;
         reading.state.lock().next = next;
         Ok(Some(chunks))
     }
@@ -140,6 +188,13 @@ enum At {
     /// Up to an offset in the blob; the headers of the chunks before it have this checksum.
     Blob(u64, u32),
     End,
+}
+
+/// Whether an error says that the octets are not what was written: their checksum does not fit, the file ends before
+/// them, the disk cannot give them, or their blob is not there.
+fn is_damage(error: &io::Error, at: At) -> bool {
+    let is_gone = error.kind() == io::ErrorKind::NotFound && matches!(at, At::Blob(..));
+    is_gone || error.kind() == io::ErrorKind::InvalidData || Errno::from_io_error(error) == Some(Errno::IO)
 }
 
 struct ReadState {
@@ -347,7 +402,7 @@ impl ContentSource for StoredSource {
         }
         let from = state.next;
         let found = if self.reader.is_inline {
-            self.reading.read(&*self.reader.device, from).map(Some)
+            self.reader.read(&self.reading, from).map(Some)
         } else {
             self.reading.read_cached(from)
         };

@@ -6,19 +6,19 @@
 //!
 //! * If a later record continues the chain, a write was given up half-way, and the log goes on.
 //! * If a later record was written when the missing one was durable, the missing one was acknowledged: that is damage.
-//!   It is reported, and the readable rest is kept. So is a segment whose own header cannot be read although it has
+//!   It is reported, and the readable rest is kept, a message whose content alone is damaged too. So is a segment whose own header cannot be read although it has
 //!   more than that: nobody knows what was in it.
 //! * Otherwise nothing from there on was acknowledged, and the log ends.
 //!
 //! Nothing is changed here, and an error of the disk is an error: it is never taken for the end of the log.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use penstock_core::queue_id::QueueId;
 
-use crate::device::{self, Device, DeviceFile};
+use crate::device::{self, Device, DeviceFile, Opening};
 use crate::errors::OpenError;
 use crate::facts::Lsn;
 use crate::format::decode::{self, Part};
@@ -59,6 +59,36 @@ pub(crate) struct Scan {
     pub(crate) greatest: Lsn,
     /// Where the log ends: index of the segment and offset.
     pub(crate) end: Option<(usize, u64)>,
+    /// Why the watermark that the scan began at cannot be one of this log as it is now.
+    pub(crate) contradiction: Option<&'static str>,
+}
+
+/// Numbers that records had at first, as far as they were seen: what has one of these is a copy. They ascend nearly
+/// without gaps, so that runs of them take no room.
+#[derive(Clone, Default, Debug)]
+pub(crate) struct Origins {
+    /// From each number up to and with the other.
+    runs: BTreeMap<Lsn, Lsn>,
+}
+
+impl Origins {
+    pub(crate) fn contains(&self, origin: Lsn) -> bool {
+        self.runs.range(..=origin).next_back().is_some_and(|(_, &end)| end >= origin)
+    }
+
+    /// Put a number in; false if it was in already.
+    pub(crate) fn insert(&mut self, origin: Lsn) -> bool {
+        if self.contains(origin) {
+            return false;
+        }
+        let end = origin.checked_add(1).and_then(|next| self.runs.remove(&next)).unwrap_or(origin);
+        let before = self.runs.range_mut(..origin).next_back();
+        match before.filter(|(_, last)| last.checked_add(1) == Some(origin)) {
+            Some((_, last)) => *last = end,
+            None => drop(self.runs.insert(origin, end)),
+        }
+        true
+    }
 }
 
 /// A segment while it is scanned.
@@ -67,7 +97,7 @@ pub(crate) struct Scanned {
     pub(crate) file: Arc<dyn DeviceFile>,
     pub(crate) header: Option<SegmentHeader>,
     /// It has had a header and records, and the header is not there any more.
-    is_unreadable: bool,
+    pub(crate) is_unreadable: bool,
     size: u64,
     window: Vec<u8>,
     window_at: u64,
@@ -79,9 +109,23 @@ impl Scanned {
         segment: Arc<Segment>,
         database: u128,
     ) -> Result<Self, OpenError> {
+        let file = segment.file(device).map_err(OpenError::io(segment.path()))?;
+        Self::of(segment, file, database)
+    }
+
+    /// Look at a segment by a file of its own, which is closed with this.
+    pub(crate) fn open_alone(
+        device: &dyn Device,
+        segment: Arc<Segment>,
+        database: u128,
+    ) -> Result<Self, OpenError> {
+        let file = device.open(segment.path(), Opening::Existing).map_err(OpenError::io(segment.path()))?;
+        Self::of(segment, file, database)
+    }
+
+    fn of(segment: Arc<Segment>, file: Arc<dyn DeviceFile>, database: u128) -> Result<Self, OpenError> {
         let (number, path) = (segment.number(), segment.path().to_path_buf());
         let failed = |error| OpenError::io(&path)(error);
-        let file = segment.file(device).map_err(failed)?;
         let size = file.size().map_err(failed)?;
         let found = read_header(&*file).map_err(failed)?;
         // A file gets its name, or more than its first page, only when that page is on the disk.
@@ -138,7 +182,12 @@ impl Scanned {
     }
 
     /// Whether all chunks of a record are there.
-    fn has_chunks(&mut self, offset: u64, header: &RecordHeader, queue_id: QueueId) -> io::Result<bool> {
+    pub(crate) fn has_chunks(
+        &mut self,
+        offset: u64,
+        header: &RecordHeader,
+        queue_id: QueueId,
+    ) -> io::Result<bool> {
         let mut at = offset + record::HEADER as u64 + u64::from(header.body_length);
         let end = at + u64::from(header.content_length);
         let mut sum = 0;
@@ -159,7 +208,7 @@ impl Scanned {
 }
 
 /// Whose content a record has.
-fn queue_id(parts: &[Part]) -> QueueId {
+pub(crate) fn queue_id(parts: &[Part]) -> QueueId {
     let id = parts.iter().find_map(|part| match part {
         Part::Accepted { queue_id, .. } | Part::Moved { queue_id, .. } => Some(*queue_id),
         Part::Fact { .. } | Part::Started { .. } => None,
@@ -186,31 +235,39 @@ struct Seen {
 pub(crate) struct Scanner {
     segments: Vec<Scanned>,
     scan: Scan,
-    origins: HashSet<Lsn>,
+    origins: Origins,
+    /// Where the index ends.
+    from: Watermark,
 }
 
 impl Scanner {
-    /// Look at segments, in order of their numbers. **Blocking.**
+    /// Look at segments, in order of their numbers; what has one of these first numbers is passed over. **Blocking.**
     pub(crate) fn open(
         device: &dyn Device,
         segments: Vec<Arc<Segment>>,
         database: u128,
+        origins: Origins,
     ) -> Result<Self, OpenError> {
         let segments = segments
             .into_iter()
             .map(|segment| Scanned::open(device, segment, database))
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { segments, scan: Scan::default(), origins: HashSet::new() })
+        Ok(Self { segments, scan: Scan::default(), origins, from: Watermark::default() })
     }
 
     /// Read all that comes after the watermark. **Blocking.**
     pub(crate) fn run(mut self, from: Watermark) -> Result<(Scan, Vec<Scanned>), OpenError> {
         self.scan.last = from.lsn;
         self.scan.greatest = from.lsn;
+        self.from = from;
         let start = self.segments.partition_point(|one| one.segment.number() < from.segment);
         let unreadable = self.segments.iter().skip(start).filter(|one| one.is_unreadable);
         self.scan.damage.extend(unreadable.map(|one| Damage { segment: one.segment.number(), offset: 0 }));
         let is_there = self.segments.get(start).is_some_and(|one| one.segment.number() == from.segment);
+        if from.segment > 0 && !is_there && start < self.segments.len() {
+            self.scan.contradiction =
+                Some("the log goes on, but the segment in which the index ends is gone");
+        }
         let mut at = (start, if is_there { align_up(from.offset.max(FIRST), ALIGN) } else { FIRST });
         while let Some(next) = self.step(at)? {
             at = next;
@@ -222,7 +279,7 @@ impl Scanner {
     fn step(&mut self, at: (usize, u64)) -> Result<Option<(usize, u64)>, OpenError> {
         let Some(seen) = self.next_seen(at)? else { return Ok(None) };
         let after = (seen.segment, seen.offset + seen.header.span());
-        if seen.header.previous == self.scan.last && self.take(seen)? {
+        if seen.header.previous == self.scan.last && self.take(seen, Content::Whole)? {
             return Ok(Some(after));
         }
         // What continues the chain is not whole, or there is a hole before it.
@@ -236,17 +293,45 @@ impl Scanner {
         match later.first() {
             Some(first) if later.iter().any(|seen| seen.header.durable > last) => {
                 let (segment, offset) = at;
+                self.note_hole(at, *first)?;
                 let between = self.segments.get(segment..first.segment).unwrap_or_default();
                 // Of segments that cannot be read at all it is known already.
                 if !between.iter().any(|one| one.is_unreadable) {
                     let number = self.segments.get(segment).map_or(0, |one| one.segment.number());
                     self.scan.damage.push(Damage { segment: number, offset });
                 }
+                // Who it was for can still be told; that its content cannot be read, its delivery will say.
+                if seen.header.previous == last && self.take(seen, Content::Any)? {
+                    return Ok(Some(after));
+                }
                 self.scan.last = first.header.previous;
                 Ok(Some((first.segment, first.offset)))
             }
             _ => Ok(None),
         }
+    }
+
+    /// Tell whether a hole in the log is damage, or comes from reading on from where nobody ever stopped: segments behind
+    /// the watermark are not given up, and the record that the watermark names is where it says.
+    fn note_hole(&mut self, (segment, offset): (usize, u64), first: Seen) -> Result<(), OpenError> {
+        let number = |at: usize| self.segments.get(at).map_or(0, |one| one.segment.number());
+        let is_whole = number(first.segment) - number(segment) == (first.segment - segment) as u64;
+        if self.from.lsn == 0 && self.scan.last == 0 && number(0) > 1 {
+            self.scan.contradiction = Some("the log does not begin where the index does");
+        } else if !is_whole {
+            self.scan.contradiction = Some("segments behind the end of the index are gone");
+        } else if self.scan.last == self.from.lsn && self.from.lsn > 0 && self.from.offset > FIRST {
+            let mut at = FIRST;
+            while let Some(one) = self.segments.get_mut(segment).filter(|_| at < offset) {
+                match one.next_header(at).map_err(OpenError::io(one.segment.path()))? {
+                    Some((_, Ok(header))) if header.lsn == self.from.lsn => return Ok(()),
+                    Some((found, _)) if found < offset => at = found + ALIGN,
+                    _ => break,
+                }
+            }
+            self.scan.contradiction = Some("the log does not have the record with which the index ends");
+        }
+        Ok(())
     }
 
     /// The next header of a record that is later than the last one.
@@ -261,6 +346,10 @@ impl Scanner {
                 }
                 Some((at, Ok(header))) => {
                     self.scan.greatest = self.scan.greatest.max(header.lsn);
+                    if header.lsn <= self.from.lsn {
+                        self.scan.contradiction =
+                            Some("behind the end of the index the log has records from before it");
+                    }
                     if header.lsn > self.scan.last {
                         return Ok(Some(Seen { segment, offset: at, header }));
                     }
@@ -282,7 +371,7 @@ impl Scanner {
     }
 
     /// Take a record into the result if it is whole.
-    fn take(&mut self, seen: Seen) -> Result<bool, OpenError> {
+    fn take(&mut self, seen: Seen, content: Content) -> Result<bool, OpenError> {
         let Seen { segment, offset, header } = seen;
         let Some(scanned) = self.segments.get_mut(segment) else { return Ok(false) };
         let path = scanned.segment.path().to_path_buf();
@@ -291,7 +380,11 @@ impl Scanner {
         let Some(body) = scanned.body(offset, &header).map_err(failed)? else { return Ok(false) };
         let unknown = |Malformed(what)| OpenError::Record { segment: number, offset, what };
         let parts = decode::body(body).map_err(unknown)?;
-        if !scanned.has_chunks(offset, &header, queue_id(&parts)).map_err(failed)? {
+        let has_content = match content {
+            Content::Whole => scanned.has_chunks(offset, &header, queue_id(&parts)),
+            Content::Any => scanned.octets(offset, header.record_bytes()).map(|octets| octets.is_some()),
+        };
+        if !has_content.map_err(failed)? {
             return Ok(false);
         }
         self.scan.last = header.lsn;
@@ -302,6 +395,15 @@ impl Scanner {
         }
         Ok(true)
     }
+}
+
+/// What a record's content must be for the record to count.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Content {
+    /// Whole.
+    Whole,
+    /// In the file, whatever it is.
+    Any,
 }
 
 /// What a record says, for the index.

@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -31,7 +31,8 @@ const RESERVES: usize = 3;
 const RESERVE_PART: u64 = 2;
 /// Files of segments that are kept open though nobody reads them.
 const IDLE_FILES_MAX: usize = 64;
-const SUFFIX: &str = ".seg";
+/// How the name of a segment ends.
+pub(crate) const SUFFIX: &str = ".seg";
 const SPARE: &str = "spare-";
 const RESERVE: &str = "reserve-";
 /// Of files that are not finished yet.
@@ -49,15 +50,27 @@ pub(crate) struct Segment {
     bytes: AtomicU64,
     /// No record in it has a greater number.
     last_lsn: AtomicU64,
+    /// Something in it is damaged, and may be looked into.
+    is_kept: AtomicBool,
 }
 
 impl Segment {
+    fn new(number: u64, path: PathBuf, file: Option<Arc<dyn DeviceFile>>, bytes: u64) -> Self {
+        let (file, bytes, last_lsn) = (Mutex::new(file), AtomicU64::new(bytes), AtomicU64::new(0));
+        Self { number, path, file, bytes, last_lsn, is_kept: AtomicBool::new(false) }
+    }
+
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Octets of the file, as far as is known.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
     }
 
     /// The open file; opens it if need be. **Blocking.**
@@ -74,6 +87,11 @@ impl Segment {
     /// The file, if it is open and nobody is just opening it.
     pub(crate) fn opened(&self) -> Option<Arc<dyn DeviceFile>> {
         self.file.try_lock()?.clone()
+    }
+
+    /// Have it kept whatever the index says: something in it is damaged.
+    pub(crate) fn keep(&self) {
+        self.is_kept.store(true, Relaxed);
     }
 
     /// Note that the file reaches at least so far, and up to which record.
@@ -146,10 +164,8 @@ impl Segments {
         for name in device.list(&dir)? {
             let path = dir.join(&name);
             if let Some(number) = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok()) {
-                let file = device.open(&path, Opening::Existing)?;
-                let bytes = AtomicU64::new(file.size()?);
-                let last_lsn = AtomicU64::new(0);
-                let segment = Segment { number, path, file: Mutex::new(None), bytes, last_lsn };
+                let bytes = device.open(&path, Opening::Existing)?.size()?;
+                let segment = Segment::new(number, path, None, bytes);
                 table.known.insert(number, Arc::new(segment));
                 table.next_number = table.next_number.max(number + 1);
             } else if let Some(number) = name.strip_prefix(SPARE).and_then(|number| number.parse().ok()) {
@@ -171,6 +187,20 @@ impl Segments {
             }
         }
         Ok(Self { device, dir, database, segment_bytes, table: Mutex::new(table) })
+    }
+
+    /// See which segments are in the directory, and change nothing; for those who only read. **Blocking.**
+    pub(crate) fn look(device: &dyn Device, dir: &Path) -> io::Result<Vec<Arc<Segment>>> {
+        let mut found = BTreeMap::new();
+        for name in device.list(dir)? {
+            let Some(number) = name.strip_suffix(SUFFIX).and_then(|number| number.parse().ok()) else {
+                continue;
+            };
+            let path = dir.join(&name);
+            let bytes = size(device, &path)?;
+            found.insert(number, Arc::new(Segment::new(number, path, None, bytes)));
+        }
+        Ok(found.into_values().collect())
     }
 
     /// Keep a segment for those who want to look into what is damaged in it.
@@ -209,15 +239,19 @@ impl Segments {
     /// Numbers and octets of the segments before `end` that may be cleaned.
     pub(crate) fn sizes(&self, end: u64) -> Vec<(u64, u64)> {
         let table = self.table.lock();
-        let may_be = table.known.range(..end).filter(|(number, _)| !table.exempt.contains(number));
+        let is_kept =
+            |number: &u64, segment: &Segment| table.exempt.contains(number) || segment.is_kept.load(Relaxed);
+        let may_be = table.known.range(..end).filter(|(number, segment)| !is_kept(number, segment));
         may_be.map(|(&number, segment)| (number, segment.bytes.load(Relaxed))).collect()
     }
 
     /// Segments that are in use, and how many of them are kept because something in them is damaged.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let table = self.table.lock();
-        let exempt = table.known.keys().filter(|number| table.exempt.contains(number)).count();
-        (table.known.len() as u64, exempt as u64)
+        let is_kept =
+            |number: &u64, segment: &Segment| table.exempt.contains(number) || segment.is_kept.load(Relaxed);
+        let kept = table.known.iter().filter(|(number, segment)| is_kept(number, segment)).count();
+        (table.known.len() as u64, kept as u64)
     }
 
     /// The id of the database that the log is part of.
@@ -341,9 +375,7 @@ impl Segments {
     }
 
     fn add(&self, number: u64, path: PathBuf, file: Arc<dyn DeviceFile>, bytes: u64) -> Arc<Segment> {
-        let bytes = AtomicU64::new(bytes);
-        let last_lsn = AtomicU64::new(0);
-        let segment = Arc::new(Segment { number, path, file: Mutex::new(Some(file)), bytes, last_lsn });
+        let segment = Arc::new(Segment::new(number, path, Some(file), bytes));
         self.table.lock().known.insert(number, Arc::clone(&segment));
         segment
     }
@@ -353,7 +385,8 @@ impl Segments {
         let mut table = self.table.lock();
         let Table { known, exempt, .. } = &mut *table;
         let is_dead = |number: &u64, segment: &mut Arc<Segment>| {
-            live.binary_search(number).is_err() && !exempt.contains(number) && Arc::strong_count(segment) == 1
+            let is_kept = exempt.contains(number) || segment.is_kept.load(Relaxed);
+            live.binary_search(number).is_err() && !is_kept && Arc::strong_count(segment) == 1
         };
         let dead: Vec<_> = known.extract_if(..end, is_dead).map(|(_, segment)| segment).collect();
         table.dead.extend(dead);

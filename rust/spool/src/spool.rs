@@ -358,6 +358,8 @@ impl Spool {
             log_bytes: core.segments.bytes(),
             is_full: core.is_full(),
             failed: core.is_poisoned(),
+            index_unreadable: core.index.with(|index| Ok(index.unreadable())).unwrap_or(0),
+            damaged: core.reader.damaged(),
             lag_records: core.lag_records.load(Relaxed),
             lag_bytes: core.lag_bytes.load(Relaxed),
             blob_bytes: core.blobs.bytes.load(Relaxed),

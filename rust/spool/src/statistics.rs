@@ -79,6 +79,10 @@ pub struct Statistics {
     pub cleaned_bytes: u64,
     /// Whether a segment is being cleaned.
     pub is_cleaning: bool,
+    /// Rows of the index that could not be read, and were passed over, since it was opened; counted up to 1,000.
+    pub index_unreadable: u64,
+    /// How often a content was found damaged since the spool was opened.
+    pub damaged: u64,
 }
 
 struct Observed {

@@ -533,3 +533,28 @@ fn a_deferred_message_keeps_its_blob_and_its_header_can_be_asked_for() {
     let expected = [common::TRACE, b"Subject: one\r\n"].concat();
     assert_eq!(answer, Some(penstock_spool::Answer::Header { bytes: Some(expected.into()) }));
 }
+
+#[test]
+fn an_index_made_anew_has_the_blobs_and_a_missing_one_is_told_when_it_is_read() {
+    for is_missing in [false, true] {
+        let (mut bench, dir, ids) = two();
+        bench.sync(Request::Checkpoint);
+        let large = ids[1];
+        let device = bench.device.clone();
+        let ledger = bench.kill();
+        if is_missing {
+            device.remove(&blobs(dir.path()).join(large.to_string())).unwrap();
+        }
+        std::fs::remove_dir_all(dir.path().join("shard-00/index")).unwrap();
+        let mut bench = Bench::open_with(&device, small(dir.path())).unwrap();
+        assert!(bench.recovery.salvaged.is_some());
+        assert_eq!(bench.recovery.damaged, u64::from(is_missing));
+        assert_eq!(bench.messages().len(), 2, "who it is for is known");
+        assert!(bench.content(ids[0]).unwrap() == ledger.0[&ids[0]].content);
+        let read = bench.content(large);
+        assert_eq!(read.is_some_and(|read| read == ledger.0[&large].content), !is_missing);
+        bench.step();
+        assert_eq!(bench.damaged, if is_missing { vec![large] } else { Vec::new() });
+        assert_eq!(bench.spool().statistics().damaged, u64::from(is_missing));
+    }
+}

@@ -335,14 +335,19 @@ fn a_record_that_was_durable_and_cannot_be_read_is_reported_and_the_rest_is_kept
         device.flip(&dir.path().join(LOG).join("00000001.seg"), offset, 3);
         let mut bench = Bench::open(&device, dir.path()).unwrap();
         assert_eq!(bench.recovery.damaged, 1, "{place}");
-        assert_eq!(ids(&mut bench), all[1..], "{place}");
+        // A message of which only the content is damaged is still there, and says so when it is read.
+        let kept = if place == "content" { &all[..] } else { &all[1..] };
+        assert_eq!(ids(&mut bench), kept, "{place}");
+        assert_eq!(bench.content(all[0]), None, "{place}");
         for &id in &all {
             bench.deliver_if_known(id);
         }
         bench.sync(Request::Checkpoint);
         bench.close();
         let reports = device.names(&dir.path().join("shard-00/damaged"));
-        assert_eq!(reports, ["00000001-4096.txt"], "{place}");
+        assert_eq!(reports[0], "00000001-4096.txt", "{place}");
+        // Where it was copied to it was found damaged once more when it was read.
+        assert_eq!(reports.len(), if place == "content" { 2 } else { 1 }, "{place}: {reports:?}");
         // The damaged segment is kept for whoever wants to look into it, also by those who come later.
         Bench::open(&device, dir.path()).unwrap().close();
         assert!(device.names(&dir.path().join(LOG)).contains(&"00000001.seg".into()), "{place}");
@@ -449,7 +454,7 @@ fn put_back(copy: &Path, path: &Path) {
 }
 
 #[test]
-fn an_index_of_yesterday_is_refused_once_the_log_behind_it_is_not_whole() {
+fn an_index_of_yesterday_is_made_anew_once_the_log_behind_it_is_not_whole() {
     let (device, dir) = (FaultyDevice::new(1), directory());
     let small = || SpoolConfig { segment_bytes: 16 << 10, ..config(dir.path()) };
     let mut bench = Bench::open_with(&device, small()).unwrap();
@@ -479,33 +484,34 @@ fn an_index_of_yesterday_is_refused_once_the_log_behind_it_is_not_whole() {
     let floor = bench.spool().statistics().floor;
     assert!(floor > 1);
     bench.kill();
-    let (today, calls) = (directory(), device.calls().len());
-    common::copy_index(dir.path(), today.path());
-    put_back(copy.path(), dir.path());
-    let opened = Bench::open_with(&device, small());
-    assert!(
-        matches!(opened, Err(OpenError::StaleIndex { watermark: 1, segment: 1, floor: told }) if told == floor)
-    );
-    // An index that was lost is no better.
-    std::fs::remove_dir_all(dir.path().join("shard-00/index")).unwrap();
-    let opened = Bench::open_with(&device, small());
-    assert!(matches!(opened, Err(OpenError::StaleIndex { watermark: 0, segment: 0, .. })));
-    let changes = |call: &Call| matches!(call, Call::Remove | Call::Rename | Call::SetSize);
-    assert!(!device.calls()[calls..].iter().any(changes), "nothing was touched");
-    put_back(today.path(), dir.path());
-    let mut bench = Bench::open_with(&device, small()).unwrap();
-    assert_eq!(ids(&mut bench), [first]);
+    for reason in ["stale", "missing"] {
+        match reason {
+            "stale" => put_back(copy.path(), dir.path()),
+            _ => std::fs::remove_dir_all(dir.path().join("shard-00/index")).unwrap(),
+        }
+        let mut bench = Bench::open_with(&device, small()).unwrap();
+        let salvaged = bench.recovery.salvaged.clone().unwrap();
+        assert!(salvaged.reason.contains(reason), "{salvaged:?}");
+        let found = ids(&mut bench);
+        assert!(found.contains(&first) && found.len() as u64 - 1 <= salvaged.may_repeat, "{salvaged:?}");
+        bench.kill();
+        let mut bench = Bench::open_with(&device, small()).unwrap();
+        assert_eq!((bench.recovery.salvaged.clone(), ids(&mut bench)), (None, found), "once is enough");
+        assert!(bench.spool().statistics().floor >= floor);
+        bench.kill();
+    }
 }
 
 #[test]
-fn an_index_that_ends_in_a_segment_that_is_gone_is_refused() {
-    let (mut bench, dir, _) = three(1 << 20);
+fn an_index_that_ends_in_a_segment_that_is_gone_knows_whose_mail_is_lost() {
+    let (mut bench, dir, all) = three(1 << 20);
     bench.sync(Request::Checkpoint);
     let device = bench.device.clone();
     bench.kill();
     penstock_spool::Device::remove(&device, &dir.path().join(LOG).join("00000001.seg")).unwrap();
-    let opened = Bench::open(&device, dir.path());
-    assert!(matches!(opened, Err(OpenError::StaleIndex { watermark: 3, segment: 1, floor: 0 })));
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    assert_eq!((bench.recovery.salvaged.clone(), bench.recovery.damaged), (None, 3));
+    assert_eq!(ids(&mut bench), all);
 }
 
 #[test]
@@ -578,4 +584,33 @@ fn rewrite(device: &FaultyDevice, path: &Path, text: &str) {
     if !text.is_empty() {
         file.write_at(&[std::io::IoSlice::new(text.as_bytes())], 0).unwrap();
     }
+}
+
+#[test]
+fn content_that_is_damaged_is_told_and_reported_and_other_content_is_given() {
+    let (mut bench, dir, all) = three(1 << 20);
+    bench.sync(Request::Checkpoint);
+    // In the second message, behind its first chunk's header.
+    bench.device.flip(&dir.path().join(LOG).join("00000001.seg"), 4_096 + 12_288 + 5_000, 3);
+    for _ in 0..2 {
+        assert_eq!(bench.content(all[1]), None);
+        bench.step();
+    }
+    assert_eq!(bench.damaged, [all[1], all[1]], "once for each that reads");
+    assert!(bench.content(all[0]).is_some() && bench.content(all[2]).is_some());
+    assert_eq!(bench.device.names(&dir.path().join("shard-00/damaged")).len(), 1);
+    assert_eq!(bench.spool().statistics().damaged, 2);
+    // The segment is kept for whoever wants to look into it.
+    for id in all {
+        bench.deliver(id);
+    }
+    let filler = bench.commit((1 << 20) - 100_000).unwrap();
+    bench.step();
+    let _ = bench.commit(200_000).unwrap();
+    bench.step();
+    bench.deliver(filler);
+    bench.sync(Request::Checkpoint);
+    bench.clock.advance(1_000);
+    bench.step();
+    assert!(bench.device.names(&dir.path().join(LOG)).contains(&"00000001.seg".into()));
 }

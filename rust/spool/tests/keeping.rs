@@ -285,3 +285,33 @@ fn a_kept_message_has_its_blob_until_it_is_let_go_of() {
     let mut bench = Bench::open_with(&device, with_blobs(dir.path())).unwrap();
     assert_eq!((ids(&kept(&mut bench)), bench.recovery.damaged), (vec![], 0));
 }
+
+#[test]
+fn an_index_that_is_made_anew_has_what_is_kept() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open_with(&device, keeping(dir.path())).unwrap();
+    let all = pass(&mut bench, 40, 5_000);
+    let waiting = bench.commit(100).unwrap();
+    bench.step();
+    // Most of what is kept is moved to where it alone is, and the records of its life are given up.
+    wait(&mut bench, 5_000);
+    assert_eq!(ids(&kept(&mut bench)), all);
+    let ledger = bench.close();
+    std::fs::remove_dir_all(dir.path().join("shard-00/index")).unwrap();
+    let mut bench = Bench::open_with(&device, keeping(dir.path())).unwrap();
+    bench.resume(ledger);
+    let salvaged = bench.recovery.salvaged.clone().unwrap();
+    assert_eq!((salvaged.messages, salvaged.damaged), (1, 0));
+    let rows = kept(&mut bench);
+    let mut found = ids(&rows);
+    found.sort_unstable();
+    assert_eq!(found, all);
+    for id in &all {
+        assert!(bench.content(*id).unwrap() == bench.ledger.0[id].content);
+    }
+    assert_eq!(bench.messages().iter().map(|row| row.queue_id).collect::<Vec<_>>(), [waiting]);
+    assert_eq!(bench.spool().statistics().kept_messages, 40);
+    bench.clock.advance(2 * HOUR_MS);
+    bench.step();
+    assert_eq!(ids(&kept(&mut bench)), []);
+}

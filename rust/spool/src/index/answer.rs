@@ -17,7 +17,8 @@ use super::error::IndexError;
 use super::keeping;
 use super::keys::{self, Ready, TIMER_EXPIRY, Timer};
 use super::meta;
-use super::tables::Tables;
+use super::tables::{Row, Table, Tables};
+use super::unreadable::Unreadable;
 use super::values::{self, BLOCK, EntryValue, HopValue, MessageValue, RecipientValue};
 
 /// Rows of a page at most, whatever was asked for.
@@ -26,9 +27,16 @@ pub(super) const PAGE_ROWS_MAX: usize = 10_000;
 pub(super) const PAGE_RECIPIENTS_MAX: u64 = 20_000;
 
 /// Answer from the snapshot of `txn`.
-pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Result<Answer, IndexError> {
+///
+/// A row that cannot be read is passed over; only the answer about one message says that it cannot be given.
+pub(super) fn answer(
+    tables: &Tables,
+    unreadable: &Unreadable,
+    txn: &RoTxn<'_>,
+    request: &Request,
+) -> Result<Answer, IndexError> {
     let watermark = meta::watermark(tables.meta, txn)?.lsn;
-    let view = View { tables, txn };
+    let view = View { tables, unreadable, txn };
     match request {
         Request::Hops => Ok(Answer::Hops { watermark, rows: view.hops()? }),
         Request::Refill { hop, limit, now_ms } => {
@@ -48,11 +56,12 @@ pub(super) fn answer(tables: &Tables, txn: &RoTxn<'_>, request: &Request) -> Res
             Ok(Answer::Messages { watermark, next, rows })
         }
         Request::Message { queue_id } => {
-            let row = view.message(*queue_id, &mut HashMap::new())?.map(Box::new);
+            let row = view.message(*queue_id, &mut HashMap::new());
+            let row = row.inspect_err(|error| unreadable.note(error))?.map(Box::new);
             Ok(Answer::Message { watermark, row })
         }
         Request::Kept { after, limit } => {
-            let (rows, next) = keeping::page(tables, txn, *after, *limit)?;
+            let (rows, next) = keeping::page(tables, unreadable, txn, *after, *limit)?;
             Ok(Answer::Kept { watermark, next, rows })
         }
         Request::Sync | Request::Checkpoint => Ok(Answer::Done { lsn: watermark }),
@@ -110,40 +119,55 @@ impl Page {
 
 pub(super) struct View<'t> {
     pub(super) tables: &'t Tables,
+    pub(super) unreadable: &'t Unreadable,
     pub(super) txn: &'t RoTxn<'t>,
 }
 
 impl<'t> View<'t> {
     fn hops(&self) -> Result<Vec<HopRow>, IndexError> {
-        let table = self.tables.hop;
         let mut rows = Vec::new();
-        for row in table.all(self.txn)? {
-            let (key, value) = row?;
-            let hop = table.sound(key, keys::read_hop(key))?;
-            let value = table.sound(key, HopValue::decode(value))?;
-            rows.push(HopRow {
-                hop,
-                connector: value.connector.into(),
-                kind: value.kind,
-                destination: value.destination.into(),
-                count: value.count,
-                bytes: value.bytes,
-                oldest_ms: self.oldest_ms(hop)?,
-                earliest_due_ms: self.earliest_due_ms(hop)?,
-                state: value.state,
-                last_error: value.last_error.into(),
-                next_retry_ms: value.next_retry_ms,
-                failures: value.failures,
-                suspended: value.suspended,
-            });
+        for row in self.tables.hop.all(self.txn)? {
+            rows.extend(self.unreadable.skip(row.and_then(|row| self.hop(row)))?);
         }
         Ok(rows)
+    }
+
+    fn hop(&self, (key, value): Row<'t>) -> Result<HopRow, IndexError> {
+        let table = self.tables.hop;
+        let hop = table.sound(key, keys::read_hop(key))?;
+        let value = table.sound(key, HopValue::decode(value))?;
+        Ok(HopRow {
+            hop,
+            connector: value.connector.into(),
+            kind: value.kind,
+            destination: value.destination.into(),
+            count: value.count,
+            bytes: value.bytes,
+            oldest_ms: self.oldest_ms(hop)?,
+            earliest_due_ms: self.earliest_due_ms(hop)?,
+            state: value.state,
+            last_error: value.last_error.into(),
+            next_retry_ms: value.next_retry_ms,
+            failures: value.failures,
+            suspended: value.suspended,
+        })
+    }
+
+    /// The first row at a key or behind it that can be read.
+    fn first(&self, table: Table, key: &[u8]) -> Result<Option<Row<'t>>, IndexError> {
+        for row in table.from(self.txn, key)? {
+            let row = self.unreadable.skip(row)?;
+            if row.is_some() {
+                return Ok(row);
+            }
+        }
+        Ok(None)
     }
 
     /// When the hop's first message by queue id was taken; 0 if it has none.
     pub(super) fn oldest_ms(&self, hop: HopId) -> Result<u64, IndexError> {
         let table = self.tables.arrival;
-        let Some((key, value)) = table.at_or_after(self.txn, &keys::hop(hop))? else { return Ok(0) };
+        let Some((key, value)) = self.first(table, &keys::hop(hop))? else { return Ok(0) };
         if table.sound(key, keys::read_arrival(key))?.0 != hop {
             return Ok(0);
         }
@@ -169,7 +193,7 @@ impl<'t> View<'t> {
         let table = self.tables.ready;
         let mut from = Some(Ready { hop, priority: 0, due_ms: 0, queue_id: QueueId(0) });
         while let Some(place) = from {
-            let Some((key, _)) = table.at_or_after(self.txn, &place.key())? else { return Ok(()) };
+            let Some((key, _)) = self.first(table, &place.key())? else { return Ok(()) };
             let first = table.sound(key, Ready::read(key))?;
             if first.hop != hop {
                 return Ok(());
@@ -184,7 +208,7 @@ impl<'t> View<'t> {
         let (table, mut page, mut room) = (self.tables.ready, Page::default(), Room::new(limit));
         self.each_priority(hop, |first| {
             for row in table.from(self.txn, &first.key())? {
-                let (key, _) = row?;
+                let Some((key, _)) = self.unreadable.skip(row)? else { continue };
                 let place = table.sound(key, Ready::read(key))?;
                 if place.hop != hop || place.priority != first.priority {
                     break;
@@ -193,7 +217,7 @@ impl<'t> View<'t> {
                     page.leave(place.due_ms, now_ms);
                     break;
                 }
-                let row = self.entry(place.queue_id, hop)?;
+                let Some(row) = self.unreadable.skip(self.entry(place.queue_id, hop))? else { continue };
                 room.take(row.recipients.len());
                 page.rows.push(row);
             }
@@ -205,13 +229,14 @@ impl<'t> View<'t> {
     fn expired(&self, now_ms: u64, limit: u32) -> Result<Page, IndexError> {
         let (table, mut page, mut room) = (self.tables.timer, Page::default(), Room::new(limit));
         for row in table.prefix(self.txn, &[TIMER_EXPIRY])? {
-            let (key, _) = row?;
+            let Some((key, _)) = self.unreadable.skip(row)? else { continue };
             let place = table.sound(key, Timer::read(key))?;
             if place.at_ms > now_ms || !room.is_there() {
                 page.leave(place.at_ms, now_ms);
                 break;
             }
-            let row = self.entry(place.queue_id, place.hop)?;
+            let row = self.entry(place.queue_id, place.hop);
+            let Some(row) = self.unreadable.skip(row)? else { continue };
             room.take(row.recipients.len());
             page.rows.push(row);
         }
@@ -295,14 +320,17 @@ impl<'t> View<'t> {
         };
         let (mut room, mut names) = (Room::new(limit), HashMap::new());
         for queue_id in self.queue_ids(first, hop)? {
-            let queue_id = queue_id?;
+            let Some(queue_id) = self.unreadable.skip(queue_id)? else { continue };
             if !room.is_there() {
                 let next = rows.last().map(|row| row.queue_id).or(after);
                 return Ok((rows, next));
             }
-            let row = self.message(queue_id, &mut names)?.ok_or_else(|| {
-                IndexError::damaged(self.tables.message.name, &keys::message(queue_id), "it is missing")
-            })?;
+            let row = self.message(queue_id, &mut names).and_then(|row| {
+                row.ok_or_else(|| {
+                    IndexError::damaged(self.tables.message.name, &keys::message(queue_id), "it is missing")
+                })
+            });
+            let Some(row) = self.unreadable.skip(row)? else { continue };
             room.take(row.recipients.len());
             rows.push(row);
         }

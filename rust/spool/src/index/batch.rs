@@ -16,6 +16,7 @@
 //! * A `Settled` none of whose recipients the entry has, and whose attempt it has not begun, is about an earlier entry
 //!   for the same hop.
 //! * `Edited` counts for an entry once per number, ascending.
+//! * Nothing is done to a message of which a row cannot be read.
 //! * `Routed` moves only recipients that the entry still has, and a recipient that is done is in no entry.
 //! * `Moved` says all that is left of a message, as of a number behind which the log told nothing of it until then. If
 //!   this batch has taken something later, it comes again, and only tells where the content is. If it says that nothing
@@ -32,16 +33,21 @@ use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
 use crate::edit::{Change, EditRecord, LastEdit, Suspension};
-use crate::facts::{Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RoutedTo};
+use crate::facts::{
+    Accepted, Disposition, EntryRecord, Fact, HopId, HopKind, HopName, Lsn, Outcome, RoutedTo,
+};
 use crate::redo::{InBlob, Location, Redo};
 
 use super::error::IndexError;
 use super::keeping;
 use super::keys;
-use super::meta::Reach;
 use super::set::RecipientSet;
 use super::tables::Tables;
+use super::unreadable::Unreadable;
 use super::values::{EntryValue, FinishedValue, Head};
+
+/// When what was set aside expires: in the last millisecond that all calendars know, at the end of the year 9999.
+pub(super) const NEVER_MS: u64 = 253_402_300_799_999;
 
 /// Whose mail it is, for fairness: the first 64 bits of SHA-256 over the sender in lower case.
 fn lane_of(sender: &str) -> u64 {
@@ -59,6 +65,8 @@ pub(super) enum Origin<'a> {
     Accepted(&'a Accepted),
     /// In the index, finished, and kept until then.
     Kept(Head, u64),
+    /// In the index, which cannot tell all of it: it stays as it is.
+    Unreadable,
 }
 
 /// A message as the records leave it.
@@ -72,6 +80,8 @@ pub(super) struct Message<'a> {
     pub(super) outcomes: Vec<&'a Outcome>,
     /// The last record about it in this batch, those that only moved it aside.
     last: Lsn,
+    /// The last record that moved it.
+    moved: Option<Lsn>,
     /// A record has moved it after it was finished.
     pub(super) was_kept: bool,
 }
@@ -146,18 +156,24 @@ pub(super) struct Work<'a> {
 /// The records of one checkpoint, against the state before it.
 pub(super) struct Batch<'t, 'a> {
     tables: &'t Tables,
+    unreadable: &'t Unreadable,
     txn: &'t RoTxn<'t>,
     /// The greatest queue id that the index has seen: what is above it need not be looked up.
     seen: Option<QueueId>,
-    /// The last record that the index has.
+    /// The last record of which the index tells what was left of it.
     known: Lsn,
     work: Work<'a>,
 }
 
 impl<'t, 'a> Batch<'t, 'a> {
-    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, reach: Reach) -> Self {
-        let (seen, known) = (reach.greatest, reach.watermark.lsn);
-        Self { tables, txn, seen, known, work: Work { greatest: seen, ..Work::default() } }
+    pub(super) fn new(
+        tables: &'t Tables,
+        unreadable: &'t Unreadable,
+        txn: &'t RoTxn<'t>,
+        seen: Option<QueueId>,
+        known: Lsn,
+    ) -> Self {
+        Self { tables, unreadable, txn, seen, known, work: Work { greatest: seen, ..Work::default() } }
     }
 
     /// Take the next record.
@@ -172,8 +188,10 @@ impl<'t, 'a> Batch<'t, 'a> {
             }
             Redo::Started { lsn, queue_id, hop, attempt, peer } => {
                 let message = self.message(*queue_id)?;
+                // A record that moves a message says again what is in doubt.
+                let is_news = message.moved != Some(*lsn);
                 if let Some(slot) = message.slot(*hop) {
-                    slot.start(*attempt, peer);
+                    slot.start(*attempt, peer, is_news);
                 }
                 message.stamp(*lsn);
             }
@@ -186,6 +204,7 @@ impl<'t, 'a> Batch<'t, 'a> {
                 let was_let_go = matches!(message.origin, Origin::Absent) && *as_of <= known;
                 if !(was_let_go && accepted.entries.is_empty()) {
                     message.replace(accepted, attempts, *as_of, *location);
+                    message.moved = Some(*lsn);
                     message.stamp(*lsn);
                 }
                 return Ok(());
@@ -209,7 +228,7 @@ impl<'t, 'a> Batch<'t, 'a> {
             Fact::Routed { queue_id, from, to } => {
                 self.name(to.iter().map(|to| to.hop), hops);
                 let message = self.message(*queue_id)?;
-                message.route(*from, to);
+                message.route(*from, to, hops);
                 message.stamp(lsn);
             }
             Fact::Hop { hop, state, last_error, next_retry_ms, failures } => {
@@ -229,7 +248,7 @@ impl<'t, 'a> Batch<'t, 'a> {
                     self.name([to.hop], hops);
                 }
                 let message = self.message(record.queue_id)?;
-                message.edit(record);
+                message.edit(record, hops);
                 message.stamp(lsn);
             }
         }
@@ -246,7 +265,11 @@ impl<'t, 'a> Batch<'t, 'a> {
         Ok(match self.work.messages.entry(queue_id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(vacant) if Some(queue_id) > self.seen => vacant.insert(Message::absent()),
-            Entry::Vacant(vacant) => vacant.insert(Message::load(self.tables, self.txn, queue_id)?),
+            Entry::Vacant(vacant) => {
+                let loaded = self.unreadable.skip(Message::load(self.tables, self.txn, queue_id))?;
+                let unreadable = || Message { origin: Origin::Unreadable, ..Message::absent() };
+                vacant.insert(loaded.unwrap_or_else(unreadable))
+            }
         })
     }
 }
@@ -260,6 +283,7 @@ impl<'a> Message<'a> {
             entries: Vec::new(),
             outcomes: Vec::new(),
             last: 0,
+            moved: None,
             was_kept: false,
         }
     }
@@ -292,6 +316,7 @@ impl<'a> Message<'a> {
             entries,
             outcomes: Vec::new(),
             last: 0,
+            moved: None,
             was_kept: false,
         })
     }
@@ -304,7 +329,7 @@ impl<'a> Message<'a> {
     /// The blob that it had when the batch began.
     pub(super) fn blob_before(&self) -> Option<InBlob> {
         match &self.origin {
-            Origin::Absent | Origin::Accepted(_) => None,
+            Origin::Absent | Origin::Accepted(_) | Origin::Unreadable => None,
             Origin::Stored(head) | Origin::Kept(head, _) => head.stored.location.blob,
         }
     }
@@ -312,7 +337,7 @@ impl<'a> Message<'a> {
     /// The octets of a blob that it had, before the batch or in it, and needs no more; `stays` tells whether it is in the
     /// index from now on, in the queue or kept.
     pub(super) fn left_blob(&self, stays: bool) -> Option<u64> {
-        if matches!(self.origin, Origin::Absent) {
+        if matches!(self.origin, Origin::Absent | Origin::Unreadable) {
             return None;
         }
         let had = self.location.blob.or(self.blob_before())?;
@@ -323,7 +348,7 @@ impl<'a> Message<'a> {
     /// When it was taken.
     pub(super) fn received_ms(&self) -> u64 {
         match &self.origin {
-            Origin::Absent => 0,
+            Origin::Absent | Origin::Unreadable => 0,
             Origin::Stored(head) | Origin::Kept(head, _) => head.received_ms,
             Origin::Accepted(accepted) => accepted.received_ms,
         }
@@ -332,7 +357,7 @@ impl<'a> Message<'a> {
     /// Its octets.
     pub(super) fn size(&self) -> u64 {
         match &self.origin {
-            Origin::Absent => 0,
+            Origin::Absent | Origin::Unreadable => 0,
             Origin::Stored(head) | Origin::Kept(head, _) => head.size,
             Origin::Accepted(accepted) => accepted.size,
         }
@@ -415,8 +440,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    fn route(&mut self, from: HopId, to: &[RoutedTo]) {
-        for target in to {
+    fn route(&mut self, from: HopId, to: &[RoutedTo], hops: &[Arc<HopName>]) {
+        for (nth, target) in to.iter().enumerate() {
             let Some(slot) = self.slot(from) else { return };
             let Some(source) = &mut slot.now else { return };
             let named = RecipientSet::from_indices(target.recipients.iter().copied());
@@ -430,8 +455,10 @@ impl<'a> Message<'a> {
                 continue;
             }
             let staying = source.recipients.difference(&going);
+            let is_set_aside = hops.get(nth).is_some_and(|name| name.kind == HopKind::Poison);
             let entry = EntryValue {
                 due_ms: target.due_ms,
+                expires_ms: if is_set_aside { NEVER_MS } else { source.expires_ms },
                 attempts: 0,
                 settled: 0,
                 recipients: going,
@@ -469,7 +496,7 @@ impl<'a> Message<'a> {
         self.outcomes.extend(known);
     }
 
-    fn edit(&mut self, record: &'a EditRecord) {
+    fn edit(&mut self, record: &'a EditRecord, hops: &[Arc<HopName>]) {
         let EditRecord { hop, number, author, change, .. } = record;
         let Some(slot) = self.slot(*hop) else { return };
         let Some(entry) = &mut slot.now else { return };
@@ -489,7 +516,7 @@ impl<'a> Message<'a> {
                 let due_ms = entry.due_ms;
                 self.settle(*hop, 0, Disposition::Due { due_ms }, outcomes);
             }
-            Change::Redirected(to) => self.route(*hop, std::slice::from_ref(to)),
+            Change::Redirected(to) => self.route(*hop, std::slice::from_ref(to), hops),
         }
     }
 }
@@ -521,11 +548,11 @@ fn entries_of(accepted: &Accepted, attempts: &[u32]) -> Vec<(HopId, EntryValue)>
 }
 
 impl<'a> Slot<'a> {
-    fn start(&mut self, attempt: u32, peer: &'a str) {
+    fn start(&mut self, attempt: u32, peer: &'a str, is_news: bool) {
         let Some(entry) = &mut self.now else { return };
         if attempt > entry.settled && attempt >= entry.attempts {
             // One that is told again tells nothing new.
-            self.touched |= attempt > entry.attempts;
+            self.touched |= is_news && attempt > entry.attempts;
             self.changed = true;
             entry.attempts = attempt;
             self.peer = Some(peer);

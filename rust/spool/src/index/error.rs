@@ -46,6 +46,30 @@ pub(crate) enum IndexError {
 }
 
 impl IndexError {
+    /// Whether the index is no good, and has to be made anew: neither the system nor a later version is to blame.
+    pub(crate) fn is_damage(&self) -> bool {
+        use heed::{Error, MdbError};
+        match self {
+            Self::OtherDatabase | Self::Damaged { .. } | Self::Unnamed(_) => true,
+            Self::Lmdb { source: Error::Mdb(error), .. } => matches!(
+                error,
+                MdbError::KeyExist
+                    | MdbError::NotFound
+                    | MdbError::PageNotFound
+                    | MdbError::Corrupted
+                    | MdbError::Panic
+                    | MdbError::VersionMismatch
+                    | MdbError::Invalid
+                    | MdbError::CursorFull
+                    | MdbError::PageFull
+                    | MdbError::Incompatible
+                    | MdbError::BadTxn
+                    | MdbError::BadValSize
+            ),
+            _ => false,
+        }
+    }
+
     /// Tell what LMDB was asked to do when it failed.
     pub(crate) fn lmdb(doing: &'static str) -> impl Fn(heed::Error) -> Self {
         move |source| match source {

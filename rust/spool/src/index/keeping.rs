@@ -13,13 +13,14 @@ use super::error::IndexError;
 use super::keys;
 use super::meta;
 use super::tables::Tables;
+use super::unreadable::Unreadable;
 use super::values::{self, BLOCK, FinishedValue, Head, RecipientValue};
 
 /// Rows of a page at most, whatever was asked for.
 const PAGE_ROWS_MAX: usize = 1_000;
 
 /// No key of `kept` is before this one.
-const FIRST: [u8; 16] = [0; 16];
+const FIRST: Place = (0, QueueId(0));
 
 /// How much is kept.
 #[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
@@ -77,27 +78,24 @@ pub(super) fn finished<'t>(
 type Place = (u64, QueueId);
 
 /// A page of kept messages, those that go first first, from behind `after` on; and where the next one begins.
+///
+/// A message of which a row cannot be read is passed over.
 pub(super) fn page(
     tables: &Tables,
+    unreadable: &Unreadable,
     txn: &RoTxn<'_>,
     after: Option<Place>,
     limit: u32,
 ) -> Result<(Vec<KeptRow>, Option<Place>), IndexError> {
-    let first = match after {
-        None => (0, QueueId(0)),
-        Some((until_ms, QueueId(id))) => match id.checked_add(1) {
-            Some(id) => (until_ms, QueueId(id)),
-            None => (until_ms.saturating_add(1), QueueId(0)),
-        },
-    };
+    let first = after.map_or(FIRST, behind);
     let (mut rows, most): (Vec<KeptRow>, _) = (Vec::new(), PAGE_ROWS_MAX.min(limit as usize));
     for row in tables.kept.from(txn, &keys::kept(first.0, first.1))? {
-        let (key, _) = row?;
-        let (until_ms, queue_id) = tables.kept.sound(key, keys::read_kept(key))?;
+        let place = row.and_then(|(key, _)| tables.kept.sound(key, keys::read_kept(key)));
+        let Some((until_ms, queue_id)) = unreadable.skip(place)? else { continue };
         if rows.len() >= most {
             return Ok((rows.clone(), rows.last().map(|row| (row.until_ms, row.queue_id)).or(after)));
         }
-        rows.push(kept_row(tables, txn, until_ms, queue_id)?);
+        rows.extend(unreadable.skip(kept_row(tables, txn, until_ms, queue_id))?);
     }
     Ok((rows, None))
 }
@@ -144,38 +142,66 @@ fn recipient(index: u32, one: &RecipientValue<'_>) -> MessageRecipient {
     }
 }
 
+/// The first place from `from` on that can be read.
+fn first(
+    tables: &Tables,
+    unreadable: &Unreadable,
+    txn: &RoTxn<'_>,
+    from: Place,
+) -> Result<Option<Place>, IndexError> {
+    for row in tables.kept.from(txn, &keys::kept(from.0, from.1))? {
+        let place = row.and_then(|(key, _)| tables.kept.sound(key, keys::read_kept(key)));
+        let place = unreadable.skip(place)?;
+        if place.is_some() {
+            return Ok(place);
+        }
+    }
+    Ok(None)
+}
+
+/// The place behind another.
+fn behind((until_ms, QueueId(id)): Place) -> Place {
+    match id.checked_add(1) {
+        Some(id) => (until_ms, QueueId(id)),
+        None => (until_ms.saturating_add(1), QueueId(0)),
+    }
+}
+
 /// Whether something is to be let go of: its time is over, or there is more than may be.
 pub(super) fn is_due(
     tables: &Tables,
+    unreadable: &Unreadable,
     txn: &RoTxn<'_>,
     now_ms: u64,
     bytes_max: u64,
 ) -> Result<bool, IndexError> {
-    let Some((key, _)) = tables.kept.at_or_after(txn, &FIRST)? else { return Ok(false) };
-    let (until_ms, _) = tables.kept.sound(key, keys::read_kept(key))?;
+    let Some((until_ms, _)) = first(tables, unreadable, txn, FIRST)? else { return Ok(false) };
     Ok(until_ms <= now_ms || meta::kept(tables.meta, txn)?.total() > bytes_max)
 }
 
-/// Let go of what is due, the oldest first, at most so many.
+/// Let go of what is due, the oldest first, at most so many. What cannot be read stays as it is.
 pub(super) fn let_go(
     tables: &Tables,
+    unreadable: &Unreadable,
     txn: &mut RwTxn<'_>,
     now_ms: u64,
     bytes_max: u64,
     limit: usize,
 ) -> Result<LetGo, IndexError> {
     let mut kept = meta::kept(tables.meta, txn)?;
-    let mut gone = LetGo::default();
+    let (mut gone, mut from) = (LetGo::default(), FIRST);
     while gone.messages < limit {
-        let Some((key, _)) = tables.kept.at_or_after(txn, &FIRST)? else { break };
-        let (until_ms, queue_id) = tables.kept.sound(key, keys::read_kept(key))?;
+        let Some((until_ms, queue_id)) = first(tables, unreadable, txn, from)? else { break };
+        from = behind((until_ms, queue_id));
         if until_ms > now_ms && kept.total() <= bytes_max {
             break;
         }
         let missing = || IndexError::damaged(tables.finished.name, &keys::message(queue_id), "it is missing");
-        let head = finished(tables, txn, queue_id)?.ok_or_else(missing)?.message.head;
+        let finished = finished(tables, txn, queue_id).and_then(|finished| finished.ok_or_else(missing));
+        let Some(finished) = unreadable.skip(finished)? else { continue };
+        let head = finished.message.head;
         tables.kept.delete(txn, &keys::kept(until_ms, queue_id))?;
-        forget(tables, txn, queue_id, &head)?;
+        forget(tables, unreadable, txn, queue_id, &head)?;
         kept.remove(head.stored.location);
         gone.messages += 1;
         gone.left.extend(head.stored.location.blob.map(|blob| LeftBlob { queue_id, bytes: blob.bytes }));
@@ -185,7 +211,13 @@ pub(super) fn let_go(
 }
 
 /// Remove a finished message from all tables but `kept`.
-fn forget(tables: &Tables, txn: &mut RwTxn<'_>, queue_id: QueueId, head: &Head) -> Result<(), IndexError> {
+fn forget(
+    tables: &Tables,
+    unreadable: &Unreadable,
+    txn: &mut RwTxn<'_>,
+    queue_id: QueueId,
+    head: &Head,
+) -> Result<(), IndexError> {
     tables.finished.delete(txn, &keys::message(queue_id))?;
     for number in 0..head.recipients.div_ceil(BLOCK) {
         tables.recipient.delete(txn, &keys::recipient(queue_id, number))?;
@@ -193,7 +225,8 @@ fn forget(tables: &Tables, txn: &mut RwTxn<'_>, queue_id: QueueId, head: &Head) 
     if head.stored.location.blob.is_some() {
         tables.blob.delete(txn, &keys::message(queue_id))?;
     }
-    leave_segment(tables, txn, head.stored.location)
+    // As it is, it keeps the segment.
+    unreadable.skip(leave_segment(tables, txn, head.stored.location)).map(drop)
 }
 
 /// Count that a message keeps nothing alive of its segment any more.

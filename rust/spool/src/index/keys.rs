@@ -20,6 +20,10 @@ pub(super) fn recipient(queue_id: QueueId, block: u32) -> [u8; 12] {
     join(&[&queue_id.0.to_be_bytes(), &block.to_be_bytes()])
 }
 
+pub(super) fn read_recipient(key: &[u8]) -> Result<(QueueId, u32), Malformed> {
+    read(key, |reader| Ok((queue_id(reader.array()?), u32::from_be_bytes(reader.array()?))))
+}
+
 /// Key of `entry` and `started`: a message's entries stand together.
 pub(super) fn entry(queue_id: QueueId, hop: HopId) -> [u8; 24] {
     join(&[&queue_id.0.to_be_bytes(), &hop.0.to_be_bytes()])

@@ -14,7 +14,7 @@ use super::values::{self, VERSION};
 /// The format that this program writes, and the newest that it reads.
 pub(super) const FORMAT: u32 = 1;
 
-const KEY_FORMAT: &[u8] = b"format";
+pub(super) const KEY_FORMAT: &[u8] = b"format";
 const KEY_DATABASE: &[u8] = b"database";
 const KEY_EPOCH: &[u8] = b"epoch";
 const KEY_WATERMARK: &[u8] = b"watermark";

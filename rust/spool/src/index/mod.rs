@@ -52,15 +52,19 @@ mod answer;
 mod batch;
 mod codec;
 mod error;
+mod invariants;
 mod keeping;
 mod keys;
 mod meta;
 mod moving;
+mod pages;
 pub(crate) mod query;
+mod rowcheck;
 mod set;
 mod tables;
 #[cfg(test)]
 mod tests;
+mod unreadable;
 mod values;
 mod write;
 
@@ -69,9 +73,10 @@ use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::Path;
+use std::time::Duration;
 
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Env, EnvOpenOptions, RoTxn, WithoutTls};
+use heed::{CommitOrAbort, Env, EnvFlags, EnvOpenOptions, RoTxn, WithoutTls};
 use parking_lot::Mutex;
 use penstock_core::queue_id::QueueId;
 
@@ -82,12 +87,15 @@ use crate::rows::{Answer, Request};
 
 use self::batch::Batch;
 pub(crate) use self::error::IndexError;
+pub(crate) use self::invariants::Place;
 pub(crate) use self::keeping::{Kept, LetGo};
 use self::meta::Reach;
 pub(crate) use self::moving::Present;
+pub(crate) use self::pages::Verdict;
 use self::query::{Budget, Execution};
 use self::tables::{Table, Tables};
-use self::values::{EntryValue, Head};
+use self::unreadable::Unreadable;
+use self::values::{EntryValue, FinishedValue, Head};
 
 /// Read transactions at the same time: the threads of a shard, with room to spare.
 const READERS_MAX: u32 = 32;
@@ -100,6 +108,7 @@ pub(crate) struct Index {
     tables: Tables,
     /// How far the last committed transaction goes.
     reach: Mutex<Reach>,
+    unreadable: Unreadable,
 }
 
 impl Index {
@@ -110,7 +119,31 @@ impl Index {
     /// An index of another database, or of a newer format, is left as it is. Blocks on disk.
     pub(crate) fn open(path: &Path, map_bytes: u64, database: [u8; 16]) -> Result<Self, IndexError> {
         prepare(path)?;
-        let env = open_environment(path, map_bytes)?;
+        Self::open_with(path, map_bytes, database, EnvFlags::empty())
+    }
+
+    /// Make an index at `path`, where there is none, to be filled at once. Nothing of it is durable before
+    /// [`Index::sync`], and it is not used under its name before that.
+    pub(crate) fn create_in_bulk(
+        path: &Path,
+        map_bytes: u64,
+        database: [u8; 16],
+    ) -> Result<Self, IndexError> {
+        DirBuilder::new()
+            .mode(0o700)
+            .recursive(true)
+            .create(path)
+            .map_err(|source| IndexError::Directory { path: path.into(), source })?;
+        Self::open_with(path, map_bytes, database, EnvFlags::NO_SYNC)
+    }
+
+    fn open_with(
+        path: &Path,
+        map_bytes: u64,
+        database: [u8; 16],
+        flags: EnvFlags,
+    ) -> Result<Self, IndexError> {
+        let env = open_environment(path, map_bytes, flags)?;
         let tables = match open_tables(&env, database)? {
             Some(tables) => tables,
             None => create_tables(&env)?,
@@ -126,7 +159,52 @@ impl Index {
         if is_new {
             settle_names(path)?;
         }
-        Ok(Self { env, tables, reach: Mutex::new(reach) })
+        Ok(Self { env, tables, reach: Mutex::new(reach), unreadable: Unreadable::default() })
+    }
+
+    /// Look at the file of the index at `path` without LMDB: whether it may be mapped, and whether its rows are whole.
+    /// With a limit, as much as can be looked at in that time. **Blocking** on disk.
+    ///
+    /// An index of a newer format is an error, whatever else is the matter with it.
+    pub(crate) fn verify(path: &Path, limit: Option<Duration>) -> Result<Verdict, IndexError> {
+        if matches!(fs::symlink_metadata(path), Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            return Ok(Verdict::Empty);
+        }
+        prepare(path)?;
+        let mut format = u64::from(meta::FORMAT);
+        let verdict = pages::verify(&path.join("data.mdb"), limit, &mut |table, key, value| {
+            if table == tables::META && key == meta::KEY_FORMAT {
+                format = values::decode_numbers(value).map_or(format, |[found]| found);
+            }
+            rowcheck::check(table, key, value).map_err(|what| format!("a row of {table}: {what}"))
+        });
+        if format > meta::FORMAT.into() {
+            let found = u32::try_from(format).unwrap_or(u32::MAX);
+            return Err(IndexError::NewerFormat { found, known: meta::FORMAT });
+        }
+        verdict.map_err(|source| IndexError::Directory { path: path.join("data.mdb"), source })
+    }
+
+    /// Make durable what was written in bulk. **Blocking** on disk.
+    pub(crate) fn sync(&self) -> Result<(), IndexError> {
+        self.env.force_sync().map_err(IndexError::lmdb("sync"))
+    }
+
+    /// Close it, and wait until its file is closed.
+    pub(crate) fn close(self) {
+        self.env.prepare_for_closing().wait();
+    }
+
+    /// Never give a queue id up to this one again. Durable with the next sync.
+    pub(crate) fn skip_queue_ids(&self, id: QueueId) -> Result<(), IndexError> {
+        let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
+        let before = *self.reach.lock();
+        if Some(id) > before.greatest {
+            meta::put_greatest(self.tables.meta, &mut txn, id)?;
+            txn.commit().map_err(IndexError::lmdb("commit"))?;
+            self.reach.lock().greatest = Some(id);
+        }
+        Ok(())
     }
 
     /// Tell how far the index goes.
@@ -173,13 +251,33 @@ impl Index {
         to: Watermark,
         until_ms: Option<u64>,
     ) -> Result<Vec<LeftBlob>, IndexError> {
+        let known = self.reach.lock().watermark.lsn;
+        self.apply_as(redo, to, (until_ms, known))
+    }
+
+    /// As [`Index::apply_keeping`], for an index that is made anew from the log: nothing that is not in it was let go of.
+    pub(crate) fn apply_anew(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        until_ms: Option<u64>,
+    ) -> Result<Vec<LeftBlob>, IndexError> {
+        self.apply_as(redo, to, (until_ms, 0))
+    }
+
+    fn apply_as(
+        &self,
+        redo: &[Redo],
+        to: Watermark,
+        (until_ms, known): (Option<u64>, Lsn),
+    ) -> Result<Vec<LeftBlob>, IndexError> {
         let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
         let before = *self.reach.lock();
         if to == before.watermark || to.lsn < before.watermark.lsn {
             return Ok(Vec::new());
         }
         let work = {
-            let mut batch = Batch::new(&self.tables, &txn, before);
+            let mut batch = Batch::new(&self.tables, &self.unreadable, &txn, before.greatest, known);
             for record in redo.iter().filter(|record| record.lsn() > before.watermark.lsn) {
                 debug_assert!(record.lsn() <= to.lsn, "invariant: the watermark is behind the records");
                 batch.take(record)?;
@@ -187,7 +285,7 @@ impl Index {
             batch.finish()
         };
         let after = Reach { watermark: to, greatest: work.greatest, ..before };
-        let left = write::write(&self.tables, &mut txn, work, until_ms)?;
+        let left = write::write(&self.tables, &self.unreadable, &mut txn, work, until_ms)?;
         meta::put_watermark(self.tables.meta, &mut txn, to)?;
         if let Some(greatest) = after.greatest.filter(|_| after.greatest != before.greatest) {
             meta::put_greatest(self.tables.meta, &mut txn, greatest)?;
@@ -199,7 +297,7 @@ impl Index {
 
     /// Answer from the present state. A request for content is for the log; its answer here is that it failed.
     pub(crate) fn answer(&self, request: &Request) -> Result<Answer, IndexError> {
-        answer::answer(&self.tables, &*self.read()?, request)
+        answer::answer(&self.tables, &self.unreadable, &*self.read()?, request)
     }
 
     /// Go on with a query, within a budget, from the present state. `now_ms` is asked how long it takes.
@@ -209,7 +307,7 @@ impl Index {
         budget: Budget,
         now_ms: &dyn Fn() -> u64,
     ) -> Result<(), IndexError> {
-        execution.step(&self.tables, &*self.read()?, budget, now_ms)
+        execution.step(&self.tables, &self.unreadable, &*self.read()?, budget, now_ms)
     }
 
     /// Tell where the content of a message is, in the queue or kept; `None` if it is not in the index.
@@ -227,21 +325,33 @@ impl Index {
         meta::kept(self.tables.meta, &*self.read()?)
     }
 
+    /// Count those that are kept of what is finished and have their content before a segment.
+    pub(crate) fn kept_before(&self, segment: u64) -> Result<u64, IndexError> {
+        let (txn, table, mut count) = (self.read()?, self.tables.finished, 0);
+        for row in table.all(&txn)? {
+            let (key, value) = row?;
+            let finished = table.sound(key, FinishedValue::decode(value))?;
+            count += u64::from(finished.message.head.stored.location.segment < segment);
+        }
+        Ok(count)
+    }
+
     /// Let go of kept messages whose time is over, and of the oldest beyond `bytes_max` octets, at most `limit`; tells how
     /// many, and the blobs that nobody needs any more. Durable on return; blocks on disk if there are any.
     pub(crate) fn let_go(&self, now_ms: u64, bytes_max: u64, limit: usize) -> Result<LetGo, IndexError> {
-        if !keeping::is_due(&self.tables, &*self.read()?, now_ms, bytes_max)? {
+        if !keeping::is_due(&self.tables, &self.unreadable, &*self.read()?, now_ms, bytes_max)? {
             return Ok(LetGo::default());
         }
         let mut txn = self.env.write_txn().map_err(IndexError::lmdb("begin to write"))?;
-        let gone = keeping::let_go(&self.tables, &mut txn, now_ms, bytes_max, limit)?;
+        let gone = keeping::let_go(&self.tables, &self.unreadable, &mut txn, now_ms, bytes_max, limit)?;
         txn.commit().map_err(IndexError::lmdb("commit"))?;
         Ok(gone)
     }
 
-    /// Tell all that is left of messages, from one snapshot, and the last record that is in it.
+    /// Tell all that is left of messages, from one snapshot, and the last record that is in it. Nothing is told of one of
+    /// which a row cannot be read.
     pub(crate) fn present(&self, queue_ids: &[QueueId]) -> Result<(Lsn, Vec<Option<Present>>), IndexError> {
-        moving::present(&self.tables, &*self.read()?, queue_ids)
+        moving::present(&self.tables, &self.unreadable, &*self.read()?, queue_ids)
     }
 
     /// Tell how an entry is that is to be edited; `None` if it is not in the index.
@@ -273,7 +383,7 @@ impl Index {
         rows.collect()
     }
 
-    /// List the segments that are still needed, in order.
+    /// List the segments that are still needed, in order: all of them, or it is an error.
     pub(crate) fn segments(&self) -> Result<Vec<SegmentUse>, IndexError> {
         let (txn, table) = (self.read()?, self.tables.segment);
         let rows = table.all(&txn)?.map(|row| {
@@ -282,7 +392,21 @@ impl Index {
             let [live_bytes, live_messages] = table.sound(key, values::decode_numbers(value))?;
             Ok(SegmentUse { segment, live_bytes, live_messages })
         });
-        rows.collect()
+        rows.collect::<Result<_, _>>().inspect_err(|error| self.unreadable.note(error))
+    }
+
+    /// Check that the tables agree with each other; tells what is wrong, and where each message's content should be.
+    pub(crate) fn check(
+        &self,
+        wrong: &mut dyn FnMut(String),
+        place: &mut dyn FnMut(Place),
+    ) -> Result<(), IndexError> {
+        invariants::check(&self.tables, &*self.read()?, wrong, place)
+    }
+
+    /// Count the rows that could not be read, and were passed over, since the index was opened.
+    pub(crate) fn unreadable(&self) -> u64 {
+        self.unreadable.count()
     }
 
     /// List the messages that have a blob, in the queue or kept, in order, and the octets that each has there.
@@ -355,7 +479,7 @@ fn settle_names(path: &Path) -> Result<(), IndexError> {
 }
 
 #[allow(unsafe_code)]
-fn open_environment(path: &Path, map_bytes: u64) -> Result<Env<WithoutTls>, IndexError> {
+fn open_environment(path: &Path, map_bytes: u64, flags: EnvFlags) -> Result<Env<WithoutTls>, IndexError> {
     let map_units = (map_bytes / MAP_UNIT).max(1);
     let map_bytes = usize::try_from(map_units * MAP_UNIT).unwrap_or(usize::MAX / 2 + 1);
     let mut options = EnvOpenOptions::new().read_txn_without_tls();
@@ -363,10 +487,10 @@ fn open_environment(path: &Path, map_bytes: u64) -> Result<Env<WithoutTls>, Inde
     // SAFETY: the map is sound as long as nobody changes or shortens the file behind LMDB's back. Only the owner of the
     // shard's lock opens the index, so no other process of ours has it open; `prepare` has seen that the directory and
     // the files are ours and no links, and they are made with modes 0700 and 0600, so nobody else can open them. Within
-    // this process heed refuses to open the same path twice. No flag is set that gives up LMDB's own lock or its syncs,
-    // and the map is read-only (no WRITEMAP). The process does not fork while the engine is open, so no child shares
+    // this process heed refuses to open the same path twice. No flag is set that gives up LMDB's own lock, and the map is
+    // read-only (no WRITEMAP); syncs are left out only while an index is made that is not used before it is synced. The process does not fork while the engine is open, so no child shares
     // the map or the lock table.
-    unsafe { options.open(path) }.map_err(IndexError::lmdb("open its environment"))
+    unsafe { options.flags(flags).open(path) }.map_err(IndexError::lmdb("open its environment"))
 }
 
 /// Open the tables of an index that was made before; `None` if there is nothing yet.

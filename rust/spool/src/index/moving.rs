@@ -13,6 +13,7 @@ use super::keeping;
 use super::keys;
 use super::meta;
 use super::tables::Tables;
+use super::unreadable::Unreadable;
 use super::values::{self, BLOCK, EntryValue, HopValue, MessageValue};
 
 /// A message as the index has it.
@@ -29,14 +30,18 @@ pub(crate) struct Present {
     pub(crate) begun: Vec<(HopId, u32, String)>,
 }
 
-/// Read messages from one snapshot; tells the last record that is in it. What is not there any more is `None`.
+/// Read messages from one snapshot; tells the last record that is in it. What is not there any more, or
+/// cannot be read, is `None`.
 pub(super) fn present(
     tables: &Tables,
+    unreadable: &Unreadable,
     txn: &RoTxn<'_>,
     queue_ids: &[QueueId],
 ) -> Result<(Lsn, Vec<Option<Present>>), IndexError> {
     let as_of = meta::watermark(tables.meta, txn)?.lsn;
-    let all = queue_ids.iter().map(|&queue_id| message(tables, txn, queue_id));
+    let all = queue_ids
+        .iter()
+        .map(|&queue_id| Ok::<_, IndexError>(unreadable.skip(message(tables, txn, queue_id))?.flatten()));
     Ok((as_of, all.collect::<Result<_, _>>()?))
 }
 

@@ -1,4 +1,8 @@
 //! The tables as LMDB has them: octets under octets, with errors that name the table.
+//!
+//! LMDB has no checksums and believes its file. So every row carries one, over its key and its value, and no value leaves
+//! this module unless it fits: a row that was flipped on the disk, or is found where it does not belong, is an error that
+//! names it.
 
 use std::ops::Bound;
 
@@ -18,6 +22,20 @@ pub(super) struct Table {
 /// A key and its value, as they lie in the map; good until the transaction writes or ends.
 pub(super) type Row<'t> = (&'t [u8], &'t [u8]);
 
+/// Octets of a row's checksum, behind its value.
+pub(super) const SUM: usize = 4;
+
+/// The checksum of a row.
+pub(super) fn sum(key: &[u8], value: &[u8]) -> [u8; SUM] {
+    crc32c::crc32c_append(crc32c::crc32c(key), value).to_le_bytes()
+}
+
+/// The value of a row as it is stored, if its checksum fits.
+pub(super) fn checked<'t>(key: &[u8], stored: &'t [u8]) -> Option<&'t [u8]> {
+    let (value, found) = stored.split_last_chunk()?;
+    (sum(key, value) == *found).then_some(value)
+}
+
 const READ: &str = "read a row";
 const WRITE: &str = "write a row";
 
@@ -27,21 +45,37 @@ impl Table {
     }
 
     pub(super) fn get<'t>(&self, txn: &'t RoTxn<'_>, key: &[u8]) -> Result<Option<&'t [u8]>, IndexError> {
-        self.db.get(txn, key).map_err(IndexError::lmdb(READ))
+        let stored = self.db.get(txn, key).map_err(IndexError::lmdb(READ))?;
+        stored.map(|stored| self.checked(key, stored)).transpose()
+    }
+
+    /// A row's value, without its checksum.
+    fn checked<'t>(&self, key: &[u8], stored: &'t [u8]) -> Result<&'t [u8], IndexError> {
+        checked(key, stored).ok_or_else(|| IndexError::damaged(self.name, key, "its checksum does not fit"))
+    }
+
+    fn row<'t>(&self, row: Result<Row<'t>, heed::Error>) -> Result<Row<'t>, IndexError> {
+        let (key, stored) = row.map_err(IndexError::lmdb(READ))?;
+        Ok((key, self.checked(key, stored)?))
+    }
+
+    /// Write a row with its checksum.
+    fn write(
+        &self,
+        txn: &mut RwTxn<'_>,
+        flags: PutFlags,
+        key: &[u8],
+        value: &[u8],
+    ) -> Result<(), IndexError> {
+        let mut stored = Vec::with_capacity(value.len() + SUM);
+        stored.extend_from_slice(value);
+        stored.extend_from_slice(&sum(key, value));
+        self.db.put_with_flags(txn, flags, key, &stored).map_err(IndexError::lmdb(WRITE))
     }
 
     /// Get a row that another row says is there.
     pub(super) fn expect<'t>(&self, txn: &'t RoTxn<'_>, key: &[u8]) -> Result<&'t [u8], IndexError> {
         self.get(txn, key)?.ok_or_else(|| IndexError::damaged(self.name, key, "it is missing"))
-    }
-
-    /// Get the first row at `key` or behind it.
-    pub(super) fn at_or_after<'t>(
-        &self,
-        txn: &'t RoTxn<'_>,
-        key: &[u8],
-    ) -> Result<Option<Row<'t>>, IndexError> {
-        self.db.get_greater_than_or_equal_to(txn, key).map_err(IndexError::lmdb(READ))
     }
 
     /// Get all rows, in order.
@@ -50,7 +84,8 @@ impl Table {
         txn: &'t RoTxn<'_>,
     ) -> Result<impl Iterator<Item = Result<Row<'t>, IndexError>> + use<'t>, IndexError> {
         let rows = self.db.iter(txn).map_err(IndexError::lmdb(READ))?;
-        Ok(rows.map(|row| row.map_err(IndexError::lmdb(READ))))
+        let table = *self;
+        Ok(rows.map(move |row| table.row(row)))
     }
 
     /// Get the rows from `key` on, in order.
@@ -61,7 +96,8 @@ impl Table {
     ) -> Result<impl Iterator<Item = Result<Row<'t>, IndexError>> + use<'t>, IndexError> {
         let range = (Bound::Included(key), Bound::Unbounded);
         let rows = self.db.range(txn, &range).map_err(IndexError::lmdb(READ))?;
-        Ok(rows.map(|row| row.map_err(IndexError::lmdb(READ))))
+        let table = *self;
+        Ok(rows.map(move |row| table.row(row)))
     }
 
     /// Get the rows whose keys begin with `prefix`, in order.
@@ -71,7 +107,15 @@ impl Table {
         prefix: &[u8],
     ) -> Result<impl Iterator<Item = Result<Row<'t>, IndexError>> + use<'t>, IndexError> {
         let rows = self.db.prefix_iter(txn, prefix).map_err(IndexError::lmdb(READ))?;
-        Ok(rows.map(|row| row.map_err(IndexError::lmdb(READ))))
+        let table = *self;
+        Ok(rows.map(move |row| table.row(row)))
+    }
+
+    /// Write a row with the checksum of another value.
+    #[cfg(test)]
+    pub(super) fn put_with_sum_of(&self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8], other: &[u8]) {
+        let stored = [value, &sum(key, other)].concat();
+        self.db.put(txn, key, &stored).expect("a row");
     }
 
     /// Count the rows; without looking at them.
@@ -80,7 +124,7 @@ impl Table {
     }
 
     pub(super) fn put(&self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
-        self.db.put(txn, key, value).map_err(IndexError::lmdb(WRITE))
+        self.write(txn, PutFlags::empty(), key, value)
     }
 
     pub(super) fn delete(&self, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), IndexError> {
@@ -110,7 +154,7 @@ impl Ascending {
     pub(super) fn put(&self, txn: &mut RwTxn<'_>, key: &[u8], value: &[u8]) -> Result<(), IndexError> {
         let behind = self.end.as_deref().is_none_or(|end| key > end);
         let flags = if behind { PutFlags::APPEND } else { PutFlags::empty() };
-        self.table.db.put_with_flags(txn, flags, key, value).map_err(IndexError::lmdb(WRITE))
+        self.table.write(txn, flags, key, value)
     }
 
     pub(super) fn delete(&self, txn: &mut RwTxn<'_>, key: &[u8]) -> Result<(), IndexError> {

@@ -16,6 +16,7 @@ use super::keeping::Kept;
 use super::keys::{self, Ready, TIMER_EXPIRY, Timer};
 use super::meta;
 use super::tables::{Table, Tables};
+use super::unreadable::Unreadable;
 use super::values::{
     self, BLOCK, FinishedValue, HopValue, LastOutcome, MessageValue, PRESENT, RecipientValue, TEXT_MAX,
     bounded,
@@ -51,6 +52,7 @@ impl Change {
 /// whose blobs nobody needs any more.
 pub(super) fn write(
     tables: &Tables,
+    unreadable: &Unreadable,
     txn: &mut RwTxn<'_>,
     work: Work<'_>,
     keep_until_ms: Option<u64>,
@@ -58,16 +60,16 @@ pub(super) fn write(
     let Work { messages, states, names, greatest: _ } = work;
     let (mut written, mut left) = (Vec::with_capacity(messages.len()), Vec::new());
     for (queue_id, message) in messages {
-        let fate = fate(tables, txn, queue_id, &message, keep_until_ms)?;
+        let fate = fate(tables, unreadable, txn, queue_id, &message, keep_until_ms)?;
         let unneeded = message.left_blob(fate != Fate::Gone);
         left.extend(unneeded.map(|bytes| LeftBlob { queue_id, bytes }));
         let leaves_nothing = fate == Fate::Gone && !matches!(message.origin, Origin::Stored(_));
-        if !(matches!(message.origin, Origin::Absent) || leaves_nothing) {
+        if !(matches!(message.origin, Origin::Absent | Origin::Unreadable) || leaves_nothing) {
             written.push((queue_id, message, fate));
         }
     }
     written.sort_unstable_by_key(|&(queue_id, ..)| queue_id);
-    let mut writer = Writer { tables, txn, buffer: Vec::new() };
+    let mut writer = Writer { tables, unreadable, txn, buffer: Vec::new() };
     writer.messages(&written)?;
     writer.finished(&written)?;
     writer.recipients(&written)?;
@@ -93,6 +95,7 @@ enum Fate {
 
 fn fate(
     tables: &Tables,
+    unreadable: &Unreadable,
     txn: &RoTxn<'_>,
     queue_id: QueueId,
     message: &Message<'_>,
@@ -107,7 +110,7 @@ fn fate(
     let Some(until_ms) = keep_until_ms else { return Ok(Fate::Gone) };
     let is_wanted = message.was_kept
         || message.outcomes.iter().any(|outcome| has_arrived(outcome.state))
-        || had_arrived(tables, txn, queue_id, message)?;
+        || unreadable.skip(had_arrived(tables, txn, queue_id, message))?.unwrap_or(true);
     Ok(if is_wanted { Fate::Kept(until_ms) } else { Fate::Gone })
 }
 
@@ -115,7 +118,8 @@ fn has_arrived(state: OutcomeState) -> bool {
     matches!(state, OutcomeState::Delivered | OutcomeState::Relayed)
 }
 
-/// Whether the index knows of a recipient of a message whom it has reached.
+/// Whether the index knows of a recipient of a message whom it has reached. If it cannot tell, the message may have
+/// arrived.
 fn had_arrived(
     tables: &Tables,
     txn: &RoTxn<'_>,
@@ -134,10 +138,13 @@ fn had_arrived(
     Ok(false)
 }
 
+const TOO_SMALL: &str = "its counters are too small";
+
 type Messages<'a> = [(QueueId, Message<'a>, Fate)];
 
 struct Writer<'w, 'e> {
     tables: &'w Tables,
+    unreadable: &'w Unreadable,
     txn: &'w mut RwTxn<'e>,
     /// Where every value is encoded.
     buffer: Vec<u8>,
@@ -156,8 +163,9 @@ impl Writer<'_, '_> {
                     rows.put(self.txn, &key, &self.buffer)?;
                 }
                 (Origin::Stored(head), Fate::Alive) if message.location != head.stored.location => {
-                    let value = table.expect(self.txn, &key)?;
-                    let mut value = table.sound(&key, MessageValue::decode(value))?;
+                    let value = table.expect(self.txn, &key);
+                    let value = value.and_then(|value| table.sound(&key, MessageValue::decode(value)));
+                    let Some(mut value) = self.unreadable.skip(value)? else { continue };
                     value.head.stored.location = message.location;
                     value.encode(&mut self.buffer);
                     rows.put(self.txn, &key, &self.buffer)?;
@@ -206,20 +214,22 @@ impl Writer<'_, '_> {
                     FinishedValue { until_ms, message }.encode(&mut self.buffer);
                 }
                 Origin::Stored(_) => {
-                    let value = present.expect(self.txn, &key)?;
-                    let mut value = present.sound(&key, MessageValue::decode(value))?;
+                    let value = present.expect(self.txn, &key);
+                    let value = value.and_then(|value| present.sound(&key, MessageValue::decode(value)));
+                    let Some(mut value) = self.unreadable.skip(value)? else { continue };
                     value.head.stored.location = message.location;
                     FinishedValue { until_ms, message: value }.encode(&mut self.buffer);
                     present.delete(self.txn, &key)?;
                 }
                 Origin::Kept(head, _) => {
-                    let value = finished.expect(self.txn, &key)?;
-                    let mut value = finished.sound(&key, FinishedValue::decode(value))?;
+                    let value = finished.expect(self.txn, &key);
+                    let value = value.and_then(|value| finished.sound(&key, FinishedValue::decode(value)));
+                    let Some(mut value) = self.unreadable.skip(value)? else { continue };
                     value.message.head.stored.location = message.location;
                     value.encode(&mut self.buffer);
                     total.remove(head.stored.location);
                 }
-                Origin::Absent => continue,
+                Origin::Absent | Origin::Unreadable => continue,
             }
             total.add(message.location);
             finished.put(self.txn, &key, &self.buffer)?;
@@ -248,8 +258,9 @@ impl Writer<'_, '_> {
                     let numbers: BTreeSet<u32> = last.keys().map(|index| index / BLOCK).collect();
                     for number in numbers {
                         let key = keys::recipient(*queue_id, number);
-                        let value = table.expect(self.txn, &key)?;
-                        let mut block = table.sound(&key, values::decode_block(value))?;
+                        let block = table.expect(self.txn, &key);
+                        let block = block.and_then(|block| table.sound(&key, values::decode_block(block)));
+                        let Some(mut block) = self.unreadable.skip(block)? else { continue };
                         note(&mut block, number, &last);
                         self.buffer.clear();
                         values::encode_block(&block, &mut self.buffer);
@@ -261,7 +272,7 @@ impl Writer<'_, '_> {
                         rows.delete(self.txn, &keys::recipient(*queue_id, number))?;
                     }
                 }
-                Origin::Absent | Origin::Kept(..) => {}
+                Origin::Absent | Origin::Kept(..) | Origin::Unreadable => {}
             }
         }
         Ok(())
@@ -392,18 +403,24 @@ impl Writer<'_, '_> {
         name: Option<&HopName>,
     ) -> Result<(), IndexError> {
         let (table, key) = (self.tables.hop, keys::hop(hop));
-        let present = table.get(self.txn, &key)?;
+        let present = table.get(self.txn, &key);
+        let present = present
+            .and_then(|value| value.map(|value| table.sound(&key, HopValue::decode(value))).transpose());
+        let Some(present) = self.unreadable.skip(present)? else { return Ok(()) };
+        let is_there = present.is_some();
         let mut row = match (present, name) {
-            (Some(value), _) => table.sound(&key, HopValue::decode(value))?,
+            (Some(row), _) => row,
             (None, Some(name)) => HopValue::named(name),
             (None, None) if state.is_some_and(|told| told.state == 0) && change == Change::default() => {
                 return Ok(());
             }
             (None, None) => return Err(IndexError::Unnamed(hop)),
         };
-        let too_small = || IndexError::damaged(table.name, &key, "its counters are too small");
-        (row.count, row.bytes) = change.apply(row.count, row.bytes).ok_or_else(too_small)?;
-        row.suspended = row.suspended.checked_add_signed(change.suspended).ok_or_else(too_small)?;
+        let counters = change.apply(row.count, row.bytes).and_then(|(count, bytes)| {
+            Some((count, bytes, row.suspended.checked_add_signed(change.suspended)?))
+        });
+        let counters = counters.ok_or_else(|| IndexError::damaged(table.name, &key, TOO_SMALL));
+        (row.count, row.bytes, row.suspended) = self.unreadable.skip(counters)?.unwrap_or_default();
         if let Some(told) = state {
             row.state = told.state;
             row.last_error = bounded(told.last_error, TEXT_MAX);
@@ -415,7 +432,7 @@ impl Writer<'_, '_> {
             row.encode(&mut self.buffer);
             return table.put(self.txn, &key, &self.buffer);
         }
-        if present.is_some() { table.delete(self.txn, &key) } else { Ok(()) }
+        if is_there { table.delete(self.txn, &key) } else { Ok(()) }
     }
 
     fn segments(&mut self, messages: &Messages<'_>) -> Result<(), IndexError> {
@@ -437,11 +454,15 @@ impl Writer<'_, '_> {
                 continue;
             }
             let key = keys::segment(segment);
-            let present = table.get(self.txn, &key)?.map(values::decode_numbers).transpose();
-            let [bytes, count] = table.sound(&key, present)?.unwrap_or_default();
-            let (count, bytes) = change
-                .apply(count, bytes)
-                .ok_or_else(|| IndexError::damaged(table.name, &key, "its counters are too small"))?;
+            let present = table.get(self.txn, &key);
+            let counters = present.and_then(|value| {
+                let present = value.map(values::decode_numbers).transpose();
+                let [bytes, count] = table.sound(&key, present)?.unwrap_or_default();
+                let counters = change.apply(count, bytes);
+                counters.ok_or_else(|| IndexError::damaged(table.name, &key, TOO_SMALL))
+            });
+            // As it is, it keeps the segment.
+            let Some((count, bytes)) = self.unreadable.skip(counters)? else { continue };
             if count == 0 {
                 table.delete(self.txn, &key)?;
             } else {

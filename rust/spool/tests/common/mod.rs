@@ -111,6 +111,8 @@ pub(crate) struct Bench {
     answers: BTreeMap<u64, Answer>,
     attempts: BTreeMap<QueueId, u32>,
     pub(crate) poisoned: bool,
+    /// Messages whose content was told to be damaged, each time.
+    pub(crate) damaged: Vec<QueueId>,
 }
 
 pub(crate) fn config(path: &Path) -> SpoolConfig {
@@ -149,6 +151,7 @@ impl Bench {
             answers: BTreeMap::new(),
             attempts: BTreeMap::new(),
             poisoned: false,
+            damaged: Vec::new(),
         })
     }
 
@@ -287,6 +290,7 @@ impl Bench {
                     self.answers.insert(request, answer);
                 }
                 SpoolEvent::Checkpoint { .. } => {}
+                SpoolEvent::Damaged { queue_id } => self.damaged.push(queue_id),
                 SpoolEvent::Poisoned { .. } => {
                     assert!(!self.poisoned, "told once");
                     self.poisoned = true;

@@ -76,7 +76,7 @@ impl Book {
                 }
                 self.answers.insert(request, answer);
             }
-            SpoolEvent::CommitFailed { .. } | SpoolEvent::Poisoned { .. } => {
+            SpoolEvent::CommitFailed { .. } | SpoolEvent::Poisoned { .. } | SpoolEvent::Damaged { .. } => {
                 panic!("nothing fails in this story: {event:?}")
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! It goes over the rows in the order of their keys, a bounded step at a time, each step on a snapshot of its own. What
 //! it has found so far is in the execution, which whoever asked holds between the steps: nothing is kept here for a
-//! query that nobody pursues, and one that is dropped is over.
+//! query that nobody pursues, and one that is dropped is over. A row that cannot be read is passed over and counted.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -13,12 +13,13 @@ use crate::facts::{HopId, Lsn};
 use crate::index::error::IndexError;
 use crate::index::keys;
 use crate::index::meta;
-use crate::index::tables::Tables;
+use crate::index::tables::{Row, Tables};
+use crate::index::unreadable::Unreadable;
 
 use super::budget::{Budget, Meter};
 use super::cursor::{Cursor, Key, Place, Rank};
 use super::groups::{Group, Groups, Sum};
-use super::property::Table;
+use super::property::{Property, Table};
 use super::question::{Query, Want};
 use super::subject::{MessageSubject, QueueSubject, Snapshot, Subject};
 use super::told::{QueryRow, message_row, outward, queue_row, sort_value, weight};
@@ -172,6 +173,7 @@ impl Execution {
     pub(in crate::index) fn step(
         &mut self,
         tables: &Tables,
+        unreadable: &Unreadable,
         txn: &heed::RoTxn<'_>,
         budget: Budget,
         now_ms: &dyn Fn() -> u64,
@@ -183,7 +185,7 @@ impl Execution {
         }
         let mut meter = Meter::new(budget, now_ms);
         let standing = Arc::clone(&self.query.standing);
-        let mut snapshot = Snapshot::new(tables, txn, &standing);
+        let mut snapshot = Snapshot::new(tables, unreadable, txn, &standing);
         self.progress = match self.query.table {
             Table::Messages if self.is_told_by_hops() => self.sum_hops(&mut snapshot)?,
             Table::Messages => self.scan_messages(&mut snapshot, &mut meter)?,
@@ -207,20 +209,10 @@ impl Execution {
 
     fn sum_hops(&mut self, snapshot: &mut Snapshot<'_>) -> Result<Progress, IndexError> {
         let Self { query, found, examined, .. } = self;
-        for row in snapshot.tables.hop.all(snapshot.txn)? {
-            let (key, value) = row?;
-            let hop = snapshot.tables.hop.sound(key, keys::read_hop(key))?;
-            let mut subject = snapshot.queue(Key { queue_id: 0, hop: hop.0 }, value)?;
-            let sum = Sum { count: subject.count(), bytes: subject.bytes() };
+        let (tables, unreadable, txn) = (snapshot.tables, snapshot.unreadable, snapshot.txn);
+        for row in tables.hop.all(txn)? {
             *examined += 1;
-            if sum.count == 0 || !query.filter.holds(&mut subject)? {
-                continue;
-            }
-            match (&mut *found, &query.want) {
-                (Found::Total(total), _) => total.add(sum),
-                (Found::Groups(groups), Want::Groups { by, .. }) => groups.row(&mut subject, *by, sum)?,
-                _ => {}
-            }
+            unreadable.skip(row.and_then(|row| sum_hop(query, found, snapshot, row)))?;
         }
         Ok(Progress::Ended)
     }
@@ -231,15 +223,16 @@ impl Execution {
             return Ok(Plan::Everywhere);
         }
         let mut plan = Plan::Nowhere;
-        for row in snapshot.tables.hop.all(snapshot.txn)? {
-            let (key, value) = row?;
-            let hop = snapshot.tables.hop.sound(key, keys::read_hop(key))?;
-            let mut subject = snapshot.queue(Key { queue_id: 0, hop: hop.0 }, value)?;
-            if subject.count() > 0 && filter.may_hold(&mut subject)? {
-                match plan {
-                    Plan::Nowhere => plan = Plan::Hop(hop),
-                    Plan::Everywhere | Plan::Hop(_) => return Ok(Plan::Everywhere),
-                }
+        let (tables, unreadable, txn) = (snapshot.tables, snapshot.unreadable, snapshot.txn);
+        for row in tables.hop.all(txn)? {
+            let hop = row.and_then(|row| {
+                let (hop, mut subject) = queue(snapshot, row)?;
+                Ok((hop, subject.count() > 0 && filter.may_hold(&mut subject)?))
+            });
+            let Some((hop, true)) = unreadable.skip(hop)? else { continue };
+            match plan {
+                Plan::Nowhere => plan = Plan::Hop(hop),
+                Plan::Everywhere | Plan::Hop(_) => return Ok(Plan::Everywhere),
             }
         }
         Ok(plan)
@@ -289,8 +282,10 @@ impl Execution {
             }
         };
         let Self { query, found, from, examined, .. } = self;
+        let unreadable = snapshot.unreadable;
         for row in rows {
-            let (key, entry) = row?;
+            // It costs nothing, since it is not a place where the next step could go on.
+            let Some((key, entry)) = unreadable.skip(row)? else { continue };
             if key.queue_id > high {
                 break;
             }
@@ -298,9 +293,10 @@ impl Execution {
                 return Ok(progress);
             }
             let mut subject = snapshot.message(key, entry);
-            if query.filter.holds(&mut subject)? {
-                take_message(query, found, &mut subject)?;
-            }
+            let holds = query.filter.holds(&mut subject);
+            let taken =
+                holds.and_then(|holds| if holds { take_message(query, found, &mut subject) } else { Ok(()) });
+            unreadable.skip(taken)?;
             (*from, *examined) = (Some(key), *examined + 1);
             meter.spend(1 + std::mem::take(&mut snapshot.blocks) / 2);
         }
@@ -320,20 +316,25 @@ impl Execution {
             return Ok(Progress::Ended);
         }
         let Self { query, found, from, examined, .. } = self;
-        let table = snapshot.tables.hop;
-        for row in table.from(snapshot.txn, &keys::hop(first.hop()))? {
-            let (key, value) = row?;
-            let hop = table.sound(key, keys::read_hop(key))?;
+        let (table, unreadable, txn) = (snapshot.tables.hop, snapshot.unreadable, snapshot.txn);
+        for row in table.from(txn, &keys::hop(first.hop()))? {
             if let Some(progress) = pause(query, found, meter) {
                 return Ok(progress);
             }
-            let key = Key { queue_id: 0, hop: hop.0 };
-            let mut subject = snapshot.queue(key, value)?;
-            if query.filter.holds(&mut subject)? {
-                take_queue(query, found, key, &mut subject)?;
+            let looked = row.and_then(|row| {
+                let (hop, mut subject) = queue(snapshot, row)?;
+                let key = Key { queue_id: 0, hop: hop.0 };
+                if query.filter.holds(&mut subject)? {
+                    take_queue(query, found, key, &mut subject)?;
+                }
+                Ok(key)
+            });
+            *examined += 1;
+            // As above: only a row that says where it is counts.
+            if let Some(key) = unreadable.skip(looked)? {
+                *from = Some(key);
+                meter.spend(1);
             }
-            (*from, *examined) = (Some(key), *examined + 1);
-            meter.spend(1);
         }
         Ok(Progress::Ended)
     }
@@ -351,21 +352,9 @@ impl Execution {
                 last = Some(place.clone());
                 break;
             }
-            let row = match query.table {
-                Table::Messages => {
-                    let mut subject = snapshot.message(place.key, None);
-                    let is_meant = subject.exists()? && query.filter.holds(&mut subject)?;
-                    is_meant.then(|| message_row(&mut subject, select)).transpose()?
-                }
-                Table::Queues => {
-                    let value = snapshot.tables.hop.get(snapshot.txn, &keys::hop(place.key.hop()))?;
-                    let Some(value) = value else { continue };
-                    let mut subject = snapshot.queue(place.key, value)?;
-                    let is_meant = query.filter.holds(&mut subject)?;
-                    is_meant.then(|| queue_row(place.key, &mut subject, select)).transpose()?
-                }
-            };
-            if let Some(row) = row {
+            let unreadable = snapshot.unreadable;
+            let row = unreadable.skip(row_at(query, select, snapshot, place.key))?;
+            if let Some(row) = row.flatten() {
                 bytes += weight(&row);
                 rows.push(row);
             }
@@ -376,6 +365,58 @@ impl Execution {
             *is_more = true;
         }
         Ok(())
+    }
+}
+
+/// The row of `hop`, and whose it is.
+fn queue<'s, 't>(
+    snapshot: &'s mut Snapshot<'t>,
+    (key, value): Row<'t>,
+) -> Result<(HopId, QueueSubject<'s, 't>), IndexError> {
+    let hop = snapshot.tables.hop.sound(key, keys::read_hop(key))?;
+    Ok((hop, snapshot.queue(Key { queue_id: 0, hop: hop.0 }, value)?))
+}
+
+/// Add what the counters of a hop say.
+fn sum_hop<'t>(
+    query: &Query,
+    found: &mut Found,
+    snapshot: &mut Snapshot<'t>,
+    row: Row<'t>,
+) -> Result<(), IndexError> {
+    let (_, mut subject) = queue(snapshot, row)?;
+    let sum = Sum { count: subject.count(), bytes: subject.bytes() };
+    if sum.count == 0 || !query.filter.holds(&mut subject)? {
+        return Ok(());
+    }
+    match (found, &query.want) {
+        (Found::Total(total), _) => total.add(sum),
+        (Found::Groups(groups), Want::Groups { by, .. }) => groups.row(&mut subject, *by, sum)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// The row at a place, if it is still there and still meant.
+fn row_at(
+    query: &Query,
+    select: &[Property],
+    snapshot: &mut Snapshot<'_>,
+    key: Key,
+) -> Result<Option<QueryRow>, IndexError> {
+    match query.table {
+        Table::Messages => {
+            let mut subject = snapshot.message(key, None);
+            let is_meant = subject.exists()? && query.filter.holds(&mut subject)?;
+            is_meant.then(|| message_row(&mut subject, select)).transpose()
+        }
+        Table::Queues => {
+            let value = snapshot.tables.hop.get(snapshot.txn, &keys::hop(key.hop()))?;
+            let Some(value) = value else { return Ok(None) };
+            let mut subject = snapshot.queue(key, value)?;
+            let is_meant = query.filter.holds(&mut subject)?;
+            is_meant.then(|| queue_row(key, &mut subject, select)).transpose()
+        }
     }
 }
 

@@ -76,18 +76,19 @@ impl Groups {
         sum: Sum,
     ) -> Result<(), IndexError> {
         self.rows += 1;
-        self.total.add(sum);
         if by.is_many() {
             subject.any(by, |text| {
                 self.text(text, sum);
                 false
             })?;
+            self.total.add(sum);
             return Ok(());
         }
         match subject.datum(by)? {
             Datum::Text(text) => self.text(&text, sum),
             datum => self.value(datum.owned(), sum),
         }
+        self.total.add(sum);
         Ok(())
     }
 

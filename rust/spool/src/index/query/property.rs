@@ -41,7 +41,7 @@ pub(super) enum Cost {
 }
 
 /// Ways to a next hop, in the order of their numbers.
-pub(super) const DELIVERY_TYPES: &[&str] = &["smart_host", "domain", "maildir", "unreachable"];
+pub(super) const DELIVERY_TYPES: &[&str] = &["smart_host", "domain", "maildir", "unreachable", "poison"];
 /// Priorities, in the order of their numbers.
 pub(super) const PRIORITIES: &[&str] = &["high", "normal", "low"];
 /// States of messages and queues; no message is connecting.
@@ -52,6 +52,7 @@ pub(super) const REASONS: &[&str] = &[
     "in_doubt",
     "message_retry",
     "message_suspended",
+    "poison",
     "queue_retry",
     "queue_suspended",
     "ready",

@@ -10,6 +10,7 @@ use crate::index::answer::View;
 use crate::index::error::IndexError;
 use crate::index::keys;
 use crate::index::tables::{Row, Table, Tables};
+use crate::index::unreadable::Unreadable;
 use crate::index::values::{
     self, BLOCK, EntryValue, Head, HopValue, LastOutcome, MessageValue, RecipientValue,
 };
@@ -21,6 +22,8 @@ use super::value::Datum;
 
 /// The name of the queue of what goes nowhere.
 const UNREACHABLE: &str = "Unreachable";
+/// The name of the queue of what was set aside.
+const POISON: &str = "Poison";
 /// The state of a hop that is tried again later, by the caller's numbering; as [`Fact::Hop`](crate::Fact::Hop) has it.
 const HOP_RETRY: u8 = 1;
 /// The state of a hop that an operator has stopped.
@@ -62,7 +65,8 @@ impl<'t> Follower<'t> {
                 match self.present {
                     Some((at, value)) if at == key => return Ok(value),
                     Some((at, _)) if at > key => break,
-                    _ => self.present = rows.next().transpose()?,
+                    // One that cannot be read may be another's: the look-up tells.
+                    _ => self.present = rows.next().and_then(Result::ok),
                 }
                 if self.present.is_none() {
                     break;
@@ -74,6 +78,7 @@ impl<'t> Follower<'t> {
         {
             return Ok(value);
         }
+        (self.rows, self.present) = (None, None);
         let mut rows = self.table.from(self.txn, key)?;
         self.present = rows.next().transpose()?;
         self.rows = Some(Box::new(rows));
@@ -87,6 +92,7 @@ impl<'t> Follower<'t> {
 /// What rows are made from: a snapshot.
 pub(super) struct Snapshot<'t> {
     pub(super) tables: &'t Tables,
+    pub(super) unreadable: &'t Unreadable,
     pub(super) txn: &'t RoTxn<'t>,
     standing: &'t Standing,
     hops: HashMap<HopId, HopValue<'t>>,
@@ -98,9 +104,15 @@ pub(super) struct Snapshot<'t> {
 }
 
 impl<'t> Snapshot<'t> {
-    pub(super) fn new(tables: &'t Tables, txn: &'t RoTxn<'t>, standing: &'t Standing) -> Self {
+    pub(super) fn new(
+        tables: &'t Tables,
+        unreadable: &'t Unreadable,
+        txn: &'t RoTxn<'t>,
+        standing: &'t Standing,
+    ) -> Self {
         Self {
             tables,
+            unreadable,
             txn,
             standing,
             hops: HashMap::new(),
@@ -152,6 +164,7 @@ fn of_hop<'a>(property: Property, id: HopId, hop: &HopValue<'a>) -> Datum<'a> {
         Property::Queue => Datum::text(match hop.kind {
             HopKind::SmartHost => hop.connector,
             HopKind::Unreachable => UNREACHABLE,
+            HopKind::Poison => POISON,
             HopKind::Domain | HopKind::Maildir => hop.destination,
         }),
         Property::SendConnector => Datum::filled(hop.connector),
@@ -163,6 +176,7 @@ fn of_hop<'a>(property: Property, id: HopId, hop: &HopValue<'a>) -> Datum<'a> {
                 HopKind::Domain => "domain",
                 HopKind::Maildir => "maildir",
                 HopKind::Unreachable => "unreachable",
+                HopKind::Poison => "poison",
             },
         ),
         _ => Datum::Null,
@@ -308,6 +322,7 @@ impl<'t> MessageSubject<'_, 't> {
         let hop = self.snapshot.hop(key.hop())?;
         match (hop.kind, hop.state) {
             (HopKind::Unreachable, _) => return Ok(("retry", "unreachable")),
+            (HopKind::Poison, _) => return Ok(("suspended", "poison")),
             (_, HOP_RETRY) => return Ok(("retry", "queue_retry")),
             (_, HOP_SUSPENDED) => return Ok(("suspended", "queue_suspended")),
             _ => {}
@@ -410,6 +425,7 @@ impl QueueSubject<'_, '_> {
     fn status(&self) -> &'static str {
         let standing = self.snapshot.standing;
         match self.value.state {
+            _ if self.value.kind == HopKind::Poison => "suspended",
             HOP_SUSPENDED => "suspended",
             HOP_RETRY => "retry",
             _ if standing.busy.contains(&self.hop) => "active",
@@ -421,7 +437,8 @@ impl QueueSubject<'_, '_> {
 
 impl Subject for QueueSubject<'_, '_> {
     fn datum(&mut self, property: Property) -> Result<Datum<'_>, IndexError> {
-        let view = View { tables: self.snapshot.tables, txn: self.snapshot.txn };
+        let Snapshot { tables, unreadable, txn, .. } = *self.snapshot;
+        let view = View { tables, unreadable, txn };
         let value = &self.value;
         Ok(match property {
             Property::Status => word(STATUSES, self.status()),

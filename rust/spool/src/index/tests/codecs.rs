@@ -199,7 +199,7 @@ fn values_of_another_version_or_with_unknown_parts_are_refused() {
     for block in [&[1, 0][..], &[1, 65], &[1, 1, 4, 0, 0], &[1, 1, 2, 0, 0, 9, 0, 0, 0]] {
         assert!(decode_block(block).is_err(), "{block:?}");
     }
-    for hop in [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 5, 0, 0, 0, 0, 0, 0, 0, 0]] {
+    for hop in [[1, 0, 0, 0, 0, 0, 0, 0, 0, 0], [1, 6, 0, 0, 0, 0, 0, 0, 0, 0]] {
         assert!(HopValue::decode(&hop).is_err(), "{hop:?}");
     }
 }

@@ -74,6 +74,7 @@ proptest! {
 }
 
 fn kept_ids(index: &Index, limit: u32) -> Vec<u64> {
+    super::see_that_it_is_sound(index);
     let (mut after, mut ids) = (None, Vec::new());
     loop {
         let answer = index.answer(&Request::Kept { after, limit }).unwrap();

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 mod codecs;
+mod damage;
 mod files;
 mod folding;
 mod keeping;
@@ -19,8 +20,8 @@ use std::sync::{Arc, LazyLock};
 use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
-use super::Index;
 use super::tables::Table;
+use super::{Index, rowcheck};
 use crate::edit::{Author, Change, EditRecord};
 use crate::facts::{
     Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
@@ -208,6 +209,16 @@ pub(super) fn outcome(recipient: u32, state: OutcomeState) -> Outcome {
         enhanced: "2.0.0".into(),
         text: format!("{state:?} {recipient}"),
     }
+}
+
+/// See to it that every row says something, and that the tables agree with each other.
+pub(super) fn see_that_it_is_sound(index: &Index) {
+    for (table, key, value) in dump(index) {
+        assert_eq!(rowcheck::check(table, &key, &value), Ok(()), "{table}");
+    }
+    let mut wrong = Vec::new();
+    index.check(&mut |what| wrong.push(what), &mut |_| {}).unwrap();
+    assert_eq!(wrong, Vec::<String>::new());
 }
 
 /// All rows of all tables but `meta`.

@@ -46,6 +46,8 @@ pub(super) struct Model {
     names: BTreeMap<HopId, Arc<HopName>>,
     pub(super) watermark: Watermark,
     pub(super) greatest: Option<QueueId>,
+    /// The last record that moved a message.
+    moved: Lsn,
 }
 
 impl Model {
@@ -93,6 +95,7 @@ impl Model {
             Redo::Moved { lsn, queue_id, accepted, location, hops, attempts, .. } => {
                 self.names.extend(hops.iter().map(|name| (name.id(), Arc::clone(name))));
                 self.greatest = self.greatest.max(Some(*queue_id));
+                self.moved = *lsn;
                 let message = self.messages.entry(*queue_id).or_insert_with(|| Message {
                     accepted: Arc::clone(accepted),
                     location: *location,
@@ -120,11 +123,13 @@ impl Model {
                 message.entries = accepted.entries.iter().zip(attempts).map(entry).collect();
             }
             Redo::Started { lsn, queue_id, hop, attempt, peer } => {
+                // A record that moves a message says again what is in doubt.
+                let is_news = self.moved != *lsn;
                 let entry = self.entry(*queue_id, *hop);
                 if let Some(entry) =
                     entry.filter(|entry| *attempt > entry.settled && *attempt >= entry.attempts)
                 {
-                    if *attempt > entry.attempts {
+                    if is_news && *attempt > entry.attempts {
                         entry.version = *lsn;
                     }
                     entry.attempts = *attempt;
@@ -399,6 +404,7 @@ impl Model {
 
     /// The index must say the same about everything, and its tables must agree among themselves.
     pub(super) fn check(&self, index: &Index) {
+        super::see_that_it_is_sound(index);
         assert_eq!(index.watermark(), self.watermark);
         assert_eq!(index.last_queue_id(), self.greatest);
         assert_eq!(index.messages_count().unwrap(), self.messages.len() as u64);

@@ -67,6 +67,7 @@ fn of_hop(row: &HopRow) -> Row {
         HopKind::Domain => ("domain", &row.destination),
         HopKind::Maildir => ("maildir", &row.destination),
         HopKind::Unreachable => ("unreachable", &"Unreachable".to_owned()),
+        HopKind::Poison => ("poison", &"Poison".to_owned()),
     };
     Row::from([
         (Property::Hop, vec![Value::Hop(row.hop)]),
@@ -81,6 +82,7 @@ fn queues(model: &Model, world: &World) -> Rows {
     let rows = hop_rows(model).into_iter().map(|row| {
         let mut values = of_hop(&row);
         let status = match row.state {
+            _ if row.kind == HopKind::Poison => "suspended",
             1 => "retry",
             2 => "suspended",
             _ if world.active.iter().any(|(_, hop)| *hop == row.hop) => "active",
@@ -116,6 +118,8 @@ fn messages(model: &Model, world: &World) -> Rows {
                 ("suspended", "message_suspended")
             } else if name.kind == HopKind::Unreachable {
                 ("retry", "unreachable")
+            } else if name.kind == HopKind::Poison {
+                ("suspended", "poison")
             } else if name.state == 1 {
                 ("retry", "queue_retry")
             } else if name.state == 2 {
