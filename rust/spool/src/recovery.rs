@@ -4,10 +4,10 @@
 //! it is made durable anew ([`renew`]) before anything acts on it; then it goes into the index, and only then are old
 //! segments given up. A crash anywhere in between leaves what was found, so that recovery can be repeated.
 //!
-//! An index that is missing, of another database, damaged, stale (below the floor), or not one of this log as it is now, is made anew from the
-//! log ([`salvage`]). That is found out in this order: the file is read page by page before LMDB maps it; a process that
-//! died again and again while it was opened is evidence enough; the log must go on where the index ends; and what an open
-//! reads of it must be readable.
+//! An index that is missing, of another database, damaged, stale (below the floor), or not one of this log as it is now,
+//! is made anew from the log ([`salvage`]). That is found out in this order: the file is read page by page before LMDB
+//! maps it; a process that died again and again while it was opened is evidence enough; the log must go on where the
+//! index ends; and what an open reads of it must be readable.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -70,7 +70,7 @@ pub(crate) struct Opened {
 }
 
 /// How long the index's file is looked at before it is opened, if nothing speaks against it.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Duration = Duration::from_millis(50);
 /// After so many runs in a row that did not end in order, all of it is looked at, however long that takes...
 const RUNS_MAX: u32 = 3;
 /// ... and after so many that ended while it was being opened, it is made anew.

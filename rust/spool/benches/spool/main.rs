@@ -1,4 +1,4 @@
-//! What the spool costs: appending, committing, refilling a delivery queue, replaying.
+//! What the spool costs: appending, committing, refilling a delivery queue, queries, replay, salvage.
 //!
 //! `make bench-spool`, or `cargo bench -p penstock-spool`. Everything lies below `PENSTOCK_BENCH_DIR`, by default
 //! `/var/tmp`, which ought to be a disk. Each part of the spool has a function here; a new one is added to the group at
@@ -12,7 +12,10 @@ mod support;
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
-use penstock_spool::{Answer, OutcomeState, Request, SpoolConfig};
+use penstock_spool::{
+    Answer, Budget, Execution, Operator, OutcomeState, Property, Query, Request, SpoolConfig, Standing,
+    Table, Tree, Value, Want,
+};
 use support::{Inline, directory, settled};
 
 /// Outcomes that are written together, and synced later.
@@ -84,6 +87,62 @@ fn replay(criterion: &mut Criterion) {
     group.finish();
 }
 
+/// Questions for which every message that waits is looked at.
+fn query(criterion: &mut Criterion) {
+    const WAITING: usize = 50_000;
+    let dir = directory();
+    let spool = Inline::open(SpoolConfig { path: dir.path().into(), ..support::config() });
+    spool.fill(WAITING, 100);
+    spool.ask(Request::Checkpoint);
+    let all = Tree::And(Vec::new());
+    let large = Tree::Compare(Property::SizeBytes, Operator::Gt, Value::Number(0));
+    let asked = [
+        ("group by domain", &all, Want::Groups { by: Property::RecipientDomain, top: 100 }),
+        ("count by size", &large, Want::Count),
+    ];
+    let mut group = criterion.benchmark_group("query");
+    group.throughput(Throughput::Elements(WAITING as u64)).sample_size(10);
+    for (what, tree, want) in asked {
+        group.bench_function(format!("{what}, 50,000"), |bencher| {
+            bencher.iter(|| {
+                let query = Query::new(Table::Messages, tree, Standing::default(), want.clone());
+                let execution = Box::new(Execution::new(query.expect("a query")));
+                let budget = Budget { rows: u64::MAX, time_ms: u64::MAX };
+                let Answer::Query { execution } = spool.ask(Request::Query { execution, budget }) else {
+                    panic!("no answer")
+                };
+                assert!(execution.is_complete() && execution.total().0 == WAITING as u64);
+            });
+        });
+    }
+    group.finish();
+}
+
+/// The index anew from the log, which has mail that waits: reading, checking and applying, and the sync at the end.
+/// `PENSTOCK_BENCH_MESSAGES` says how many messages.
+fn salvage(criterion: &mut Criterion) {
+    let messages = std::env::var("PENSTOCK_BENCH_MESSAGES").ok().and_then(|number| number.parse().ok());
+    let messages = messages.unwrap_or(100_000);
+    let dir = directory();
+    let config = SpoolConfig { path: dir.path().into(), ..support::config() };
+    let spool = Inline::open(config.clone());
+    spool.fill(messages, 1_024);
+    spool.ask(Request::Checkpoint);
+    drop(spool);
+    let mut group = criterion.benchmark_group("salvage");
+    group.throughput(Throughput::Elements(messages as u64)).sample_size(10);
+    group.bench_function(format!("{messages} messages of 1 KB"), |bencher| {
+        let without_index = || support::remove_indexes(dir.path());
+        let open = |()| {
+            let spool = Inline::open(config.clone());
+            assert_eq!(spool.messages, messages as u64);
+            spool
+        };
+        bencher.iter_batched(without_index, open, BatchSize::PerIteration);
+    });
+    group.finish();
+}
+
 /// Commits of many writers, each of which waits for its own, beside a bare loop of `pwritev` and `fdatasync` with the
 /// groups that came about. Both take turns, because disks change from minute to minute.
 fn commit(_: &mut Criterion) {
@@ -114,6 +173,6 @@ fn commit(_: &mut Criterion) {
 criterion_group! {
     name = spool;
     config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(3));
-    targets = commit, append, ready_refill, replay
+    targets = commit, append, ready_refill, query, replay, salvage
 }
 criterion_main!(spool);

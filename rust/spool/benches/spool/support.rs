@@ -16,6 +16,8 @@ use penstock_spool::{
 use tempfile::TempDir;
 
 pub(crate) const NOW_MS: u64 = 1_763_951_400_000;
+/// Domains that recipients are in.
+const DOMAINS: u64 = 1_000;
 /// Octets that are put before a content.
 const TRACE: &[u8] = &[b'R'; 200];
 
@@ -48,6 +50,17 @@ pub(crate) fn copy(from: &Path, to: &Path) {
             copy(&path, &to);
         } else {
             std::fs::copy(path, to).expect("a copy");
+        }
+    }
+}
+
+/// Take the index of a closed spool away, and those that were put aside.
+pub(crate) fn remove_indexes(spool: &Path) {
+    for entry in std::fs::read_dir(spool.join("shard-00")).expect("a shard") {
+        let path = entry.expect("an entry").path();
+        let is_index = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("index"));
+        if is_index {
+            std::fs::remove_dir_all(path).expect("an index");
         }
     }
 }
@@ -111,7 +124,7 @@ fn hand_in(spool: &Spool, hop: HopId, content: &[u8]) -> QueueId {
     }
     let id = draft.queue_id();
     let size = (content.len() + TRACE.len()) as u64;
-    spool.commit(draft, accepted(hop, size), Bytes::from_static(TRACE), Vec::new());
+    spool.commit(draft, accepted(hop, size, id), Bytes::from_static(TRACE), Vec::new());
     id
 }
 
@@ -169,7 +182,7 @@ pub(crate) fn commit(dir: &Path, writers: usize, octets: usize, messages: usize)
     Run { took, groups, record_bytes: written as usize / messages }
 }
 
-fn accepted(hop: HopId, size: u64) -> Accepted {
+fn accepted(hop: HopId, size: u64, id: QueueId) -> Accepted {
     Accepted {
         received_ms: NOW_MS,
         sender: "sender@contoso.example".into(),
@@ -183,7 +196,11 @@ fn accepted(hop: HopId, size: u64) -> Accepted {
         size,
         message_id: "<0123456789abcdef@client.example>".into(),
         subject: "A message".into(),
-        recipients: vec![RecipientRecord { address: "you@fabrikam.example".into(), orcpt: None, notify: 0 }],
+        recipients: vec![RecipientRecord {
+            address: format!("you@{}.example", id.0 % DOMAINS),
+            orcpt: None,
+            notify: 0,
+        }],
         entries: vec![EntryRecord {
             hop,
             recipients: vec![0],
