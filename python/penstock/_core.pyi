@@ -402,7 +402,9 @@ class Progress:
         """Return how many octets of the log were read or copied."""
 
 def spool_check(path: str | PathLike[str], progress: Progress) -> dict[str, Any]:
-    """Check a spool that nobody has open; `problems` has what is wrong, the first 1,000 of `problems_count`.
+    """Check a spool; `problems` has what is wrong, the first 1,000 of `problems_count`.
+
+    With `is_in_use` an engine has it open: then its log was read, and neither index nor blobs.
 
     The functions on spools raise SpoolLocked, SpoolFormat, SpoolFailed, or SpoolDamaged, and block as long as
     it takes, without the interpreter's lock.
@@ -417,7 +419,10 @@ def spool_salvage(
     """
 
 def spool_count(path: str | PathLike[str]) -> dict[str, Any]:
-    """Tell what a spool takes and holds."""
+    """Tell what a spool takes and holds.
+
+    With `is_in_use` an engine has it open: then `live_bytes`, `messages` and `epoch` are None.
+    """
 
 def spool_backup(
     path: str | PathLike[str], directory: str | PathLike[str], progress: Progress

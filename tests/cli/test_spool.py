@@ -52,10 +52,28 @@ def test_salvage_asks(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_spool_in_use_ends_with_its_own_code(spool: Path, capsys: pytest.CaptureFixture[str]) -> None:
     engine = _core.Engine(spool=str(spool), inline=True, options={"map_bytes": 1 << 24})
     try:
-        assert run(["spool", "check", "--spool", str(spool)]) == 72
+        assert run(["spool", "salvage", "--yes", "--spool", str(spool)]) == 72
     finally:
         engine.close()
     assert "is the daemon running?" in capsys.readouterr().err
+
+
+def test_spool_in_use_is_checked_and_counted_as_far_as_it_goes(
+    spool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = _core.Engine(spool=str(spool), inline=True, options={"map_bytes": 1 << 24})
+    try:
+        assert run(["spool", "check", "--spool", str(spool)]) == 0
+        assert "no index and no blob, for the daemon has them: all sound" in capsys.readouterr().err
+        assert run(["spool", "stat", "--spool", str(spool)]) == 0
+        out = capsys.readouterr().out
+        assert "by a daemon" in out and "Messages" not in out
+        assert run(["spool", "stat", "--spool", str(spool), "--json"]) == 0
+        found = told(capsys)
+    finally:
+        engine.close()
+    assert (found["is_in_use"], found["messages"], found["epoch"]) == (True, None, None)
+    assert isinstance(found["index_bytes"], int)
 
 
 def test_no_spool_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

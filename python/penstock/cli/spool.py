@@ -1,4 +1,4 @@
-"""`penstock spool`: the store itself, without a daemon; `backup` also beside one."""
+"""`penstock spool`: the store itself; `check`, `stat` and `backup` also beside a daemon."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ F = TypeVar("F", bound=Callable[..., object])
 EXIT_DAMAGED: Final = 1
 EXITS: Final = ((SpoolLocked, 72), (SpoolFormat, 73), (SpoolFailed, 71), (SpoolError, 1))
 """What each way of failing ends with; see docs/cli.md."""
+OF_INDEX: Final = ("Messages", "Opened")
+"""Lines of `stat` that only the index tells."""
 REFRESH_S: Final = 0.2
 BAR_WIDTH: Final = 30
 
@@ -57,7 +59,8 @@ def spool() -> None:
 def check(options: Options, *, place: Path | None) -> int:
     """Check every record, every content and every row of the index.
 
-    The daemon must be down. Ends with 1 if something is wrong; nothing is changed.
+    Beside a daemon only records and contents in the log are checked. Ends with 1 if something is wrong;
+    nothing is changed.
     """
     from penstock import _core
 
@@ -69,10 +72,14 @@ def check(options: Options, *, place: Path | None) -> int:
     else:
         for problem in problems:
             print_line(printable(problem))
+    index = (
+        "no index and no blob, for the daemon has them"
+        if found["is_in_use"]
+        else f"{plural(found['messages'], 'message')}, {plural(found['rows'], 'row')} of the index"
+    )
     remark(
         options,
-        f"{plural(found['segments'], 'segment')}, {plural(found['records'], 'record')}, "
-        f"{plural(found['messages'], 'message')}, {plural(found['rows'], 'row')} of the index: "
+        f"{plural(found['segments'], 'segment')}, {plural(found['records'], 'record')}, {index}: "
         + (plural(found["problems_count"], "problem") if problems else "all sound"),
     )
     return EXIT_DAMAGED if problems else 0
@@ -121,7 +128,7 @@ def salvage(options: Options, *, place: Path | None, dry_run: bool, yes: bool) -
 @_spool_option
 @pass_options
 def stat(options: Options, *, place: Path | None) -> int:
-    """Show what the spool takes and holds. The daemon must be down."""
+    """Show what the spool takes and holds; beside a daemon, as far as its files tell."""
     from penstock import _core
 
     path = _path(options, place)
@@ -129,19 +136,22 @@ def stat(options: Options, *, place: Path | None) -> int:
     if options.json:
         print_json([{"path": str(path), **found}])
         return 0
-    share = found["live_bytes"] / found["log_bytes"] if found["log_bytes"] else 0.0
-    segments = plural(found["segments"], "segment")
+    log = f"{size(found['log_bytes'])} in {plural(found['segments'], 'segment')}"
+    if not found["is_in_use"]:
+        log += f", {found['live_bytes'] / max(found['log_bytes'], 1):.0%} of it live"
     held = "brought back from a backup: see `penstock spool release`" if found["is_restored"] else "no"
     for title, text in (
         ("Spool", str(path)),
+        ("In use", "by a daemon: see `penstock status`" if found["is_in_use"] else "no"),
         ("Messages", str(found["messages"])),
-        ("Log", f"{size(found['log_bytes'])} in {segments}, {share:.0%} of it live"),
+        ("Log", log),
         ("Index", size(found["index_bytes"])),
-        ("Opened", plural(found["epoch"], "time")),
+        ("Opened", plural(found["epoch"] or 0, "time")),
         ("Reports", f"{found['reports']} in {path / 'shard-00' / 'damaged'}"),
         ("Held", held),
     ):
-        print_line(f"{title:<11} {printable(text)}")
+        if not (found["is_in_use"] and title in OF_INDEX):
+            print_line(f"{title:<11} {printable(text)}")
     return 0
 
 

@@ -1,4 +1,4 @@
-//! What is done to a spool that no engine has open. Each call blocks for as long as it takes, without the interpreter's
+//! What is done to a spool from outside. Each call blocks for as long as it takes, without the interpreter's
 //! lock; how far it is can be read from another thread.
 
 use std::path::PathBuf;
@@ -62,6 +62,7 @@ pub(crate) fn spool_check<'py>(
         dict.set_item(key, value)?;
     }
     dict.set_item("problems", checked.problems)?;
+    dict.set_item("is_in_use", checked.is_in_use)?;
     Ok(dict)
 }
 
@@ -84,18 +85,20 @@ pub(crate) fn spool_salvage<'py>(
 pub(crate) fn spool_count(py: Python<'_>, path: PathBuf) -> PyResult<Bound<'_, PyDict>> {
     let counted = run(py, &Progress::new(), |_| tools::count(&path, map_bytes()))?;
     let dict = PyDict::new(py);
+    let told = |count| (!counted.is_in_use).then_some(count);
     for (key, value) in [
-        ("segments", counted.segments),
-        ("log_bytes", counted.log_bytes),
-        ("live_bytes", counted.live_bytes),
-        ("messages", counted.messages),
-        ("index_bytes", counted.index_bytes),
-        ("epoch", counted.epoch),
-        ("reports", counted.reports),
+        ("segments", Some(counted.segments)),
+        ("log_bytes", Some(counted.log_bytes)),
+        ("live_bytes", told(counted.live_bytes)),
+        ("messages", told(counted.messages)),
+        ("index_bytes", Some(counted.index_bytes)),
+        ("epoch", told(counted.epoch)),
+        ("reports", Some(counted.reports)),
     ] {
         dict.set_item(key, value)?;
     }
     dict.set_item("is_restored", counted.is_restored)?;
+    dict.set_item("is_in_use", counted.is_in_use)?;
     Ok(dict)
 }
 

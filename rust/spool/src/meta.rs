@@ -101,13 +101,18 @@ pub(crate) fn hold(
     device: &dyn Device,
     layout: &Layout,
 ) -> Result<(Box<dyn std::any::Any + Send + Sync>, u128), OpenError> {
-    let missing = || OpenError::Meta { path: layout.meta(), what: "there is no spool".into() };
-    let database = read(device, &layout.meta())?.ok_or_else(missing)?;
+    let database = database(device, layout)?;
     let lock = layout.shard.join("lock");
     match device.lock(&lock).map_err(OpenError::io(&lock))? {
         Lock::Held(held) => Ok((held, database)),
         Lock::Foreign { pid } => Err(OpenError::Locked { pid }),
     }
+}
+
+/// The database id of a spool that is there. **Blocking.**
+pub(crate) fn database(device: &dyn Device, layout: &Layout) -> Result<u128, OpenError> {
+    let missing = || OpenError::Meta { path: layout.meta(), what: "there is no spool".into() };
+    read(device, &layout.meta())?.ok_or_else(missing)
 }
 
 /// Whether what the spool holds was brought back from a backup, and waits for an operator's word.

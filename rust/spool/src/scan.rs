@@ -113,13 +113,16 @@ impl Scanned {
         Self::of(segment, file, database)
     }
 
-    /// Look at a segment by a file of its own, which is closed with this.
+    /// Look at a segment, if nobody has it open by a file of its own, which is closed with this.
     pub(crate) fn open_alone(
         device: &dyn Device,
         segment: Arc<Segment>,
         database: u128,
     ) -> Result<Self, OpenError> {
-        let file = device.open(segment.path(), Opening::Existing).map_err(OpenError::io(segment.path()))?;
+        let file = match segment.opened() {
+            Some(file) => file,
+            None => device.open(segment.path(), Opening::Existing).map_err(OpenError::io(segment.path()))?,
+        };
         Self::of(segment, file, database)
     }
 

@@ -197,7 +197,11 @@ impl Segments {
                 continue;
             };
             let path = dir.join(&name);
-            let bytes = size(device, &path)?;
+            let bytes = match size(device, &path) {
+                // It was given up meanwhile, by whoever has the spool open.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                bytes => bytes?,
+            };
             found.insert(number, Arc::new(Segment::new(number, path, None, bytes)));
         }
         Ok(found.into_values().collect())

@@ -1,6 +1,7 @@
 //! What is done to a spool from outside: it is checked, counted, made anew, copied and brought back.
 //!
-//! All but [`backup`] take the shard's lock, so that nobody else has the spool open meanwhile.
+//! [`backup`], [`check`] and [`count`] also do so while the spool is in use; all others take the shard's lock, so that
+//! nobody else has it open meanwhile.
 //!
 //! # Backup
 //!
@@ -20,22 +21,30 @@ use std::sync::Arc;
 use crate::blobs::Blobs;
 use crate::device::{Device, FileDevice};
 use crate::errors::OpenError;
+use crate::facts::Lsn;
 use crate::floor;
 use crate::format::segment::{HEADER, SegmentHeader};
 use crate::index::{Index, IndexError, Verdict};
 use crate::meta::{self, Layout};
 use crate::redo::Redo;
 use crate::salvage::{self, Order, Salvaged};
-use crate::scan::{Origins, Scanner};
+use crate::scan::{Damage, Origins, Scanner};
 use crate::segments::{SUFFIX, Segment, Segments};
 
 /// Things that are wrong and are told one by one.
 const PROBLEMS_MAX: usize = 1_000;
 const COPY_BYTES: usize = 1 << 20;
 
+/// How often the log of a spool in use is read at most: what is wrong is wrong each time.
+const READINGS_MAX: usize = 4;
+/// Segments of a spool in use that are kept open while it is read.
+const OPENED_MAX: usize = 512;
+
 /// What a check has found.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct Checked {
+    /// Whether the spool was in use: then only its log was looked at.
+    pub is_in_use: bool,
     /// Segments of the log.
     pub segments: u64,
     /// Records in them.
@@ -64,6 +73,8 @@ impl Checked {
 /// What a spool takes and holds.
 #[derive(Clone, Eq, PartialEq, Debug, Default)]
 pub struct Counted {
+    /// Whether the spool was in use: then only what files tell is known.
+    pub is_in_use: bool,
     /// Segments of the log.
     pub segments: u64,
     /// Octets of them.
@@ -96,28 +107,89 @@ fn segments(layout: &Layout) -> Result<Vec<Arc<Segment>>, OpenError> {
     Segments::look(&FileDevice::new(), &layout.log).map_err(OpenError::io(&layout.log))
 }
 
-/// Check a spool that nobody has open: every record, every chunk of content, every page and row of the index, and whether
-/// they agree. `progress` is told the octets of log that were read. Nothing of the spool is changed. **Blocking**: reads everything.
+/// Check a spool: every record, every chunk of content, every page and row of the index, every blob, and whether they
+/// agree. Of one that is in use only records and chunks are checked; what its owner reads of the rest he checks himself.
+/// `progress` is told the octets of log that were read. Nothing of the spool is changed. **Blocking**: reads everything.
 pub fn check(path: &Path, map_bytes: u64, progress: &dyn Fn(u64)) -> Result<Checked, OpenError> {
     let (device, layout): (Arc<dyn Device>, _) = (Arc::new(FileDevice::new()), Layout::new(path));
-    let (_lock, database) = meta::hold(&*device, &layout)?;
-    let all = segments(&layout)?;
-    let blobs = Blobs::new(Arc::clone(&device), layout.blobs.clone(), database);
-    let floor = floor::look(&*device, &layout.shard).map_err(OpenError::io(&layout.shard))?;
-    let mut checked = Checked { segments: all.len() as u64, ..Checked::default() };
-    let order = Order {
-        device: &*device,
-        segments: &all,
+    match meta::hold(&*device, &layout) {
+        Ok((_lock, database)) => check_alone(&device, &layout, database, map_bytes, progress),
+        Err(OpenError::Locked { .. }) => check_in_use(&device, &layout, progress),
+        Err(error) => Err(error),
+    }
+}
+
+/// Read the log of a spool that is in use. What is just being written, or used again, may look damaged for once; what
+/// looks so each time is.
+fn check_in_use(
+    device: &Arc<dyn Device>,
+    layout: &Layout,
+    progress: &dyn Fn(u64),
+) -> Result<Checked, OpenError> {
+    let database = meta::database(&**device, layout)?;
+    let mut checked = Checked { is_in_use: true, ..Checked::default() };
+    let mut wrong: Option<Vec<Damage>> = None;
+    for reading in 1..=READINGS_MAX {
+        let mut all = segments(layout)?;
+        // What is open stays to be read, also if it is given up meanwhile.
+        let is_gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+        let mut opened = 0..OPENED_MAX;
+        all.retain(|one| opened.next().is_none() || !one.file(&**device).is_err_and(|error| is_gone(&error)));
+        let floor = floor::look(&**device, &layout.shard).map_err(OpenError::io(&layout.shard))?;
+        match read_log(device, layout, &all, (database, floor), progress) {
+            Ok((records, damage)) => {
+                (checked.segments, checked.records) = (all.len() as u64, records);
+                let is_still = |one: &Damage| wrong.as_ref().is_none_or(|wrong| wrong.contains(one));
+                wrong = Some(damage.into_iter().filter(is_still).collect());
+            }
+            Err(OpenError::Io { source, .. }) if is_gone(&source) && reading < READINGS_MAX => {}
+            Err(error) => return Err(error),
+        }
+        if wrong.as_ref().is_some_and(Vec::is_empty) {
+            break;
+        }
+    }
+    for one in wrong.into_iter().flatten() {
+        checked.wrong(format!("segment {} cannot be read at {}", one.segment, one.offset));
+    }
+    Ok(checked)
+}
+
+/// Read the whole log; tells how many records there are, and what is damaged.
+fn read_log(
+    device: &Arc<dyn Device>,
+    layout: &Layout,
+    segments: &[Arc<Segment>],
+    (database, floor): (u128, Lsn),
+    progress: &dyn Fn(u64),
+) -> Result<(u64, Vec<Damage>), OpenError> {
+    let blobs = Blobs::new(Arc::clone(device), layout.blobs.clone(), database);
+    salvage::read(&Order {
+        device: &**device,
+        segments,
         database,
         blobs: &blobs,
         index: &layout.index,
-        map_bytes,
+        map_bytes: 0,
         floor,
         keep_until_ms: None,
         reason: "",
         progress,
-    };
-    let (records, damage) = salvage::read(&order)?;
+    })
+}
+
+fn check_alone(
+    device: &Arc<dyn Device>,
+    layout: &Layout,
+    database: u128,
+    map_bytes: u64,
+    progress: &dyn Fn(u64),
+) -> Result<Checked, OpenError> {
+    let all = segments(layout)?;
+    let blobs = Blobs::new(Arc::clone(device), layout.blobs.clone(), database);
+    let floor = floor::look(&**device, &layout.shard).map_err(OpenError::io(&layout.shard))?;
+    let mut checked = Checked { segments: all.len() as u64, ..Checked::default() };
+    let (records, damage) = read_log(device, layout, &all, (database, floor), progress)?;
     checked.records = records;
     for one in damage {
         checked.wrong(format!("segment {} cannot be read at {}", one.segment, one.offset));
@@ -145,7 +217,7 @@ pub fn check(path: &Path, map_bytes: u64, progress: &dyn Fn(u64)) -> Result<Chec
                 ));
             }
             let behind = all.into_iter().filter(|one| one.number() >= watermark.segment).collect();
-            let (scan, _) = Scanner::open(&*device, behind, database, Origins::default())?.run(watermark)?;
+            let (scan, _) = Scanner::open(&**device, behind, database, Origins::default())?.run(watermark)?;
             if let Some(what) = scan.contradiction {
                 checked.wrong(format!("index: {what}"));
             }
@@ -260,19 +332,26 @@ pub fn salvage(
     Ok(outcome.salvaged)
 }
 
-/// Count what a spool takes and holds that nobody has open. **Blocking.**
+/// Count what a spool takes and holds; of one that is in use, what files tell. **Blocking.**
 pub fn count(path: &Path, map_bytes: u64) -> Result<Counted, OpenError> {
     let (device, layout): (Arc<dyn Device>, _) = (Arc::new(FileDevice::new()), Layout::new(path));
-    let (_lock, database) = meta::hold(&*device, &layout)?;
+    let held = match meta::hold(&*device, &layout) {
+        Err(OpenError::Locked { .. }) => None,
+        held => Some(held?),
+    };
     let segments = segments(&layout)?;
     let reports = device.list(&layout.damaged).map_err(OpenError::io(&layout.damaged))?;
+    let index = layout.index.join("data.mdb");
     let mut counted = Counted {
+        is_in_use: held.is_none(),
+        index_bytes: fs::metadata(index).map_or(0, |found| found.len()),
         segments: segments.len() as u64,
         log_bytes: segments.iter().map(|one| one.bytes()).sum(),
         reports: reports.len() as u64,
         is_restored: meta::is_restored(&*device, &layout),
         ..Counted::default()
     };
+    let Some((_lock, database)) = held else { return Ok(counted) };
     let failed = |error: &dyn std::fmt::Display| OpenError::Index { text: error.to_string() };
     match Index::verify(&layout.index, Some(std::time::Duration::from_secs(1)))
         .map_err(|error| failed(&error))?

@@ -214,8 +214,7 @@ fn a_salvage_that_is_asked_for_gives_the_same_index() {
     assert_eq!(check(dir.path()).problems, Vec::<String>::new());
     let running = Running::open(dir.path());
     assert_eq!((running.ids(), running.recovery.salvaged.clone()), (left, None));
-    // Nobody works on what another has open.
-    assert!(matches!(tools::check(dir.path(), MAP_BYTES, &|_| {}), Err(OpenError::Locked { .. })));
+    // Nobody changes what another has open.
     assert!(matches!(
         tools::salvage(dir.path(), MAP_BYTES, None, false, &|_| {}),
         Err(OpenError::Locked { .. })
@@ -272,6 +271,40 @@ fn a_backup_under_load_brings_back_all_that_was_acknowledged_and_is_not_finished
     assert!(tools::release(&restored).unwrap() && !tools::release(&restored).unwrap());
     let running = Running::open(&restored);
     assert!(!running.recovery.is_restored);
+    running.spool.close();
+}
+
+#[test]
+fn a_spool_in_use_is_checked_while_segments_come_and_go_and_real_damage_is_told() {
+    let dir = directory();
+    let running = Running::open(dir.path());
+    let stays: Vec<QueueId> = (0..40).map(|_| running.commit(5_000)).collect();
+    running.ask(Request::Checkpoint);
+    let is_done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let checking = scope.spawn(|| {
+            let checked: Vec<_> = (0..8).map(|_| tools::check(dir.path(), MAP_BYTES, &|_| {})).collect();
+            is_done.store(true, Relaxed);
+            checked
+        });
+        while !is_done.load(Relaxed) {
+            let id = running.commit(3_000);
+            running.deliver(id);
+            running.ask(Request::Checkpoint);
+        }
+        for checked in checking.join().unwrap() {
+            let checked = checked.unwrap();
+            assert_eq!(checked.problems, [""; 0], "{checked:?}");
+            assert!(checked.is_in_use && checked.records >= 40 && checked.rows == 0, "{checked:?}");
+        }
+    });
+    let counted = tools::count(dir.path(), MAP_BYTES).unwrap();
+    assert!(counted.is_in_use && counted.log_bytes > 200_000 && counted.index_bytes > 0, "{counted:?}");
+    flip(&dir.path().join("shard-00/log/00000002.seg"), 4_096 + 700);
+    let checked = check(dir.path());
+    assert_eq!((checked.is_in_use, checked.problems_count), (true, 1), "{checked:?}");
+    assert!(checked.problems[0].starts_with("segment 2 cannot be read at"), "{checked:?}");
+    assert_eq!(running.ids(), stays.into_iter().collect(), "nobody was disturbed");
     running.spool.close();
 }
 
