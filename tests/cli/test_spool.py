@@ -67,7 +67,8 @@ def test_spool_in_use_is_checked_and_counted_as_far_as_it_goes(
         assert "no index and no blob, for the daemon has them: all sound" in capsys.readouterr().err
         assert run(["spool", "stat", "--spool", str(spool)]) == 0
         out = capsys.readouterr().out
-        assert "by a daemon" in out and "Messages" not in out
+        assert "by a daemon" in out
+        assert "Messages" not in out
         assert run(["spool", "stat", "--spool", str(spool), "--json"]) == 0
         found = told(capsys)
     finally:

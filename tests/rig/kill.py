@@ -29,7 +29,8 @@ from tests.support.client import SmtpClient
 from tests.support.daemon import Daemon, Settings
 from tests.support.receiver import Received, Receiver
 
-# How long nothing may be delivered at the end before what is left counts as lost: busy machines stand still, too.
+# How long nothing may be delivered at the end before what is left counts as lost; busy machines do stand
+# still for a while.
 DRAIN_STALL_S = 90.0
 # A hop that fails is tried again soon, however often it has failed; a wait of minutes would look like a loss.
 RETRIES = [
