@@ -373,6 +373,7 @@ impl<'a> Reader<'a> {
         while let Some(next) = self.step(at)?.filter(|_| !self.is_refused) {
             at = next;
         }
+        self.close();
         self.step_over_what_is_gone();
         self.send();
         Ok(self.reading)
@@ -403,11 +404,21 @@ impl<'a> Reader<'a> {
     /// The segment at this place, open; `None` behind the last.
     fn scanned(&mut self, at: usize) -> Result<Option<&mut Scanned>, OpenError> {
         if self.open.as_ref().is_none_or(|(open, _)| *open != at) {
+            self.close();
             let Some(segment) = self.order.segments.get(at) else { return Ok(None) };
             let scanned = Scanned::open_alone(self.order.device, Arc::clone(segment), self.order.database)?;
             self.open = Some((at, scanned));
         }
         Ok(self.open.as_mut().map(|(_, scanned)| scanned))
+    }
+
+    /// Close the segment that is open; what the disk did not give back of it is damage, whatever lay there.
+    fn close(&mut self) {
+        let Some((at, scanned)) = self.open.take() else { return };
+        // One whose first page is bad is told as such.
+        for offset in scanned.bad_offsets().filter(|offset| *offset > 0) {
+            self.damaged(at, offset, Lost::Record);
+        }
     }
 
     /// Note damage; what a record says may be lost with it, but nothing is with content alone.

@@ -12,7 +12,7 @@
 //!
 //! Nothing is changed here, and an error of the disk is an error: it is never taken for the end of the log.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
 
@@ -91,6 +91,9 @@ impl Origins {
     }
 }
 
+/// How often a page is asked for that the disk does not give back.
+const READS_MAX: usize = 3;
+
 /// A segment while it is scanned.
 pub(crate) struct Scanned {
     pub(crate) segment: Arc<Segment>,
@@ -101,6 +104,8 @@ pub(crate) struct Scanned {
     size: u64,
     window: Vec<u8>,
     window_at: u64,
+    /// Pages that the disk does not give back. They count as zeros, in which no record is whole.
+    bad_pages: BTreeSet<u64>,
 }
 
 impl Scanned {
@@ -126,17 +131,30 @@ impl Scanned {
         Self::of(segment, file, database)
     }
 
+    /// Offsets of the pages that the disk did not give back so far.
+    pub(crate) fn bad_offsets(&self) -> impl Iterator<Item = u64> {
+        self.bad_pages.iter().map(|page| page * PAGE)
+    }
+
     fn of(segment: Arc<Segment>, file: Arc<dyn DeviceFile>, database: u128) -> Result<Self, OpenError> {
         let (number, path) = (segment.number(), segment.path().to_path_buf());
         let failed = |error| OpenError::io(&path)(error);
         let size = file.size().map_err(failed)?;
-        let found = read_header(&*file).map_err(failed)?;
+        let mut bad_pages = BTreeSet::new();
+        let found = match read_header(&*file) {
+            Err(error) if device::is_unreadable(&error) => {
+                bad_pages.insert(0);
+                None
+            }
+            found => found.map_err(failed)?,
+        };
         // A file gets its name, or more than its first page, only when that page is on the disk.
         let is_unreadable = found.is_none() && size > PAGE;
         let later = |Malformed(what)| OpenError::Record { segment: number, offset: 0, what };
         let header = found.transpose().map_err(later)?;
         let header = header.filter(|header| header.number == number && header.database == database);
-        Ok(Self { segment, file, header, is_unreadable, size, window: Vec::new(), window_at: 0 })
+        let window = Vec::new();
+        Ok(Self { segment, file, header, is_unreadable, size, window, window_at: 0, bad_pages })
     }
 
     /// Octets at an offset; `None` beyond the end.
@@ -148,11 +166,34 @@ impl Scanned {
         if !has(self.window_at, &self.window) {
             self.window.resize(length.max(WINDOW).min(self.size - offset) as usize, 0);
             self.window_at = offset;
-            let read = device::read_full(&*self.file, &mut self.window, offset)?;
+            let read = match device::read_full(&*self.file, &mut self.window, offset) {
+                Err(error) if device::is_unreadable(&error) => self.read_pages(offset)?,
+                read => read?,
+            };
             self.window.truncate(read);
         }
         let start = (offset - self.window_at) as usize;
         Ok(self.window.get(start..start + length as usize))
+    }
+
+    /// Fill the window page by page, those that cannot be read with zeros; tells how many octets there are.
+    fn read_pages(&mut self, offset: u64) -> io::Result<usize> {
+        let mut done = 0;
+        while done < self.window.len() {
+            let at = offset + done as u64;
+            let end = (done + (PAGE - at % PAGE) as usize).min(self.window.len());
+            let Some(part) = self.window.get_mut(done..end) else { break };
+            match read_stubbornly(&*self.file, part, at) {
+                Err(error) if device::is_unreadable(&error) => {
+                    part.fill(0);
+                    self.bad_pages.insert(at / PAGE);
+                }
+                Ok(read) if read < part.len() => return Ok(done + read),
+                read => drop(read?),
+            }
+            done = end;
+        }
+        Ok(done)
     }
 
     /// The first header of a record at or after an offset.
@@ -219,10 +260,22 @@ pub(crate) fn queue_id(parts: &[Part]) -> QueueId {
     id.unwrap_or(QueueId(0))
 }
 
+/// Read what the disk may not give back at once: nothing is given up for an error that does not stay.
+fn read_stubbornly(file: &dyn DeviceFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+    let mut result = device::read_full(file, buffer, offset);
+    for _ in 1..READS_MAX {
+        match &result {
+            Err(error) if device::is_unreadable(error) => result = device::read_full(file, buffer, offset),
+            _ => break,
+        }
+    }
+    result
+}
+
 /// Read what a segment says of itself. **Blocking.**
 fn read_header(file: &dyn DeviceFile) -> io::Result<Option<Result<SegmentHeader, Malformed>>> {
     let mut octets = [0; HEADER];
-    let read = device::read_full(file, &mut octets, 0)?;
+    let read = read_stubbornly(file, &mut octets, 0)?;
     Ok(if read < HEADER { None } else { SegmentHeader::decode(&octets) })
 }
 
@@ -274,6 +327,11 @@ impl Scanner {
         let mut at = (start, if is_there { align_up(from.offset.max(FIRST), ALIGN) } else { FIRST });
         while let Some(next) = self.step(at)? {
             at = next;
+        }
+        for one in &self.segments {
+            let number = one.segment.number();
+            let bad = one.bad_offsets().filter(|offset| !(*offset == 0 && one.is_unreadable));
+            self.scan.damage.extend(bad.map(|offset| Damage { segment: number, offset }));
         }
         Ok((self.scan, self.segments))
     }

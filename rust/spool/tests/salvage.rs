@@ -288,6 +288,55 @@ fn damage_in_the_log_is_reported_by_a_salvage_and_the_rest_is_kept() {
 }
 
 #[test]
+fn a_page_that_the_disk_does_not_give_back_is_reported_and_the_rest_is_kept() {
+    for (file, page) in [("00000001.seg", 0), ("00000001.seg", 1), ("00000002.seg", 2)] {
+        for has_index in [false, true] {
+            let scene = scene(60);
+            let device = scene.device.moved(scene.dir.path(), scene.dir.path());
+            device.make_unreadable(&scene.dir.path().join(LOG).join(file), page);
+            if !has_index {
+                fs::remove_dir_all(scene.dir.path().join(INDEX)).unwrap();
+            }
+            let mut bench = Bench::open(&device, scene.dir.path()).unwrap();
+            let found = ids(&mut bench);
+            if has_index {
+                assert_eq!(found, scene.waiting, "{file}, page {page}: the index has them all");
+                continue;
+            }
+            let salvaged = bench.recovery.salvaged.clone().unwrap();
+            assert!(salvaged.damaged > 0, "{file}, page {page}: {salvaged:?}");
+            assert!(!found.is_empty() && found.iter().all(|id| scene.ledger.0.contains_key(id)));
+            let lost = scene.waiting.iter().filter(|id| !found.contains(id)).count();
+            assert!(page == 0 || lost <= 4, "{file}, page {page}: {lost} lost");
+            let reports = device.names(&scene.dir.path().join("shard-00/damaged"));
+            assert!(!reports.is_empty());
+        }
+    }
+}
+
+#[test]
+fn a_page_behind_the_index_that_the_disk_does_not_give_back_is_damage_and_no_end() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    let all: Vec<QueueId> = (0..12)
+        .map(|_| {
+            let id = bench.commit(3_000).unwrap();
+            bench.step();
+            id
+        })
+        .collect();
+    bench.kill();
+    let device = device.after_kill();
+    let segments = device.names(&dir.path().join(LOG));
+    let last = segments.iter().filter(|name| name.contains(".seg")).max().unwrap();
+    device.make_unreadable(&dir.path().join(LOG).join(last), 3);
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    assert!(bench.recovery.damaged > 0);
+    let found = ids(&mut bench);
+    assert!(found.len() >= all.len() - 3, "{} of {}", found.len(), all.len());
+}
+
+#[test]
 fn an_index_that_ends_the_process_three_times_is_made_anew() {
     let scene = scene(20);
     let doubt = |openings: u32| {

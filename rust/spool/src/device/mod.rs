@@ -165,6 +165,11 @@ pub(crate) fn is_full(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
+/// Whether an error says that the disk does not give back what is there.
+pub(crate) fn is_unreadable(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::IO))
+}
+
 /// Whether an error says that something is wanting which may be had again: room, descriptors, the kernel's memory.
 /// Nothing is wrong with the disk then.
 pub(crate) fn is_scarce(error: &io::Error) -> bool {

@@ -11,6 +11,7 @@ use parking_lot::Mutex;
 
 use super::disk::{Disk, Fate, Fault, Unsynced};
 use crate::device::{Device, DeviceFile, Lock, Opening};
+use crate::format::PAGE;
 
 /// What was called.
 #[derive(Copy, Clone, Eq, PartialEq, Ord, PartialOrd, Hash, Debug)]
@@ -81,6 +82,8 @@ struct Inner {
     failing: BTreeMap<Call, Fault>,
     is_halted: bool,
     locks: BTreeSet<PathBuf>,
+    /// Places that the medium does not give back: inode and page.
+    unreadable: BTreeSet<(usize, u64)>,
     /// Whether reads find everything in the cache.
     is_cached: bool,
     /// How long a sync takes.
@@ -128,6 +131,7 @@ impl FaultyDevice {
             failing: BTreeMap::new(),
             is_halted: false,
             locks: BTreeSet::new(),
+            unreadable: BTreeSet::new(),
             is_cached: true,
             sync_time: Duration::ZERO,
         })))
@@ -189,6 +193,17 @@ impl FaultyDevice {
     /// If there is no such file.
     pub fn flip(&self, path: &Path, offset: u64, bit: u8) {
         self.0.lock().disk.flip(path, offset as usize, bit).expect("the file is there");
+    }
+
+    /// Have every read fail that touches this page of a file, as on a disk with a bad sector.
+    ///
+    /// # Panics
+    ///
+    /// There is no such file.
+    pub fn make_unreadable(&self, path: &Path, page: u64) {
+        let mut inner = self.0.lock();
+        let inode = inner.disk.find(path).expect("the file is there");
+        inner.unreadable.insert((inode, page));
     }
 
     /// The names of the files in a directory; none if it is not there.
@@ -341,6 +356,10 @@ impl DeviceFile for FaultyFile {
             Some(Fault::Short) => buffer.len().div_ceil(2),
             Some(fault) => return Err(fault.error()),
         };
+        let pages = offset / PAGE..(offset + length as u64).div_ceil(PAGE);
+        if pages.into_iter().any(|page| inner.unreadable.contains(&(self.inode, page))) {
+            return Err(Fault::Io.error());
+        }
         Ok(inner.disk.read(self.inode, buffer.get_mut(..length).unwrap_or_default(), offset as usize))
     }
 
