@@ -75,6 +75,8 @@ impl Recorder {
 /// How much is tried.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Effort {
+    /// Of so many power losses one is tried; of kills all are.
+    pub(crate) part: usize,
     /// Of so many changes all combinations are tried.
     pub(crate) combinations: u32,
     /// Ways in which a write is torn.
@@ -88,6 +90,7 @@ pub(crate) struct Effort {
 }
 
 pub(crate) const FULL: Effort = Effort {
+    part: 1,
     combinations: 6,
     tears: &[Fate::Short, Fate::Front, Fate::Back, Fate::Zeroed, Fate::Spoilt],
     pages: true,
@@ -203,19 +206,22 @@ impl Judge {
 
     fn try_moment(&self, point: &Point, index: &Image, what: &str, number: &mut usize) {
         let Point { moment, reach: Reach { durable, written, handed, told, said, .. }, .. } = point;
-        let mut left = |what, device, is_kill| {
-            *number += 1;
-            let (index, number, most) = (index.clone(), *number, *handed);
+        let left = |number, what, device, is_kill| {
+            let (index, most) = (index.clone(), *handed);
             let (written, durable) = (*written, *durable);
             let least = if is_kill { written } else { durable };
             let words = (*told, *said);
             Left { what, device, index, least, most, written, durable, is_kill, words, number }
         };
-        self.try_left(&left(format!("{what}, kill"), moment.after_kill(), true));
+        *number += 1;
+        self.try_left(&left(*number, format!("{what}, kill"), moment.after_kill(), true));
         let unsynced = moment.unsynced();
         for fates in self.fates(&unsynced) {
-            let device = moment.after_power_loss(&|number| fate(&unsynced, &fates, number));
-            self.try_left(&left(format!("{what}, power loss, {fates:?}"), device, false));
+            *number += 1;
+            if number.is_multiple_of(self.effort.part) {
+                let device = moment.after_power_loss(&|number| fate(&unsynced, &fates, number));
+                self.try_left(&left(*number, format!("{what}, power loss, {fates:?}"), device, false));
+            }
         }
     }
 
