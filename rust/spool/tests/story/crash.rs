@@ -391,6 +391,7 @@ impl Judge {
             let content = with_new.contents.remove(&new);
             assert!(content.is_some_and(|content| content.is_some()), "{what}: new mail is lost");
             with_new.messages.retain(|row| row.queue_id != new);
+            with_new.expiring.retain(|(queue_id, _)| *queue_id != new);
             with_new.counts.clone_from(&seen.counts);
             assert!(with_new == seen, "{what}: with new mail it is another state");
         }

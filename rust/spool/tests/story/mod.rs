@@ -507,6 +507,8 @@ impl Story {
         // The number of the record that said something last depends on when the crash came.
         rows.iter_mut().flat_map(|row| &mut row.entries).for_each(|entry| entry.version = 0);
         let Answer::Hops { rows: hops, .. } = self.ask(Request::Hops) else { panic!("no hops") };
+        let request = Request::Expired { now_ms: u64::MAX, limit: 10_000 };
+        let Answer::Entries { rows: expiring, .. } = self.ask(request) else { panic!("no entries") };
         let content = |id| common::read(self.spool().content(id).source).map(Arc::new);
         Seen {
             contents: rows.iter().map(|row| (row.queue_id, content(row.queue_id))).collect(),
@@ -530,6 +532,7 @@ impl Story {
                     (row.hop, count)
                 })
                 .collect(),
+            expiring: expiring.iter().map(|row| (row.queue_id, row.hop)).collect(),
             blobs: self.device.names(&self.config.path.join(BLOBS)).into_iter().collect(),
         }
     }

@@ -78,6 +78,8 @@ pub(crate) struct Seen {
     pub(crate) hops: BTreeMap<HopId, Told>,
     /// What a hop has.
     pub(crate) counts: BTreeMap<HopId, Count>,
+    /// Entries that will expire.
+    pub(crate) expiring: BTreeSet<(QueueId, HopId)>,
     /// What lies in the directory of blobs.
     pub(crate) blobs: BTreeSet<String>,
 }
@@ -224,6 +226,9 @@ impl Model {
             seen.contents.insert(id, Some(Arc::clone(&message.content)));
             seen.blobs.extend(message.is_in_blob.then(|| id.to_string()));
             for (&hop, entry) in &message.entries {
+                if entry.suspended != Some(Suspension::Restored) {
+                    seen.expiring.insert((id, hop));
+                }
                 let count = seen.counts.entry(hop).or_default();
                 count.entries += 1;
                 count.octets += message.accepted.size;
