@@ -202,7 +202,7 @@ fn tell_cleaning(telling: Telling, device: FaultyDevice) -> Told {
         story.step();
         story.facts(vec![settled(gone, c, 1, &[(0, Delivered)])]);
         story.step();
-        if nth % 3 == 0 {
+        if nth % 3 == 0 && nth < 7 {
             // A spare is made, and what comes next is written in it. Only a file that is full can be used again.
             story.wait(2_000);
         }
@@ -211,19 +211,27 @@ fn tell_cleaning(telling: Telling, device: FaultyDevice) -> Told {
     story.start(left[2], b);
     story.edit(Edit::Suspend(Suspension::Operator), &[(left[3], b)]);
     story.facts(vec![settled(left[4], a, 1, &[(0, Delivered)])]);
+    // So little is alive after this that there is much to clean.
+    let ends = [(a, &[(0, Delivered)][..]), (b, &[(1, Delivered), (2, Failed)])];
+    let ends = |&id: &QueueId| ends.map(|(hop, outcomes)| settled(id, hop, 1, outcomes));
+    story.facts(left.split_off(7).iter().flat_map(ends).collect());
     story.ask(Request::Checkpoint);
     let moved = |story: &Story| story.spool().statistics().cleaned_messages;
-    // The first look at the segments, and what is moved then becomes durable with time.
+    let before = moved(story);
+    // The index does not have this yet when it is asked what is to be moved, so that nothing may come of that.
+    let others = left.iter().filter(|&&id| id != left[2]);
+    story.facts(others.map(|&id| settled(id, b, 1, &[(1, Deferred)])).collect());
+    story.wait(1_000);
+    // Another look at the segments; what is moved then becomes durable with time.
     story.wait(1_000);
     story.wait(11);
-    assert!(moved(story) > 0, "the first are moved");
     // What is said right after a move, before the index has it.
     story.facts(vec![settled(left[2], b, 1, &[(1, Delivered), (2, Deferred)])]);
-    story.facts(vec![settled(left[0], a, 1, &[(0, Delivered)]), settled(left[0], b, 1, &[(1, Delivered)])]);
+    story.facts(vec![settled(left[0], a, 1, &[(0, Delivered)]), settled(left[0], b, 2, &[(1, Delivered)])]);
     for _ in 0..4 {
         story.wait(11);
     }
-    assert!(moved(story) > 10, "all are moved");
+    assert!(before > 0 && moved(story) > before, "segments are cleaned before this and now");
     story.edit(Edit::Resume, &[(left[3], b)]);
     // With this nothing is left in the segments that were cleaned.
     story.ask(Request::Checkpoint);

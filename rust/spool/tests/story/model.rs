@@ -116,7 +116,9 @@ impl Model {
             Deed::Facts(facts) => facts.iter().for_each(|fact| self.fact(fact)),
             Deed::Edit { queue_id, hop, edit, author, report } => {
                 self.edit(*queue_id, *hop, *edit, author);
-                report.iter().for_each(|report| self.accept(report));
+                if let Some(report) = report {
+                    self.accept(report);
+                }
             }
         }
         self.messages.retain(|_, message| {
@@ -177,7 +179,9 @@ impl Model {
             }
             Fact::Routed { queue_id, from, to } => {
                 let Some(message) = self.messages.get_mut(queue_id) else { return };
-                to.iter().for_each(|target| message.route(*from, target));
+                for target in to {
+                    message.route(*from, target);
+                }
             }
             Fact::Edited(_) => unreachable!("the spool itself makes these"),
             Fact::Settled { queue_id, hop, attempt, disposition, outcomes, .. } => {
@@ -216,6 +220,12 @@ impl Model {
                 .collect::<Vec<_>>()
         };
         self.messages.iter().flat_map(each).collect()
+    }
+
+    /// How often an entry was edited, and whether it is suspended.
+    pub(crate) fn edited(&self, queue_id: QueueId, hop: HopId) -> (u32, bool) {
+        let entry = &self.messages[&queue_id].entries[&hop];
+        (entry.edit.as_ref().map_or(0, |last| last.number), entry.suspended.is_some())
     }
 
     /// What a spool in this state shows.
