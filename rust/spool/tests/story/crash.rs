@@ -5,8 +5,8 @@
 //! every beginning and with every one missing; and each write is torn in every way. LMDB does its own I/O, so the index
 //! is copied at each moment. Where it has changed since the moment before, a commit came between; what that leaves when
 //! it is cut off is made of the two copies, in the order in which LMDB writes: pages that the state before does not
-//! use, then the page that says which state counts. The copy before the last commit is tried for as long as nothing of
-//! the log was given up: the log alone must then make up for it, which it can only if it was durable first.
+//! use, then the page that says which state counts. The copy before the last commit is tried for as long as no segment
+//! and no blob was given up: the log alone must then make up for it, which it can only if it was durable first.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
