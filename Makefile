@@ -75,7 +75,7 @@ check-rust: .venv/.installed
 check-licences: .venv/.installed
 	python tools/licences.py
 
-crash: ## Cut a story of the spool off at every point, in every way (minutes)
+crash: ## Cut stories of the spool off at every point, in every way (minutes)
 	PENSTOCK_CRASH_ALL=1 $(CARGO) test --release --locked -p penstock-spool --test enumeration -- --nocapture
 
 teeth: .venv/.installed ## Put defects into the spool, and demand that its tests catch each

@@ -6,15 +6,17 @@
 mod common;
 mod story;
 
+use std::path::Path;
+
 use common::{NOW_MS, directory};
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{Fate, FaultyDevice};
-use penstock_spool::{Fact, HopId, OutcomeState, Request, RoutedTo};
+use penstock_spool::{Edit, Fact, HopId, OutcomeState, Request, RoutedTo, SpoolConfig, Suspension};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use story::model::settled;
-use story::{SharedBook, Story, config};
+use story::{SharedBook, Story};
 
 /// Something that happens. Numbers choose among what is there, so that any of them makes sense at any time.
 #[derive(Clone, Debug)]
@@ -30,6 +32,8 @@ enum Act {
     /// Recipients of an entry go to another hop.
     Route(usize, u8),
     Hop(u8, u8),
+    /// An operator changes something of an entry.
+    Edit(usize, u8),
     Step,
     /// Time goes by.
     Wait(u16),
@@ -61,6 +65,7 @@ fn act() -> impl Strategy<Value = Act> {
         6 => (any::<usize>(), states).prop_map(|(nth, states)| Act::Settle(nth, states)),
         1 => (any::<usize>(), 0..3u8).prop_map(|(nth, hop)| Act::Route(nth, hop)),
         1 => (0..3u8, 0..3u8).prop_map(|(hop, state)| Act::Hop(hop, state)),
+        2 => (any::<usize>(), 0..7u8).prop_map(|(nth, kind)| Act::Edit(nth, kind)),
         6 => Just(Act::Step),
         2 => (0..3_000u16).prop_map(Act::Wait),
         1 => Just(Act::Sync),
@@ -80,6 +85,11 @@ const STATES: [OutcomeState; 6] = [
     OutcomeState::InDoubt,
 ];
 
+/// Cleaning begins early, and what is large goes to blobs.
+fn config(path: &Path) -> SpoolConfig {
+    SpoolConfig { segment_bytes: 16 << 10, blob_bytes: 50_000, ..story::config(path) }
+}
+
 struct Machine {
     story: Story,
     root: std::path::PathBuf,
@@ -97,6 +107,26 @@ impl Machine {
         let (id, hop, next, left, is_begun) = self.entry(nth)?;
         let outcomes: Vec<_> = left.iter().copied().zip(states.iter().copied().cycle()).collect();
         Some(settled(id, hop, if is_begun { next - 1 } else { next }, &outcomes))
+    }
+
+    /// Change something that is not so yet.
+    fn edit(&mut self, nth: usize, kind: u8, hops: [HopId; 3]) {
+        let Some((id, hop, ..)) = self.entry(nth) else { return };
+        let (number, is_suspended) = self.story.model.edited(id, hop);
+        let suspend = |how| if is_suspended { Edit::Resume } else { Edit::Suspend(how) };
+        let unheard = NOW_MS + 1_000 + u64::from(number);
+        let edit = match kind {
+            0 => suspend(Suspension::Operator),
+            1 => suspend(Suspension::Restored),
+            2 => Edit::Expire { expires_ms: unheard },
+            3 => Edit::Due { due_ms: unheard },
+            4 => Edit::Remove,
+            _ => {
+                let others: Vec<HopId> = hops.into_iter().filter(|to| *to != hop).collect();
+                Edit::Redirect { to: others[usize::from(kind) % others.len()], due_ms: unheard }
+            }
+        };
+        self.story.edit(edit, &[(id, hop)]);
     }
 
     fn act(&mut self, act: &Act) {
@@ -142,6 +172,7 @@ impl Machine {
                 let failures = u32::from(*state);
                 self.story.facts(vec![Fact::Hop { hop, state: *state, last_error, next_retry_ms, failures }]);
             }
+            Act::Edit(nth, kind) => self.edit(*nth, *kind, hops),
             Act::Step => self.story.step(),
             Act::Wait(ms) => self.story.wait(u64::from(*ms)),
             Act::Sync => drop(self.story.ask(Request::Sync)),

@@ -5,18 +5,20 @@
 //! every beginning and with every one missing; and each write is torn in every way. LMDB does its own I/O, so the index
 //! is copied at each moment. Where it has changed since the moment before, a commit came between; what that leaves when
 //! it is cut off is made of the two copies, in the order in which LMDB writes: pages that the state before does not
-//! use, then the page that says which state counts. The copy before the last commit is tried for as long as nothing of
-//! the log was given up: the log alone must then make up for it, which it can only if it was durable first.
+//! use, then the page that says which state counts. The copy before the last commit is tried for as long as no segment
+//! and no blob was given up: the log alone must then make up for it, which it can only if it was durable first.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 use penstock_spool::testing::{Fate, FaultyDevice, Moment, Unsynced};
+use penstock_spool::{Author, HopId, SpoolConfig};
 
 use super::model::{Deed, Model, Seen};
-use super::{Reach, SharedBook, Story, config, names};
+use super::{BLOBS, Reach, SharedBook, Story, Word, names};
 use crate::common::{NOW_MS, directory};
 
 const PAGE: usize = 4096;
@@ -73,6 +75,8 @@ impl Recorder {
 /// How much is tried.
 #[derive(Copy, Clone, Debug)]
 pub(crate) struct Effort {
+    /// Of so many power losses one is tried; of kills all are.
+    pub(crate) part: usize,
     /// Of so many changes all combinations are tried.
     pub(crate) combinations: u32,
     /// Ways in which a write is torn.
@@ -86,6 +90,7 @@ pub(crate) struct Effort {
 }
 
 pub(crate) const FULL: Effort = Effort {
+    part: 1,
     combinations: 6,
     tears: &[Fate::Short, Fate::Front, Fate::Back, Fate::Zeroed, Fate::Spoilt],
     pages: true,
@@ -106,6 +111,8 @@ struct Left {
     /// What another power loss must leave of it.
     durable: usize,
     is_kill: bool,
+    /// What was said of queues is what it was after so many words at least, and at most.
+    words: (usize, usize),
     /// By this it is chosen for more.
     number: usize,
 }
@@ -113,27 +120,45 @@ struct Left {
 /// Opens what crashes have left, and checks it.
 pub(crate) struct Judge {
     root: PathBuf,
+    config: fn(&Path) -> SpoolConfig,
     /// What is to be seen after so many deeds.
     expected: Vec<Seen>,
+    /// The queues that are suspended after so many words.
+    suspended: Vec<BTreeMap<HopId, Author>>,
     effort: Effort,
     tried: AtomicUsize,
     nested: AtomicUsize,
 }
 
 impl Judge {
-    pub(crate) fn new(root: &Path, deeds: &[Deed], effort: Effort) -> Self {
-        let mut model = Model::default();
-        let names = names();
+    /// One for a story whose spool was opened with this configuration.
+    pub(crate) fn new(
+        root: &Path,
+        config: fn(&Path) -> SpoolConfig,
+        deeds: &[Deed],
+        words: &[Word],
+        effort: Effort,
+    ) -> Self {
+        let (names, mut model) = (names(), Model::default());
         let mut expected = vec![model.seen(&names)];
         for deed in deeds {
             model.take(deed);
             expected.push(model.seen(&names));
         }
+        let mut suspended = vec![BTreeMap::new()];
+        for (hop, author) in words {
+            let mut now = suspended.last().cloned().unwrap_or_default();
+            match author {
+                Some(author) => now.insert(*hop, author.clone()),
+                None => now.remove(hop),
+            };
+            suspended.push(now);
+        }
         let (tried, nested) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        Self { root: root.into(), expected, effort, tried, nested }
+        Self { root: root.into(), config, expected, suspended, effort, tried, nested }
     }
 
-    /// Crashes that were tried, and those of recoveries among them.
+    /// Crashes that were tried, and how many of them in a recovery.
     pub(crate) fn tried(&self) -> (usize, usize) {
         (self.tried.load(Relaxed), self.nested.load(Relaxed))
     }
@@ -180,19 +205,23 @@ impl Judge {
     }
 
     fn try_moment(&self, point: &Point, index: &Image, what: &str, number: &mut usize) {
-        let Point { moment, reach: Reach { durable, written, handed, .. }, .. } = point;
-        let mut left = |what, device, is_kill| {
-            *number += 1;
-            let (index, number, most) = (index.clone(), *number, *handed);
+        let Point { moment, reach: Reach { durable, written, handed, told, said, .. }, .. } = point;
+        let left = |number, what, device, is_kill| {
+            let (index, most) = (index.clone(), *handed);
             let (written, durable) = (*written, *durable);
             let least = if is_kill { written } else { durable };
-            Left { what, device, index, least, most, written, durable, is_kill, number }
+            let words = (*told, *said);
+            Left { what, device, index, least, most, written, durable, is_kill, words, number }
         };
-        self.try_left(&left(format!("{what}, kill"), moment.after_kill(), true));
+        *number += 1;
+        self.try_left(&left(*number, format!("{what}, kill"), moment.after_kill(), true));
         let unsynced = moment.unsynced();
         for fates in self.fates(&unsynced) {
-            let device = moment.after_power_loss(&|number| fate(&unsynced, &fates, number));
-            self.try_left(&left(format!("{what}, power loss, {fates:?}"), device, false));
+            *number += 1;
+            if number.is_multiple_of(self.effort.part) {
+                let device = moment.after_power_loss(&|number| fate(&unsynced, &fates, number));
+                self.try_left(&left(*number, format!("{what}, power loss, {fates:?}"), device, false));
+            }
         }
     }
 
@@ -253,13 +282,20 @@ impl Judge {
         for (at, point) in points.iter().enumerate() {
             for (kind, index) in self.images(&points, at) {
                 let what = format!("{}, then point {at} of recovery, index {kind}", left.what);
-                self.try_nested(point, &index, (least, count), &what);
+                self.try_nested(point, &index, (least, count), left.words, &what);
             }
         }
     }
 
     /// Try what a crash in a recovery leaves, which is to find the state after `least` deeds to `most`.
-    fn try_nested(&self, point: &Point, index: &Image, (least, most): (usize, usize), what: &str) {
+    fn try_nested(
+        &self,
+        point: &Point,
+        index: &Image,
+        (least, most): (usize, usize),
+        words: (usize, usize),
+        what: &str,
+    ) {
         let unsynced = point.moment.unsynced();
         let mut all: Vec<Vec<Fate>> =
             vec![vec![Fate::Kept; unsynced.len()], vec![Fate::Lost; unsynced.len()]];
@@ -279,8 +315,18 @@ impl Judge {
             self.tried.fetch_add(1, Relaxed);
             self.nested.fetch_add(1, Relaxed);
             let (index, durable) = (index.clone(), least);
-            let left =
-                Left { what, device, index, least, most, written: 0, durable, is_kill: false, number: 0 };
+            let left = Left {
+                what,
+                device,
+                index,
+                least,
+                most,
+                written: 0,
+                durable,
+                is_kill: false,
+                words,
+                number: 0,
+            };
             self.look(&left, false, false);
         }
     }
@@ -301,7 +347,7 @@ impl Judge {
             recorder.watch(&device, &book);
         }
         let open = |device: &FaultyDevice, what: &str| {
-            Story::open(device.clone(), config(path), SharedBook::default(), NOW_MS)
+            Story::open(device.clone(), (self.config)(path), SharedBook::default(), NOW_MS)
                 .unwrap_or_else(|error| panic!("{what}: {error}"))
         };
         let mut story = open(&device, what);
@@ -322,10 +368,17 @@ impl Judge {
                 left.written
             );
         }
+        let suspended = story.suspended_queues();
+        let (told, said) = left.words;
+        assert!(
+            self.suspended[told..=said].contains(&suspended),
+            "{what}: these queues are suspended: {suspended:?}, not those after {told} to {said} words"
+        );
         let lost = |story: Story| story.kill().moment().after_power_loss(&|_| Fate::Lost);
         let device = lost(story);
         let mut story = open(&device, &format!("{what}, again"));
         assert!(story.seen() == seen, "{what}: opened again after a power loss it is another state");
+        assert_eq!(story.suspended_queues(), suspended, "{what}: opened again, of queues");
         if go_on {
             let hop = *names().keys().next().expect("a hop");
             let new = story.accept(3_000, &[(hop, &[0])], Vec::new());
@@ -338,6 +391,7 @@ impl Judge {
             let content = with_new.contents.remove(&new);
             assert!(content.is_some_and(|content| content.is_some()), "{what}: new mail is lost");
             with_new.messages.retain(|row| row.queue_id != new);
+            with_new.expiring.retain(|(queue_id, _)| *queue_id != new);
             with_new.counts.clone_from(&seen.counts);
             assert!(with_new == seen, "{what}: with new mail it is another state");
         }
@@ -409,30 +463,35 @@ fn is_same_disk(one: &Moment, other: &Moment) -> bool {
     files(one) == files(other)
 }
 
-/// The index before its last commit, if nothing of the log was given up since. What an open has found is durable by its
+/// Whether between two moments something went that an older index may need: a segment, a part of one or a blob, or the
+/// right to be older, when it is noted that segments go.
+fn has_let_go(before: &Point, after: &Point) -> bool {
+    let is_needed = |path: &Path| {
+        let is_blob = path.parent().is_some_and(|dir| dir.ends_with(BLOBS)) && path.extension().is_none();
+        is_blob || path.extension().is_some_and(|end| end == "seg")
+    };
+    let is_floor = |path: &Path| path.file_name().is_some_and(|name| name == "floor");
+    let later: BTreeMap<&Path, _> =
+        after.moment.files().map(|(path, _, octets, durable)| (path, (octets, durable))).collect();
+    before.moment.files().any(|(path, _, octets, durable)| match later.get(path) {
+        Some((now_octets, now_durable)) => {
+            is_needed(path) && now_durable.len() < durable.len() || is_floor(path) && *now_octets != octets
+        }
+        None => is_needed(path),
+    })
+}
+
+/// The index before its last commit, if nothing that it needs was given up since. What an open has found is durable by its
 /// copies and its checkpoint together, so that commits of an open are left out.
 fn still_good(points: &[Point], at: usize) -> Option<Image> {
     let now = &points[at].index;
-    let log = |point: &Point| -> Vec<(PathBuf, usize)> {
-        let files = point
-            .moment
-            .files()
-            .map(|(path, number, _, durable)| (path.to_path_buf(), (number, durable.len())));
-        files
-            .filter(|(path, _)| path.extension().is_some_and(|end| end == "seg"))
-            .map(|(path, (_, length))| (path, length))
-            .collect()
-    };
     let mut last = at;
     while let Some(before) = last.checked_sub(1) {
-        // All that was there is there still, and is no shorter.
-        let (older, newer) = (log(&points[before]), log(&points[last]));
         let run = points[before].reach.run;
         if run == 0 || run != points[at].reach.run {
             return None;
         }
-        if !older.iter().all(|(path, length)| newer.iter().any(|(other, now)| other == path && now >= length))
-        {
+        if has_let_go(&points[before], &points[last]) {
             return None;
         }
         if !is_same_image(&points[before].index, now) {

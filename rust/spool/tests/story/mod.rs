@@ -3,7 +3,10 @@
 //! Everything that is handed in is a *deed*; the log keeps deeds in order, so that after any crash a spool must hold the
 //! state after the first `n` of them, for an `n` that is not below what it has promised. That says all at once: no
 //! message that was acknowledged is lost, none that was settled for good is back, no part of a record is there without
-//! the rest, what is in doubt is named, and every content is what was handed in.
+//! the rest, what is in doubt is named, an edit that was told is made, every content is what was handed in, and there
+//! is a blob for every message that needs one, and no other.
+//!
+//! What operators say of queues is not in the log: these *words* are kept in their own order, under the same promise.
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
 pub(crate) mod audit;
@@ -20,11 +23,12 @@ use penstock_core::flow::{ContentSink, Gate, GateState, Offer};
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{FaultyDevice, ManualClock};
 use penstock_spool::{
-    Answer, EntryRecord, Fact, HopId, HopKind, HopName, Lsn, OpenError, OutcomeState, RecipientRecord,
-    Recovery, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
+    Accepted, Answer, Author, Draft, Edit, Edited, EntryRecord, Fact, HopId, HopKind, HopName, Lsn,
+    OpenError, OutcomeState, RecipientRecord, Recovery, Report, Request, Spool, SpoolConfig, SpoolEvent,
+    SpoolSink, Target,
 };
 
-use self::model::{Deed, Model, Seen, doubts, settled};
+use self::model::{Accept, Count, Deed, Model, Seen, doubts, settled};
 use crate::common::{self, NOW_MS, TRACE, silent};
 
 /// How far the deeds are safe.
@@ -36,9 +40,16 @@ pub(crate) struct Reach {
     pub(crate) written: usize,
     /// Deeds that were handed in.
     pub(crate) handed: usize,
+    /// Words that survive power loss, as the spool has said.
+    pub(crate) told: usize,
+    /// Words that were said.
+    pub(crate) said: usize,
     /// Which run it is, from 1; 0 while the spool is being opened.
     pub(crate) run: u64,
 }
+
+/// What an operator has said of a delivery queue: who suspends it, or nobody if it is resumed.
+pub(crate) type Word = (HopId, Option<Author>);
 
 #[derive(Default)]
 struct Book {
@@ -50,6 +61,11 @@ struct Book {
     gates: Vec<(usize, Box<dyn Gate>)>,
     committed: Vec<Lsn>,
     answers: BTreeMap<u64, Answer>,
+    words: Vec<Word>,
+    /// The number of words up to the one that a request is about.
+    asked: BTreeMap<u64, usize>,
+    /// The number of deeds up to the first edit of a request.
+    edits: BTreeMap<u64, usize>,
 }
 
 impl Book {
@@ -71,8 +87,23 @@ impl Book {
             }
             SpoolEvent::Checkpoint { watermark } => self.is_durable(watermark),
             SpoolEvent::Answer { request, answer } => {
-                if let Answer::Done { lsn } = answer {
-                    self.is_durable(lsn);
+                match &answer {
+                    Answer::Done { lsn } => {
+                        self.is_durable(*lsn);
+                        let told = self.asked.remove(&request).unwrap_or(0);
+                        self.reach.told = self.reach.told.max(told);
+                    }
+                    Answer::Edited { results } => {
+                        let first = self.edits.remove(&request).expect("it was asked for");
+                        for (count, result) in (first..).zip(results) {
+                            let Edited::Done { lsn } = result else {
+                                panic!("every edit of this story can be made: {result:?}")
+                            };
+                            self.lsns.push((*lsn, count));
+                            self.is_durable(*lsn);
+                        }
+                    }
+                    _ => {}
                 }
                 self.answers.insert(request, answer);
             }
@@ -110,6 +141,10 @@ impl SharedBook {
     pub(crate) fn deeds(&self) -> Vec<Deed> {
         self.book.lock().deeds.clone()
     }
+
+    pub(crate) fn words(&self) -> Vec<Word> {
+        self.book.lock().words.clone()
+    }
 }
 
 impl SpoolSink for SharedBook {
@@ -124,6 +159,15 @@ impl SpoolSink for SharedBook {
         if let Some(observer) = &observer {
             observer(self.reach());
         }
+    }
+}
+
+/// Where blobs are.
+pub(crate) const BLOBS: &str = "shard-00/blobs";
+
+fn offer(draft: &mut Draft, content: &[u8]) {
+    for part in content.chunks(10_000) {
+        assert_eq!(draft.offer(part, &silent()), Offer::Taken);
     }
 }
 
@@ -179,12 +223,16 @@ impl Story {
         for name in names().into_values() {
             spool.register_hop(&name.connector, name.kind, &name.destination);
         }
-        // What an open has found is durable.
+        // What an open has found is durable, as soon as the index has it.
+        if let Some(observer) = book.observer.lock().clone() {
+            observer(book.reach());
+        }
         let mut model = Model::default();
         {
             let mut book = book.book.lock();
-            let handed = book.deeds.len();
-            book.reach = Reach { durable: handed, written: handed, handed, run: recovery.epoch };
+            let (handed, said) = (book.deeds.len(), book.words.len());
+            book.reach =
+                Reach { durable: handed, written: handed, handed, told: said, said, run: recovery.epoch };
             book.deeds.iter().for_each(|deed| model.take(deed));
         }
         Ok(Self { device, clock, book, model, recovery, config, spool: Some(spool) })
@@ -228,24 +276,25 @@ impl Story {
 
     /// Enter a deed that is going to be handed in as the next record.
     fn enter(&mut self, deed: Deed) {
-        self.model.take(&deed);
         let lsn = self.spool().append(Vec::new()) + 1;
-        let mut book = self.book.book.lock();
-        book.deeds.push(deed);
-        let count = book.deeds.len();
-        book.lsns.push((lsn, count));
-        book.reach.handed = count;
+        let count = self.note(deed);
+        self.book.book.lock().lsns.push((lsn, count));
     }
 
-    /// Hand in a message for some recipients by hop, and facts in the same record.
-    pub(crate) fn accept(&mut self, octets: usize, entries: &[(HopId, &[u32])], cause: Vec<Fact>) -> QueueId {
-        let mut draft = self.spool().draft(octets as u64).expect("there is room");
-        let queue_id = draft.queue_id();
+    /// Note a deed whose record comes in its turn; tells how many there are.
+    fn note(&mut self, deed: Deed) -> usize {
+        self.model.take(&deed);
+        let mut book = self.book.book.lock();
+        book.deeds.push(deed);
+        book.reach.handed = book.deeds.len();
+        book.reach.handed
+    }
+
+    /// A draft, what is to be offered to it, and what it is to become, with these recipients by hop.
+    fn compose(&self, octets: usize, entries: &[(HopId, &[u32])]) -> (Draft, Vec<u8>, Accepted) {
+        let draft = self.spool().draft(octets as u64).expect("there is room");
         let salt = self.book.book.lock().deeds.len();
         let content: Vec<u8> = (0..octets).map(|at| ((at * 31 + at / 251 + salt * 7) % 253) as u8).collect();
-        for part in content.chunks(10_000) {
-            assert_eq!(draft.offer(part, &silent()), Offer::Taken);
-        }
         let mut accepted = common::accepted(entries[0].0, (octets + TRACE.len()) as u64);
         let recipients = entries.iter().map(|(_, recipients)| recipients.len()).sum();
         let recipient =
@@ -260,12 +309,131 @@ impl Story {
             suspended: None,
         };
         accepted.entries = entries.iter().map(entry).collect();
-        let content = Arc::new([TRACE, &content].concat());
-        let deed =
-            Deed::Accept { queue_id, accepted: Arc::new(accepted.clone()), content, cause: cause.clone() };
-        self.enter(deed);
+        (draft, content, accepted)
+    }
+
+    fn described(&self, draft: &Draft, content: &[u8], accepted: &Accepted, cause: Vec<Fact>) -> Accept {
+        Accept {
+            queue_id: draft.queue_id(),
+            accepted: Arc::new(accepted.clone()),
+            content: Arc::new([TRACE, content].concat()),
+            is_in_blob: content.len() as u64 > self.config.blob_bytes,
+            cause,
+        }
+    }
+
+    /// Hand in a message for some recipients by hop, and facts in the same record.
+    pub(crate) fn accept(&mut self, octets: usize, entries: &[(HopId, &[u32])], cause: Vec<Fact>) -> QueueId {
+        let (mut draft, content, accepted) = self.compose(octets, entries);
+        offer(&mut draft, &content);
+        self.commit(draft, &content, accepted, cause)
+    }
+
+    /// The same, while the spool does what it can with a part of the content. What else is handed in meanwhile comes
+    /// before the message.
+    pub(crate) fn accept_slowly(
+        &mut self,
+        octets: usize,
+        entries: &[(HopId, &[u32])],
+        meanwhile: impl FnOnce(&mut Self),
+    ) -> QueueId {
+        let (mut draft, content, accepted) = self.compose(octets, entries);
+        let (front, back) = content.split_at(octets * 2 / 3);
+        offer(&mut draft, front);
+        self.step();
+        meanwhile(self);
+        offer(&mut draft, back);
+        self.commit(draft, &content, accepted, Vec::new())
+    }
+
+    /// Begin a message and give it up.
+    pub(crate) fn give_up(&mut self, octets: usize) {
+        let (mut draft, content, _) = self.compose(octets, &[(HopId(0), &[])]);
+        offer(&mut draft, &content);
+        self.step();
+        drop(draft);
+        self.step();
+    }
+
+    fn commit(&mut self, draft: Draft, content: &[u8], accepted: Accepted, cause: Vec<Fact>) -> QueueId {
+        let accept = self.described(&draft, content, &accepted, cause.clone());
+        let (queue_id, is_in_blob) = (accept.queue_id, accept.is_in_blob);
+        self.enter(Deed::Accept(accept));
         self.spool().commit(draft, accepted, Bytes::from_static(TRACE), cause);
+        if is_in_blob {
+            // Its record takes its place when the blob is on the disk; here nothing comes before it.
+            self.step();
+        }
         queue_id
+    }
+
+    fn author(&self) -> Author {
+        let said = self.book.reach().handed as u64;
+        Author { who: "operator1".into(), why: format!("reason {said}"), at_ms: NOW_MS + said }
+    }
+
+    /// Edit entries, and wait for the answer.
+    pub(crate) fn edit(&mut self, edit: Edit, entries: &[(QueueId, HopId)]) {
+        let author = self.author();
+        let deed = |&(queue_id, hop)| {
+            let author = author.clone();
+            Deed::Edit { queue_id, hop, edit, author, report: None }
+        };
+        let target = |&(queue_id, hop)| Target { queue_id, hop, version: None };
+        let number =
+            |story: &Self| story.spool().edit(edit, author.clone(), entries.iter().map(target).collect());
+        self.make(entries.iter().map(deed).collect(), number);
+    }
+
+    /// Remove an entry with a report of so many octets, and wait for the answer; tells the report.
+    pub(crate) fn remove(&mut self, queue_id: QueueId, hop: HopId, octets: usize, to: HopId) -> QueueId {
+        let author = self.author();
+        let (mut draft, content, accepted) = self.compose(octets, &[(to, &[0])]);
+        offer(&mut draft, &content);
+        let report = self.described(&draft, &content, &accepted, Vec::new());
+        let told = report.queue_id;
+        let (edit, report) = (Edit::Remove, Some(report));
+        let deed = Deed::Edit { queue_id, hop, edit, author: author.clone(), report };
+        self.make(vec![deed], |story| {
+            let target = Target { queue_id, hop, version: None };
+            let report = Report { draft, accepted, prepend: Bytes::from_static(TRACE) };
+            story.spool().remove(author, target, report)
+        });
+        told
+    }
+
+    /// Have edits made, one record each. The log may say other things first: only the answer tells their numbers.
+    fn make(&mut self, deeds: Vec<Deed>, ask: impl FnOnce(&Self) -> u64) {
+        let first = self.book.reach().handed + 1;
+        for deed in deeds {
+            self.note(deed);
+        }
+        let number = ask(self);
+        self.book.book.lock().edits.insert(number, first);
+        self.step();
+        let answer = self.book.book.lock().answers.remove(&number);
+        assert!(matches!(answer, Some(Answer::Edited { .. })), "an inline spool answers at once: {answer:?}");
+    }
+
+    /// Say that a delivery queue is suspended or resumed, and wait until it is told.
+    pub(crate) fn suspend_queue(&mut self, hop: HopId, is_suspended: bool) {
+        let author = is_suspended.then(|| self.author());
+        let count = {
+            let mut book = self.book.book.lock();
+            book.words.push((hop, author.clone()));
+            book.reach.said = book.words.len();
+            book.reach.said
+        };
+        let number = self.spool().suspend_queue(hop, author);
+        self.book.book.lock().asked.insert(number, count);
+        self.step();
+        let answer = self.book.book.lock().answers.remove(&number);
+        assert!(matches!(answer, Some(Answer::Done { .. })), "an inline spool answers at once: {answer:?}");
+    }
+
+    /// The delivery queues that it says are suspended.
+    pub(crate) fn suspended_queues(&self) -> BTreeMap<HopId, Author> {
+        self.spool().suspended_queues().into_iter().map(|queue| (queue.name.id(), queue.author)).collect()
     }
 
     /// Begin the next attempt of an entry; tells which it is.
@@ -343,6 +511,8 @@ impl Story {
         // The number of the record that said something last depends on when the crash came.
         rows.iter_mut().flat_map(|row| &mut row.entries).for_each(|entry| entry.version = 0);
         let Answer::Hops { rows: hops, .. } = self.ask(Request::Hops) else { panic!("no hops") };
+        let request = Request::Expired { now_ms: u64::MAX, limit: 10_000 };
+        let Answer::Entries { rows: expiring, .. } = self.ask(request) else { panic!("no entries") };
         let content = |id| common::read(self.spool().content(id).source).map(Arc::new);
         Seen {
             contents: rows.iter().map(|row| (row.queue_id, content(row.queue_id))).collect(),
@@ -356,8 +526,18 @@ impl Story {
             counts: hops
                 .iter()
                 .filter(|row| row.count > 0)
-                .map(|row| (row.hop, (row.count, row.bytes)))
+                .map(|row| {
+                    let count = Count {
+                        entries: row.count,
+                        octets: row.bytes,
+                        suspended: row.suspended,
+                        due_ms: row.earliest_due_ms,
+                    };
+                    (row.hop, count)
+                })
                 .collect(),
+            expiring: expiring.iter().map(|row| (row.queue_id, row.hop)).collect(),
+            blobs: self.device.names(&self.config.path.join(BLOBS)).into_iter().collect(),
         }
     }
 }
