@@ -65,6 +65,10 @@ class Ledger:
             if not intact:
                 self.mangled.append(name)
 
+    def acknowledge(self, name: str) -> None:
+        """Enter a 250; called with the lock held."""
+        self.acknowledged.add(name)
+
     def promised(self) -> set[str]:
         """Return the names that lie between their 250 and their delivery."""
         with self.lock:
@@ -124,7 +128,7 @@ def send(port: int, names: Iterable[str], ledger: Ledger, over: threading.Event)
             continue
         with ledger.lock:
             if code == 250:
-                ledger.acknowledged.add(name)
+                ledger.acknowledge(name)
             else:
                 ledger.refused[text] += 1
     if client is not None:
