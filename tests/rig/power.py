@@ -9,9 +9,9 @@ nothing.
 The first round begins on an empty disk. A round in which nothing was acknowledged that the cut could have
 taken proves nothing and is drawn again. After the last one the daemon runs until the queue is empty. Then:
 
-- acknowledged - received must be empty: a 250 is a promise. One that comes when the power is gone is none: the
-  system itself tells a sync that was under way that it has succeeded (jbd2 asks only whether the transaction is
-  over, and it is: given up), and where the power really fails nobody hears of it;
+- acknowledged - received must be empty: a 250 is a promise. One that comes when the power is gone is none:
+  the system itself tells a sync that was under way that it has succeeded (jbd2 asks only whether the
+  transaction is over, and it is: given up), and where the power really fails nobody hears of it;
 - what was received twice must have been named in doubt, or have come about when the power was cut: an outcome
   is synced some 10 ms after it is known, and the power may go before;
 - what was received must be what was sent.
