@@ -93,6 +93,9 @@ impl Drop for Journal {
     }
 }
 
+/// How long lines are gathered behind those that were written.
+const BURST_MS: u64 = 20;
+
 fn write_all(shared: &Shared, mut file: File) {
     let mut text = Vec::new();
     loop {
@@ -115,7 +118,7 @@ fn write_all(shared: &Shared, mut file: File) {
             return;
         }
         // Lines of a burst are written together; a reader sees them at most this much later.
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(Duration::from_millis(BURST_MS));
     }
 }
 

@@ -367,9 +367,14 @@ impl Core {
     pub(crate) fn query_step(&self, step: Step) {
         let Step { request, mut execution, budget } = step;
         execution.note_suspended(self.queues.lock().hops());
+        // The threads of delivery, which work in batches, do not break in on this one when they are woken.
+        let now_ms = || {
+            std::thread::yield_now();
+            self.now_ms()
+        };
         // What a query dies of is its own affair: it must not take the shard with it.
         let stepped = catch_unwind(AssertUnwindSafe(|| {
-            self.index.query(&mut execution, budget, &|| self.now_ms()).map_err(|error| error.to_string())
+            self.index.query(&mut execution, budget, &now_ms).map_err(|error| error.to_string())
         }));
         let answer = match stepped.unwrap_or_else(|_| Err("the query has died".into())) {
             Ok(()) => Answer::Query { execution },
