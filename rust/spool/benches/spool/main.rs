@@ -9,6 +9,10 @@
 mod bare;
 mod support;
 
+/// As in the extension: content and records are allocated by one thread and freed by another.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 use std::time::Duration;
 
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
