@@ -26,11 +26,11 @@ use OutcomeState::{Deferred, Delivered, Expired, Failed, InDoubt};
 
 /// A part of what can be tried, for every run of the tests.
 const SOME: Effort = Effort {
-    part: 6,
+    part: 12,
     combinations: 2,
     tears: &[Fate::Short, Fate::Spoilt],
     pages: false,
-    nested: 600,
+    nested: 300,
     go_on: 8,
 };
 
