@@ -58,3 +58,20 @@ def test_damage_is_an_alarm() -> None:
     recovery = {"damaged": 1, "salvaged": salvaged, "is_restored": True}
     names = [name for name, _ in spool_alarms(samples, recovery)]
     assert names == ["index_salvaged", "restored", "log_damaged", "content_damaged", "index_damaged"]
+
+
+def test_recipient_who_has_a_message_is_not_set_aside_with_those_who_have_it_not() -> None:
+    rig = Rig()
+    rig.accept("you@b.example", "they@b.example", queue_id=7)
+    rig.turn()
+    ((conn, *_),) = rig.core.dials
+    rig.greet(conn)
+    rig.turn()
+    # Somebody else's reading has failed, for once; this one's has not.
+    rig.tell("damaged", 7)
+    rig.say(conn, "250 sender", "250 you", "451 they", "354 go")
+    rig.take(conn)
+    rig.turn()
+    states = [state for _, _, _, states in rig.settled() for state in states]
+    assert "delivered" in states
+    assert all(0 not in indexes for fact in rig.core.facts if fact[0] == "routed" for _, indexes, _ in fact[3])

@@ -61,7 +61,7 @@ class Records:
         """Note that the stored content of a message is damaged: no attempt can succeed."""
         self._damaged.add(queue_id)
 
-    def set_aside(self, entry: Entry, now_ms: int) -> bool:
+    def set_aside(self, entry: Entry, now_ms: int, outcomes: list[Outcome] | None = None) -> bool:
         """Set an entry aside as Poison if its content is damaged; return whether it was.
 
         It is no outcome: nobody is told that the message has failed, and it is not tried again. It waits for
@@ -70,8 +70,14 @@ class Records:
         Args:
             entry: One that is under way, and was not delivered.
             now_ms: Current Unix time, milliseconds.
+            outcomes: What its attempt came to, if it told.
         """
         if entry.queue_id not in self._damaged:
+            return False
+        # What is set aside may come back with its content whole, and is judged anew then.
+        self._damaged.discard(entry.queue_id)
+        if any(outcome[2] in (DELIVERED, IN_DOUBT) for outcome in outcomes or ()):
+            # This attempt had the whole content: another reading of it has failed.
             return False
         indexes = [recipient[0] for recipient in entry.recipients]
         self.rerouted(entry.queue_id, entry.hop, [(self._core.hop(*POISON), indexes, now_ms)])
@@ -115,7 +121,7 @@ class Records:
             self._facts.append(("settled", entry.queue_id, entry.hop, attempt, None, outcomes, peer, session))
             self._scheduler.settle(entry, None, now_ms=now_ms)
             return
-        if self.set_aside(entry, now_ms):
+        if self.set_aside(entry, now_ms, outcomes):
             return
         if any(outcome[2] == IN_DOUBT for outcome in outcomes):
             self._means.count("queue_in_doubt_total", self._names[entry.hop][0])

@@ -304,7 +304,7 @@ class SmartHosts:
         if entry is None:
             raise AssertionError("invariant: called for a transaction that was under way")
         connection.entry = None
-        if self._records.set_aside(entry, now_ms):
+        if self._records.set_aside(entry, now_ms, session.outcomes):
             # We have ended the connection, and it tells nothing of the hop.
             return
         hop = connection.hop

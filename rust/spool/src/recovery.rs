@@ -19,7 +19,7 @@ use crate::blobs::{self, Blobs};
 use crate::clock::Clock;
 use crate::config::SpoolConfig;
 use crate::core::{Core, Parts};
-use crate::device::Device;
+use crate::device::{Device, is_full};
 use crate::errors::OpenError;
 use crate::events::SpoolSink;
 use crate::facts::Lsn;
@@ -330,7 +330,14 @@ impl Recovering<'_> {
         index.with(Index::blobs)?;
         index.with(Index::kept)?;
         for damage in &scan.damage {
-            meta::report(device, layout, damage.segment, damage.offset)?;
+            let report = || meta::report(device, layout, damage.segment, damage.offset);
+            match report() {
+                // On a full disk the queue must drain all the same, and the report is worth a reserve.
+                Err(OpenError::Io { source, .. }) if is_full(&source) && segments.leave_reserve() => {
+                    report()?
+                }
+                reported => reported?,
+            }
             segments.exempt(damage.segment);
         }
         let end = scan.end.and_then(|(at, offset)| Some((scanned.get(at)?.segment.number(), offset)));

@@ -15,7 +15,7 @@ use crate::format::record::{self, RecordHeader};
 use crate::format::segment::FIRST;
 use crate::format::{ALIGN, align_up};
 use crate::redo::{Redo, Watermark};
-use crate::scan::{Found, Scan, Scanned};
+use crate::scan::{self, Found, Scan, Scanned};
 use crate::segments::{Purpose, Segment, Segments, Taken};
 
 /// Octets that are copied at a time, single records apart.
@@ -140,7 +140,7 @@ impl<'a> Copier<'a> {
     }
 
     fn append(&mut self, found: &Found, from: &Scanned, durable: Lsn) -> io::Result<Moved> {
-        let rest = read(from, found.offset + record::HEADER as u64, &found.header)?;
+        let (rest, _) = read(from, found)?;
         let capacity = self.taken.as_ref().map_or(0, |taken| taken.capacity);
         if self.position + self.buffer.len() as u64 + found.header.span() > capacity {
             self.flush()?;
@@ -171,11 +171,20 @@ impl<'a> Copier<'a> {
     }
 }
 
-/// What is behind a record's header.
-fn read(from: &Scanned, offset: u64, header: &RecordHeader) -> io::Result<Vec<u8>> {
-    let mut octets = vec![0; header.record_bytes() as usize - record::HEADER];
-    let read = device::read_full(&*from.file, &mut octets, offset)?;
-    if read < octets.len() { Err(io::ErrorKind::UnexpectedEof.into()) } else { Ok(octets) }
+/// What is behind a record's header, and how much of it is as it was: pages of its content that the disk does not give
+/// back are zeros, which its delivery will tell.
+fn read(from: &Scanned, found: &Found) -> io::Result<(Vec<u8>, usize)> {
+    let offset = found.offset + record::HEADER as u64;
+    let mut octets = vec![0; found.header.record_bytes() as usize - record::HEADER];
+    let (body, content) = octets.split_at_mut(found.header.body_length as usize);
+    let mut is_whole = true;
+    let mut read = scan::read_stubbornly(&*from.file, body, offset)?;
+    read += scan::read_pages(&*from.file, content, offset + body.len() as u64, &mut |_| is_whole = false)?;
+    if read < octets.len() {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let whole = if is_whole { octets.len() } else { found.header.body_length as usize };
+    Ok((octets, whole))
 }
 
 /// Write what was found once more where it is, and sync it; the log goes on behind it.
@@ -190,8 +199,9 @@ fn in_place(
     let mut touched = BTreeSet::new();
     for found in &scan.records {
         let Some(segment) = scanned.get(found.segment) else { continue };
-        let offset = found.offset + record::HEADER as u64;
-        let octets = [&found.header.encode()[..], &read(segment, offset, &found.header)?].concat();
+        let (rest, whole) = read(segment, found)?;
+        // Nothing is written over content that another try may still give back.
+        let octets = [&found.header.encode()[..], rest.get(..whole).unwrap_or_default()].concat();
         device::write_octets(&*segment.file, &octets, found.offset)?;
         touched.insert(found.segment);
     }

@@ -167,33 +167,18 @@ impl Scanned {
             self.window.resize(length.max(WINDOW).min(self.size - offset) as usize, 0);
             self.window_at = offset;
             let read = match device::read_full(&*self.file, &mut self.window, offset) {
-                Err(error) if device::is_unreadable(&error) => self.read_pages(offset)?,
+                Err(error) if device::is_unreadable(&error) => {
+                    let bad_pages = &mut self.bad_pages;
+                    read_pages(&*self.file, &mut self.window, offset, &mut |page| {
+                        bad_pages.insert(page);
+                    })?
+                }
                 read => read?,
             };
             self.window.truncate(read);
         }
         let start = (offset - self.window_at) as usize;
         Ok(self.window.get(start..start + length as usize))
-    }
-
-    /// Fill the window page by page, those that cannot be read with zeros; tells how many octets there are.
-    fn read_pages(&mut self, offset: u64) -> io::Result<usize> {
-        let mut done = 0;
-        while done < self.window.len() {
-            let at = offset + done as u64;
-            let end = (done + (PAGE - at % PAGE) as usize).min(self.window.len());
-            let Some(part) = self.window.get_mut(done..end) else { break };
-            match read_stubbornly(&*self.file, part, at) {
-                Err(error) if device::is_unreadable(&error) => {
-                    part.fill(0);
-                    self.bad_pages.insert(at / PAGE);
-                }
-                Ok(read) if read < part.len() => return Ok(done + read),
-                read => drop(read?),
-            }
-            done = end;
-        }
-        Ok(done)
     }
 
     /// The first header of a record at or after an offset.
@@ -260,8 +245,34 @@ pub(crate) fn queue_id(parts: &[Part]) -> QueueId {
     id.unwrap_or(QueueId(0))
 }
 
+/// Read page by page, with zeros for pages that the disk does not give back, whose numbers are told; tells how many
+/// octets there are.
+pub(crate) fn read_pages(
+    file: &dyn DeviceFile,
+    buffer: &mut [u8],
+    offset: u64,
+    bad: &mut dyn FnMut(u64),
+) -> io::Result<usize> {
+    let mut done = 0;
+    while done < buffer.len() {
+        let at = offset + done as u64;
+        let end = (done + (PAGE - at % PAGE) as usize).min(buffer.len());
+        let Some(part) = buffer.get_mut(done..end) else { break };
+        match read_stubbornly(file, part, at) {
+            Err(error) if device::is_unreadable(&error) => {
+                part.fill(0);
+                bad(at / PAGE);
+            }
+            Ok(read) if read < part.len() => return Ok(done + read),
+            read => drop(read?),
+        }
+        done = end;
+    }
+    Ok(done)
+}
+
 /// Read what the disk may not give back at once: nothing is given up for an error that does not stay.
-fn read_stubbornly(file: &dyn DeviceFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+pub(crate) fn read_stubbornly(file: &dyn DeviceFile, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
     let mut result = device::read_full(file, buffer, offset);
     for _ in 1..READS_MAX {
         match &result {
@@ -383,12 +394,17 @@ impl Scanner {
             self.scan.contradiction = Some("segments behind the end of the index are gone");
         } else if self.scan.last == self.from.lsn && self.from.lsn > 0 && self.from.offset > FIRST {
             let mut at = FIRST;
+            // Where it cannot be read, nothing speaks against the index.
+            let is_bad = |one: &Scanned| one.is_unreadable || one.bad_offsets().any(|bad| bad < offset);
             while let Some(one) = self.segments.get_mut(segment).filter(|_| at < offset) {
                 match one.next_header(at).map_err(OpenError::io(one.segment.path()))? {
                     Some((_, Ok(header))) if header.lsn == self.from.lsn => return Ok(()),
                     Some((found, _)) if found < offset => at = found + ALIGN,
                     _ => break,
                 }
+            }
+            if self.segments.get(segment).is_some_and(is_bad) {
+                return Ok(());
             }
             self.scan.contradiction = Some("the log does not have the record with which the index ends");
         }

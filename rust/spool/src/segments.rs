@@ -298,7 +298,8 @@ impl Segments {
             let from = self.dir.join(format!("{SPARE}{spare}"));
             let file = self.device.open(&from, Opening::Existing);
             let file = file.inspect_err(|_| self.table.lock().spares.push(spare))?;
-            let (segment, nonce) = self.adopt(&from, file)?;
+            let adopted = self.adopt(&from, file, capacity);
+            let (segment, nonce) = adopted.inspect_err(|_| self.table.lock().spares.push(spare))?;
             return Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: false });
         }
         if purpose != Purpose::LastRoom {
@@ -317,7 +318,8 @@ impl Segments {
         let from = self.dir.join(format!("{RESERVE}{reserve}"));
         let file = self.device.open(&from, Opening::Existing);
         let file = file.inspect_err(|_| self.table.lock().reserves.push(reserve))?;
-        let (segment, nonce) = self.adopt(&from, file)?;
+        let adopted = self.adopt(&from, file, capacity);
+        let (segment, nonce) = adopted.inspect_err(|_| self.table.lock().reserves.push(reserve))?;
         Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: true })
     }
 
@@ -338,18 +340,18 @@ impl Segments {
         self.dir.join(format!("{number:08}{SUFFIX}"))
     }
 
-    /// Make a segment of a file that was kept for it.
-    fn adopt(&self, from: &Path, file: Arc<dyn DeviceFile>) -> io::Result<(Arc<Segment>, u64)> {
+    /// Make a segment of a file of so many octets that was kept for it; on an error it has its old name.
+    fn adopt(&self, from: &Path, file: Arc<dyn DeviceFile>, bytes: u64) -> io::Result<(Arc<Segment>, u64)> {
         let number = self.next_number();
         let nonce = self.begin(&*file, number)?;
         let path = self.path(number);
         self.device.rename(from, &path)?;
         if let Err(error) = device::sync_dir(&*self.device, &self.dir) {
-            // It holds nothing, and is taken for nothing if it cannot be removed.
-            let _ = self.device.remove(&path);
+            // It holds nothing, and is taken for nothing whatever its name is after a crash.
+            self.device.rename(&path, from)?;
             return Err(error);
         }
-        Ok((self.add(number, path, file, self.segment_bytes), nonce))
+        Ok((self.add(number, path, file, bytes), nonce))
     }
 
     fn create(&self) -> io::Result<(Arc<Segment>, u64)> {
@@ -433,6 +435,16 @@ impl Segments {
         }
     }
 
+    /// Give up a reserve for its room, if it is not the last but one; tells whether there is more room now. **Blocking.**
+    pub(crate) fn leave_reserve(&self) -> bool {
+        let mut table = self.table.lock();
+        if !table.reserves.is_empty() && table.reserves.len() < RESERVES {
+            return false;
+        }
+        let Some(number) = table.reserves.pop() else { return false };
+        self.device.remove(&self.dir.join(format!("{RESERVE}{number}"))).is_ok()
+    }
+
     /// Take room for another reserve. **Blocking.**
     pub(crate) fn make_reserve(&self) -> io::Result<()> {
         let number = self.next_spare();
@@ -475,8 +487,12 @@ impl Segments {
         made
     }
 
-    /// Cut a segment that is not written in any more to what it holds.
+    /// Cut a segment that is not written in any more to what it holds. One that was a reserve stays as it is, so that it
+    /// can be one again: on a full disk others would have its room.
     pub(crate) fn cut(&self, segment: &Segment, end: u64) -> io::Result<()> {
+        if segment.bytes() == self.reserve_bytes() {
+            return Ok(());
+        }
         segment.file(&*self.device)?.set_size(end)?;
         segment.bytes.store(end, Relaxed);
         Ok(())

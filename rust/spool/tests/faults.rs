@@ -614,3 +614,92 @@ fn content_that_is_damaged_is_told_and_reported_and_other_content_is_given() {
     bench.step();
     assert!(bench.device.names(&dir.path().join(LOG)).contains(&"00000001.seg".into()));
 }
+
+/// Try each message in vain so often, on a disk without an octet left.
+fn try_in_vain(bench: &mut Bench, device: &FaultyDevice, taken: &[QueueId], rounds: usize, what: &str) {
+    for round in 0..rounds {
+        device.set_capacity(0);
+        for &id in taken {
+            let mut gate = bench.start(id);
+            bench.step();
+            assert_eq!(gate.state(&silent()), GateState::Open, "{what}, round {round}: an attempt may begin");
+            bench.defer(id, OutcomeState::Deferred);
+        }
+        bench.clock.advance(1_000);
+        bench.step();
+        assert!(!bench.poisoned);
+    }
+}
+
+#[test]
+fn a_reserve_that_was_written_in_is_a_reserve_again() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) }).unwrap();
+    bench.step();
+    let taken: Vec<QueueId> = (0..20).map(|_| bench.commit(20_000).unwrap()).collect();
+    bench.step();
+    try_in_vain(&mut bench, &device, &taken, 100, "first run");
+    let moment = device.moment();
+    for (path, _, octets, _) in moment.files() {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(!name.starts_with("spare-") || octets.len() == 64 << 10, "{name} has {}", octets.len());
+    }
+    assert!(device.names(&dir.path().join(LOG)).iter().any(|name| name.starts_with("reserve-")));
+    assert!(matches!(bench.spool().draft(0), Err(DraftRefused::DiskFull)), "mail does not take the reserves");
+}
+
+#[test]
+fn a_full_disk_has_room_for_attempts_also_after_a_crash() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let small = || SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    bench.step();
+    let taken: Vec<QueueId> = (0..20).map(|_| bench.commit(20_000).unwrap()).collect();
+    bench.step();
+    try_in_vain(&mut bench, &device, &taken, 100, "first run");
+    let ledger = bench.kill();
+    let device = device.after_kill();
+    device.set_capacity(0);
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    bench.resume(ledger);
+    try_in_vain(&mut bench, &device, &taken, 100, "second run");
+}
+
+#[test]
+fn a_full_disk_has_room_for_attempts_also_after_restarts_in_order() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let small = || SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) };
+    let mut bench = Bench::open_with(&device, small()).unwrap();
+    bench.step();
+    let taken: Vec<QueueId> = (0..20).map(|_| bench.commit(20_000).unwrap()).collect();
+    bench.step();
+    for run in 0..6 {
+        try_in_vain(&mut bench, &device, &taken, 40, &format!("run {run}"));
+        let ledger = bench.close();
+        device.set_capacity(0);
+        bench = Bench::open_with(&device, small()).unwrap();
+        bench.resume(ledger);
+    }
+}
+
+#[test]
+fn a_reserve_that_could_not_be_had_for_want_of_descriptors_is_still_there() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench =
+        Bench::open_with(&device, SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) }).unwrap();
+    bench.step();
+    let id = bench.commit(20_000).unwrap();
+    bench.step();
+    device.set_capacity(0);
+    device.fail_all(Call::SyncDir, Some(Fault::NoDescriptor));
+    let mut gate = bench.start(id);
+    for _ in 0..5 {
+        bench.step();
+        device.set_capacity(0);
+        assert_eq!(gate.state(&silent()), GateState::Closed, "nothing is sent that is not recorded");
+    }
+    device.fail_all(Call::SyncDir, None);
+    bench.step();
+    assert_eq!(gate.state(&silent()), GateState::Open, "the reserves are still there");
+}

@@ -418,3 +418,80 @@ fn a_spool_without_an_index_and_without_mail_is_an_empty_spool() {
     assert!(bench.ledger.0[&id].is_acked);
     assert!(matches!(bench.sync(Request::Checkpoint), Some(Answer::Done { .. })));
 }
+
+#[test]
+fn a_page_of_content_behind_the_index_that_the_disk_does_not_give_back_does_not_end_recovery() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    let all: Vec<QueueId> = (0..4)
+        .map(|_| {
+            let id = bench.commit(20_000).unwrap();
+            bench.step();
+            id
+        })
+        .collect();
+    bench.kill();
+    let device = device.after_kill();
+    let segments = device.names(&dir.path().join(LOG));
+    let last = segments.iter().filter(|name| name.contains(".seg")).max().unwrap();
+    device.make_unreadable(&dir.path().join(LOG).join(last), 3);
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    assert!(bench.recovery.damaged > 0);
+    assert_eq!(ids(&mut bench), all, "who it was for can be told");
+}
+
+#[test]
+fn what_the_index_has_stays_when_the_segment_in_which_it_ends_has_lost_its_header() {
+    for page in [0, 1] {
+        let (device, dir) = (FaultyDevice::new(1), directory());
+        let small = || SpoolConfig { segment_bytes: 64 << 10, ..config(dir.path()) };
+        let mut bench = Bench::open_with(&device, small()).unwrap();
+        let known: Vec<QueueId> = (0..2)
+            .map(|_| {
+                let id = bench.commit(15_000).unwrap();
+                bench.step();
+                id
+            })
+            .collect();
+        bench.sync(Request::Checkpoint);
+        for _ in 0..4 {
+            bench.commit(15_000).unwrap();
+            bench.step();
+        }
+        bench.kill();
+        let device = device.after_kill();
+        let segments = device.names(&dir.path().join(LOG));
+        let mut segments: Vec<_> = segments.iter().filter(|name| name.contains(".seg")).collect();
+        segments.sort();
+        assert_eq!(segments.len(), 2);
+        device.make_unreadable(&dir.path().join(LOG).join(segments[0]), page);
+        let mut bench = Bench::open_with(&device, small()).unwrap();
+        assert_eq!(bench.recovery.salvaged, None, "page {page}: the index is as good as before");
+        let found = ids(&mut bench);
+        assert!(known.iter().all(|id| found.contains(id)), "page {page}: {found:?}");
+    }
+}
+
+#[test]
+fn damage_behind_the_index_does_not_end_an_open_on_a_full_disk() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    bench.step();
+    let all: Vec<QueueId> = (0..12)
+        .map(|_| {
+            let id = bench.commit(3_000).unwrap();
+            bench.step();
+            id
+        })
+        .collect();
+    bench.kill();
+    let device = device.after_kill();
+    let segments = device.names(&dir.path().join(LOG));
+    let last = segments.iter().filter(|name| name.contains(".seg")).max().unwrap();
+    device.flip(&dir.path().join(LOG).join(last), 3 * 4_096 + 20, 1);
+    device.set_capacity(device.used());
+    let mut bench = Bench::open(&device, dir.path()).unwrap();
+    assert!(bench.recovery.damaged > 0);
+    let found = ids(&mut bench);
+    assert!(found.len() >= all.len() - 3, "{} of {}", found.len(), all.len());
+}

@@ -32,6 +32,8 @@ const TREE: usize = 48;
 const NO_PAGE: u64 = u64::MAX;
 const FIRST_PAGE: u64 = 2;
 const DEPTH_MAX: u16 = 32;
+/// Pages that are looked at however little time there is.
+const PAGES_MIN: u64 = 1_000;
 const KEY_MAX: usize = 511;
 /// The only flag of the file as a whole: keys of the list of free pages are numbers.
 const INTEGER_KEY: u16 = 0x08;
@@ -87,7 +89,7 @@ fn damaged<T>(page: u64, what: &str) -> Result<T, Stop> {
 /// Who is told of rows: table, key, value.
 pub(super) type Visit<'a> = &'a mut dyn FnMut(&str, &[u8], &[u8]) -> Result<(), String>;
 
-/// Read the file of an index; within a time, if one is given. Nothing is changed, but for a file that is shorter than it
+/// Read the file of an index; the first thousand pages, and what can be read within a time, if one is given. Nothing is changed, but for a file that is shorter than it
 /// says because its last pages are free: it gets its length, so that no page of the map is without a file under it.
 ///
 /// `row` is told of every row whose checksum fits; what it objects to is damage. **Blocking.**
@@ -363,7 +365,7 @@ impl<'a> Walk<'a> {
         low: Option<&[u8]>,
         high: Option<&[u8]>,
     ) -> Result<(), Stop> {
-        if self.ends.is_some_and(|ends| Instant::now() >= ends) {
+        if self.pages > PAGES_MIN && self.ends.is_some_and(|ends| Instant::now() >= ends) {
             return Err(Stop::Late);
         }
         self.reach(page, 1)?;
