@@ -74,4 +74,6 @@ def test_recipient_who_has_a_message_is_not_set_aside_with_those_who_have_it_not
     rig.turn()
     states = [state for _, _, _, states in rig.settled() for state in states]
     assert "delivered" in states
-    assert all(0 not in indexes for fact in rig.core.facts if fact[0] == "routed" for _, indexes, _ in fact[3])
+    assert all(
+        0 not in indexes for fact in rig.core.facts if fact[0] == "routed" for _, indexes, _ in fact[3]
+    )

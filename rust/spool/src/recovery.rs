@@ -334,7 +334,7 @@ impl Recovering<'_> {
             match report() {
                 // On a full disk the queue must drain all the same, and the report is worth a reserve.
                 Err(OpenError::Io { source, .. }) if is_full(&source) && segments.leave_reserve() => {
-                    report()?
+                    report()?;
                 }
                 reported => reported?,
             }

@@ -431,7 +431,8 @@ impl Segments {
             let kind = if is_reserve { RESERVE } else { SPARE };
             self.device.rename(&segment.path, &self.dir.join(format!("{kind}{number}")))?;
             let mut table = self.table.lock();
-            if is_reserve { table.reserves.push(number) } else { table.spares.push(number) }
+            let Table { reserves, spares, .. } = &mut *table;
+            if is_reserve { reserves } else { spares }.push(number);
         }
     }
 
