@@ -298,8 +298,7 @@ impl Segments {
             let from = self.dir.join(format!("{SPARE}{spare}"));
             let file = self.device.open(&from, Opening::Existing);
             let file = file.inspect_err(|_| self.table.lock().spares.push(spare))?;
-            let adopted = self.adopt(&from, file, capacity);
-            let (segment, nonce) = adopted.inspect_err(|_| self.table.lock().spares.push(spare))?;
+            let (segment, nonce) = self.adopt(&from, file)?;
             return Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: false });
         }
         if purpose != Purpose::LastRoom {
@@ -318,8 +317,7 @@ impl Segments {
         let from = self.dir.join(format!("{RESERVE}{reserve}"));
         let file = self.device.open(&from, Opening::Existing);
         let file = file.inspect_err(|_| self.table.lock().reserves.push(reserve))?;
-        let adopted = self.adopt(&from, file, capacity);
-        let (segment, nonce) = adopted.inspect_err(|_| self.table.lock().reserves.push(reserve))?;
+        let (segment, nonce) = self.adopt(&from, file)?;
         Ok(Taken { segment, nonce, capacity, is_growing: false, is_reserve: true })
     }
 
@@ -340,18 +338,18 @@ impl Segments {
         self.dir.join(format!("{number:08}{SUFFIX}"))
     }
 
-    /// Make a segment of a file of so many octets that was kept for it; on an error it has its old name.
-    fn adopt(&self, from: &Path, file: Arc<dyn DeviceFile>, bytes: u64) -> io::Result<(Arc<Segment>, u64)> {
+    /// Make a segment of a file that was kept for it.
+    fn adopt(&self, from: &Path, file: Arc<dyn DeviceFile>) -> io::Result<(Arc<Segment>, u64)> {
         let number = self.next_number();
         let nonce = self.begin(&*file, number)?;
         let path = self.path(number);
         self.device.rename(from, &path)?;
         if let Err(error) = device::sync_dir(&*self.device, &self.dir) {
-            // It holds nothing, and is taken for nothing whatever its name is after a crash.
-            self.device.rename(&path, from)?;
+            // It holds nothing, and is taken for nothing if it cannot be removed.
+            let _ = self.device.remove(&path);
             return Err(error);
         }
-        Ok((self.add(number, path, file, bytes), nonce))
+        Ok((self.add(number, path, file, self.segment_bytes), nonce))
     }
 
     fn create(&self) -> io::Result<(Arc<Segment>, u64)> {
@@ -488,12 +486,8 @@ impl Segments {
         made
     }
 
-    /// Cut a segment that is not written in any more to what it holds. One that was a reserve stays as it is, so that it
-    /// can be one again: on a full disk others would have its room.
+    /// Cut a segment that is not written in any more to what it holds.
     pub(crate) fn cut(&self, segment: &Segment, end: u64) -> io::Result<()> {
-        if segment.bytes() == self.reserve_bytes() {
-            return Ok(());
-        }
         segment.file(&*self.device)?.set_size(end)?;
         segment.bytes.store(end, Relaxed);
         Ok(())
