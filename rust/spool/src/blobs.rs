@@ -153,9 +153,18 @@ impl Blobs {
     /// Whether a message's blob is there, as long as it should be, with the chunks that it should have; the octets in
     /// them are checked when they are read. **Blocking.**
     pub(crate) fn is_there(&self, queue_id: QueueId, expected: InBlob) -> io::Result<bool> {
+        self.is_as(queue_id, expected, false)
+    }
+
+    /// Whether a message's blob is there, and every octet of it is what was written. **Blocking**: reads all of it.
+    pub(crate) fn is_whole(&self, queue_id: QueueId, expected: InBlob) -> io::Result<bool> {
+        self.is_as(queue_id, expected, true)
+    }
+
+    fn is_as(&self, queue_id: QueueId, expected: InBlob, reads_octets: bool) -> io::Result<bool> {
         let file = self.open(queue_id)?;
         let end = HEADER as u64 + expected.bytes;
-        let (mut at, mut sum) = (HEADER as u64, 0);
+        let (mut at, mut sum, mut octets) = (HEADER as u64, 0, Vec::new());
         while at < end {
             let mut header = [0; chunk::HEADER];
             if device::read_full(&*file, &mut header, at)? < header.len() {
@@ -163,35 +172,17 @@ impl Blobs {
             }
             let Ok(length) = chunk::length(header) else { return Ok(false) };
             sum = crc32c::crc32c_append(sum, &header);
-            at += (chunk::HEADER + length) as u64;
-        }
-        Ok(at == end && sum == expected.sum && file.size()? >= end)
-    }
-
-    /// Whether a message's blob is there, and every octet of it is what was written. **Blocking**: reads all of it.
-    pub(crate) fn is_whole(&self, queue_id: QueueId, expected: InBlob) -> io::Result<bool> {
-        if !self.is_there(queue_id, expected)? {
-            return Ok(false);
-        }
-        let file = self.open(queue_id)?;
-        let end = HEADER as u64 + expected.bytes;
-        let mut at = HEADER as u64;
-        let mut octets = Vec::new();
-        while at < end {
-            let mut header = [0; chunk::HEADER];
-            if device::read_full(&*file, &mut header, at)? < header.len() {
-                return Ok(false);
-            }
-            let Ok(length) = chunk::length(header) else { return Ok(false) };
-            octets.resize(length, 0);
             at += chunk::HEADER as u64;
-            let read = device::read_full(&*file, &mut octets, at)?;
-            if read < length || !chunk::is_whole(queue_id, header, &octets) {
-                return Ok(false);
+            if reads_octets {
+                octets.resize(length, 0);
+                let read = device::read_full(&*file, &mut octets, at)?;
+                if read < length || !chunk::is_whole(queue_id, header, &octets) {
+                    return Ok(false);
+                }
             }
             at += length as u64;
         }
-        Ok(true)
+        Ok(at == end && sum == expected.sum && file.size()? >= end)
     }
 }
 

@@ -18,7 +18,6 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use penstock_core::flow::{ContentFlags, ContentSource, Form, SourcePoll, WakeHandle};
 use penstock_core::queue_id::QueueId;
-use rustix::io::Errno;
 
 use crate::blobs::Blobs;
 use crate::device::{self, Device, DeviceFile};
@@ -194,7 +193,7 @@ enum At {
 /// them, the disk cannot give them, or their blob is not there.
 fn is_damage(error: &io::Error, at: At) -> bool {
     let is_gone = error.kind() == io::ErrorKind::NotFound && matches!(at, At::Blob(..));
-    is_gone || error.kind() == io::ErrorKind::InvalidData || Errno::from_io_error(error) == Some(Errno::IO)
+    is_gone || error.kind() == io::ErrorKind::InvalidData || device::is_unreadable(error)
 }
 
 struct ReadState {

@@ -10,7 +10,7 @@
 //! A segment in which nothing is needed any more becomes a spare or is removed, but never while somebody has it:
 //! whoever reads content holds its [`Segment`], and got it under the same lock under which it is given up.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -136,8 +136,6 @@ struct Table {
     next_number: u64,
     /// The next number of a spare or reserve.
     next_spare: u64,
-    /// Segments that are kept whatever the index says.
-    exempt: BTreeSet<u64>,
     /// Segments that nobody needs any more, still to be made spares or removed.
     dead: Vec<Arc<Segment>>,
 }
@@ -209,7 +207,9 @@ impl Segments {
 
     /// Keep a segment for those who want to look into what is damaged in it.
     pub(crate) fn exempt(&self, number: u64) {
-        self.table.lock().exempt.insert(number);
+        if let Some(segment) = self.table.lock().known.get(&number) {
+            segment.keep();
+        }
     }
 
     /// Note that no record in the segments before `end` has a greater number.
@@ -243,18 +243,14 @@ impl Segments {
     /// Numbers and octets of the segments before `end` that may be cleaned.
     pub(crate) fn sizes(&self, end: u64) -> Vec<(u64, u64)> {
         let table = self.table.lock();
-        let is_kept =
-            |number: &u64, segment: &Segment| table.exempt.contains(number) || segment.is_kept.load(Relaxed);
-        let may_be = table.known.range(..end).filter(|(number, segment)| !is_kept(number, segment));
+        let may_be = table.known.range(..end).filter(|(_, segment)| !segment.is_kept.load(Relaxed));
         may_be.map(|(&number, segment)| (number, segment.bytes.load(Relaxed))).collect()
     }
 
     /// Segments that are in use, and how many of them are kept because something in them is damaged.
     pub(crate) fn counts(&self) -> (u64, u64) {
         let table = self.table.lock();
-        let is_kept =
-            |number: &u64, segment: &Segment| table.exempt.contains(number) || segment.is_kept.load(Relaxed);
-        let kept = table.known.iter().filter(|(number, segment)| is_kept(number, segment)).count();
+        let kept = table.known.values().filter(|segment| segment.is_kept.load(Relaxed)).count();
         (table.known.len() as u64, kept as u64)
     }
 
@@ -387,12 +383,11 @@ impl Segments {
     /// Give up all segments before `end` that are not among `live` and that nobody holds.
     pub(crate) fn give_up(&self, end: u64, live: &[u64]) {
         let mut table = self.table.lock();
-        let Table { known, exempt, .. } = &mut *table;
         let is_dead = |number: &u64, segment: &mut Arc<Segment>| {
-            let is_kept = exempt.contains(number) || segment.is_kept.load(Relaxed);
+            let is_kept = segment.is_kept.load(Relaxed);
             live.binary_search(number).is_err() && !is_kept && Arc::strong_count(segment) == 1
         };
-        let dead: Vec<_> = known.extract_if(..end, is_dead).map(|(_, segment)| segment).collect();
+        let dead: Vec<_> = table.known.extract_if(..end, is_dead).map(|(_, segment)| segment).collect();
         table.dead.extend(dead);
     }
 
@@ -437,7 +432,7 @@ impl Segments {
     /// Give up a reserve for its room, if it is not the last but one; tells whether there is more room now. **Blocking.**
     pub(crate) fn leave_reserve(&self) -> bool {
         let mut table = self.table.lock();
-        if !table.reserves.is_empty() && table.reserves.len() < RESERVES {
+        if table.reserves.len() < RESERVES {
             return false;
         }
         let Some(number) = table.reserves.pop() else { return false };

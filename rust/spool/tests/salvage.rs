@@ -314,13 +314,15 @@ fn a_page_that_the_disk_does_not_give_back_is_reported_and_the_rest_is_kept() {
     }
 }
 
-#[test]
-fn a_page_behind_the_index_that_the_disk_does_not_give_back_is_damage_and_no_end() {
+/// What a spool left that was killed with messages that the index does not have: the disk, the messages, and the last
+/// segment of the log.
+fn killed(messages: usize, octets: usize) -> (FaultyDevice, TempDir, Vec<QueueId>, PathBuf) {
     let (device, dir) = (FaultyDevice::new(1), directory());
     let mut bench = Bench::open(&device, dir.path()).unwrap();
-    let all: Vec<QueueId> = (0..12)
+    bench.step();
+    let all = (0..messages)
         .map(|_| {
-            let id = bench.commit(3_000).unwrap();
+            let id = bench.commit(octets).unwrap();
             bench.step();
             id
         })
@@ -329,7 +331,14 @@ fn a_page_behind_the_index_that_the_disk_does_not_give_back_is_damage_and_no_end
     let device = device.after_kill();
     let segments = device.names(&dir.path().join(LOG));
     let last = segments.iter().filter(|name| name.contains(".seg")).max().unwrap();
-    device.make_unreadable(&dir.path().join(LOG).join(last), 3);
+    let last = dir.path().join(LOG).join(last);
+    (device, dir, all, last)
+}
+
+#[test]
+fn a_page_behind_the_index_that_the_disk_does_not_give_back_is_damage_and_no_end() {
+    let (device, dir, all, last) = killed(12, 3_000);
+    device.make_unreadable(&last, 3);
     let mut bench = Bench::open(&device, dir.path()).unwrap();
     assert!(bench.recovery.damaged > 0);
     let found = ids(&mut bench);
@@ -421,20 +430,8 @@ fn a_spool_without_an_index_and_without_mail_is_an_empty_spool() {
 
 #[test]
 fn a_page_of_content_behind_the_index_that_the_disk_does_not_give_back_does_not_end_recovery() {
-    let (device, dir) = (FaultyDevice::new(1), directory());
-    let mut bench = Bench::open(&device, dir.path()).unwrap();
-    let all: Vec<QueueId> = (0..4)
-        .map(|_| {
-            let id = bench.commit(20_000).unwrap();
-            bench.step();
-            id
-        })
-        .collect();
-    bench.kill();
-    let device = device.after_kill();
-    let segments = device.names(&dir.path().join(LOG));
-    let last = segments.iter().filter(|name| name.contains(".seg")).max().unwrap();
-    device.make_unreadable(&dir.path().join(LOG).join(last), 3);
+    let (device, dir, all, last) = killed(4, 20_000);
+    device.make_unreadable(&last, 3);
     let mut bench = Bench::open(&device, dir.path()).unwrap();
     assert!(bench.recovery.damaged > 0);
     assert_eq!(ids(&mut bench), all, "who it was for can be told");
@@ -474,21 +471,8 @@ fn what_the_index_has_stays_when_the_segment_in_which_it_ends_has_lost_its_heade
 
 #[test]
 fn damage_behind_the_index_does_not_end_an_open_on_a_full_disk() {
-    let (device, dir) = (FaultyDevice::new(1), directory());
-    let mut bench = Bench::open(&device, dir.path()).unwrap();
-    bench.step();
-    let all: Vec<QueueId> = (0..12)
-        .map(|_| {
-            let id = bench.commit(3_000).unwrap();
-            bench.step();
-            id
-        })
-        .collect();
-    bench.kill();
-    let device = device.after_kill();
-    let segments = device.names(&dir.path().join(LOG));
-    let last = segments.iter().filter(|name| name.contains(".seg")).max().unwrap();
-    device.flip(&dir.path().join(LOG).join(last), 3 * 4_096 + 20, 1);
+    let (device, dir, all, last) = killed(12, 3_000);
+    device.flip(&last, 3 * 4_096 + 20, 1);
     device.set_capacity(device.used());
     let mut bench = Bench::open(&device, dir.path()).unwrap();
     assert!(bench.recovery.damaged > 0);
