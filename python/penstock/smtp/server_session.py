@@ -3,7 +3,7 @@
 The session is told what came over its connection and says what is to be answered, as boundary actions. It
 decides on the order of commands, parameters, sizes and counts; whether a sender or recipient is wanted is
 asked of a `Policy`. It does not know drafts, commits or routes: when DATA is in order `commands` returns
-True, and its owner hands over a draft with `take` or refuses with `refuse_data`; when content is in order
+its verb, and its owner hands over a draft with `take` or refuses with `refuse_data`; when content is in order
 `content` returns True, and its owner commits it and says so with `accepted`, or refuses with
 `refuse_content`.
 
@@ -20,30 +20,20 @@ a call.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.smtp import replies
 from penstock.smtp.parameters import mail_parameters
-from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
+from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Action", "Item", "Policy", "ServerSession"]
 
 Action: TypeAlias = tuple[Any, ...]
 """A boundary action; `_core.pyi` says which there are."""
-Item: TypeAlias = tuple[Any, ...]
-"""A command as it crosses the boundary: its verb, then its arguments."""
-
 TARPIT_MAX_MS: Final = 30_000
 """The longest that one batch of replies is delayed, however many of them are refusals."""
-
-OTHER_PROTOCOLS: Final = frozenset(
-    ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE")
-)
-"""What a client of HTTP says first. What it sends can be somebody else's, with commands in it."""
-NO_TEXT: Final = frozenset(("nul", "not_ascii"))
-"""Malformed lines as other protocols begin with, TLS among them."""
 
 _CLASS_4: Final = ord("4")
 _CLASS_5: Final = ord("5")
@@ -116,7 +106,7 @@ class ServerSession:
 
     def commands(
         self, turn: int, items: list[Item], early: bool, actions: list[Action], answered: int = 0
-    ) -> bool:
+    ) -> str:
         """Answer the commands of one event.
 
         Args:
@@ -127,8 +117,8 @@ class ServerSession:
             answered: How many of the commands were answered under a grant; the answer cannot be taken back.
 
         Returns:
-            True if the last command is DATA and in order: it waits for `take` or `refuse_data`. All others
-            are answered.
+            The verb of the last command if that is in order and waits for the session's owner: DATA for
+            `take` or `refuse_data`. All others are answered; without such a one, nothing.
         """
         if answered:
             self._catch_up(items[:answered])
@@ -136,17 +126,18 @@ class ServerSession:
         if early and (self.state is ServerState.START or (items and items[-1][0] == "EHLO")):
             self.state = ServerState.CLOSED
             actions.append(("reply", self.conn, turn, replies.EARLY_TALKER, len(items), 0, True))
-            return False
+            return ""
         answer = b""
         refusals = 0
         for item in items:
-            handle, accepted, refused = _ROWS[self.state].get(item[0], _OUT_OF_ORDER)
+            handle, accepted, refused = ROWS[self.state].get(item[0], OUT_OF_ORDER)
             reply = handle(self, item)
             if not reply:
                 if answer:
                     delay_ms = self._delay_ms(refusals) if refusals else 0
                     actions.append(("reply", self.conn, turn, answer, len(items) - 1, delay_ms, False))
-                return True
+                waiting: str = item[0]
+                return waiting
             answer += reply
             if reply[0] < _CLASS_4:
                 self.state = accepted or self.state
@@ -167,7 +158,7 @@ class ServerSession:
         action = ("reply", self.conn, turn, answer, len(items), delay_ms, is_over)
         grant = self.terms.grants.get(self.state)
         actions.append(action if grant is None else (*action, grant))
-        return False
+        return ""
 
     def _catch_up(self, items: list[Item]) -> None:
         """Take note of each MAIL that was answered under a grant."""
@@ -248,142 +239,6 @@ class ServerSession:
         # The old mapping may belong to a message by now, so it is replaced, not cleared.
         self.recipients = {}
 
-    def _ehlo(self, item: Item) -> bytes:
-        self.greeting = item[1]
-        self.is_extended = True
-        self.recipients = {}
-        return self.terms.ehlo
-
-    def _helo(self, item: Item) -> bytes:
-        self.greeting = item[1]
-        self.is_extended = False
-        self.recipients = {}
-        return self.terms.helo
-
-    def _mail(self, item: Item) -> bytes:
-        _, address, domain, params = item
-        self.size_declared, self.is_eight_bit, refusal = mail_parameters(params)
-        if refusal is not None:
-            return self._wrong(refusal)
-        if self.size_declared > self.terms.max_message_bytes:
-            return replies.MESSAGE_TOO_LARGE
-        refusal = self.policy.sender(address, domain)
-        if refusal is not None:
-            return refusal
-        self.sender = address
-        return replies.SENDER_OK
-
-    def _rcpt(self, item: Item) -> bytes:
-        _, address, domain, params = item
-        if params:
-            return self._wrong(replies.PARAMETER_UNKNOWN)
-        if len(self.recipients) >= self.terms.max_recipients:
-            return replies.TOO_MANY_RECIPIENTS
-        if not domain:
-            address, domain = self.terms.postmaster
-        else:
-            refusal = self.policy.recipient(address, domain)
-            if refusal is not None:
-                return refusal
-        self.recipients[address] = domain
-        return replies.RECIPIENT_OK
-
-    def _data(self, _item: Item) -> bytes:
-        return b""
-
-    def _data_without_recipients(self, _item: Item) -> bytes:
-        return replies.NO_VALID_RECIPIENTS
-
-    def _behind_refused_mail(self, _item: Item) -> bytes:
-        return replies.NEED_MAIL
-
-    def _rset(self, _item: Item) -> bytes:
-        self.recipients = {}
-        return replies.RESET_OK
-
-    def _quit(self, _item: Item) -> bytes:
-        return self.terms.goodbye
-
-    def _noop(self, _item: Item) -> bytes:
-        return replies.NOOP_OK
-
-    def _vrfy(self, _item: Item) -> bytes:
-        return replies.CANNOT_VERIFY
-
-    def _help(self, _item: Item) -> bytes:
-        return replies.HELP
-
-    def _not_implemented(self, _item: Item) -> bytes:
-        return self._wrong(replies.NOT_IMPLEMENTED)
-
-    def _unknown(self, item: Item) -> bytes:
-        if item[1] in OTHER_PROTOCOLS:
-            self._spend_errors()
-        return self._wrong(replies.UNRECOGNIZED)
-
-    def _malformed(self, item: Item) -> bytes:
-        _, kind, _, verb = item
-        if kind in NO_TEXT and verb is None:
-            self._spend_errors()
-        return self._wrong(replies.MALFORMED_PATH.get((verb, kind)) or replies.malformed(kind))
-
-    def _out_of_order(self, item: Item) -> bytes:
-        if self.state is ServerState.START:
-            return self._wrong(replies.GREET_FIRST)
-        if item[0] == "MAIL":
-            return self._wrong(replies.BAD_SEQUENCE)
-        needs_mail = self.state is ServerState.GREETED
-        return self._wrong(replies.NEED_MAIL if needs_mail else replies.NEED_RECIPIENT)
-
-    def _spend_errors(self) -> None:
-        """Forgive no further error to a peer that does not begin in SMTP."""
-        if self.state is ServerState.START:
-            self.errors = max(self.errors, self.terms.max_protocol_errors)
-
-    def _wrong(self, reply: bytes) -> bytes:
-        """Count a protocol error."""
-        self.errors += 1
-        return reply
-
-
-_Handler: TypeAlias = Callable[[ServerSession, Item], bytes]
-
-_HANDLERS: Final[dict[str, _Handler]] = {
-    "EHLO": ServerSession._ehlo,
-    "HELO": ServerSession._helo,
-    "MAIL": ServerSession._mail,
-    "RCPT": ServerSession._rcpt,
-    "DATA": ServerSession._data,
-    "RSET": ServerSession._rset,
-    "NOOP": ServerSession._noop,
-    "VRFY": ServerSession._vrfy,
-    "EXPN": ServerSession._not_implemented,
-    "HELP": ServerSession._help,
-    "QUIT": ServerSession._quit,
-    "STARTTLS": ServerSession._not_implemented,
-    "AUTH": ServerSession._not_implemented,
-    "BDAT": ServerSession._not_implemented,
-    "XCLIENT": ServerSession._not_implemented,
-    "unknown": ServerSession._unknown,
-    "malformed": ServerSession._malformed,
-}
-
-_SPECIAL: Final[dict[tuple[ServerState, str], _Handler]] = {
-    (ServerState.UNACCEPTED, "DATA"): ServerSession._data_without_recipients,
-    (ServerState.REFUSED, "RCPT"): ServerSession._behind_refused_mail,
-    (ServerState.REFUSED, "DATA"): ServerSession._behind_refused_mail,
-}
-"""Commands that a state has in its row only to refuse them in its own words."""
-
-_ROWS: Final = {
-    state: {
-        verb: (_SPECIAL.get((state, verb), _HANDLERS[verb]), accepted, refused)
-        for verb, (accepted, refused) in row.items()
-        if verb in _HANDLERS
-    }
-    for state, row in SERVER.items()
-}
-_OUT_OF_ORDER: Final[tuple[_Handler, None, None]] = (ServerSession._out_of_order, None, None)
 
 _CONTENT_REFUSALS: Final = {
     "too_large": replies.CONTENT_TOO_LARGE,
