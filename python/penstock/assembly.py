@@ -10,6 +10,7 @@ from penstock import _core
 from penstock.config.settings import Config
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.queue.retry import RetrySchedule
+from penstock.receive.rates import MessageRate
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
@@ -79,10 +80,11 @@ def receive_settings(config: Config) -> ReceiveSettings:
         connectors=tuple(
             ReceiveConnectorSettings(
                 name=connector.name,
-                usage=connector.usage,
+                groups=connector.permission_groups,
                 listeners=connector.listeners,
                 remote_ip_ranges=connector.remote_ip_ranges,
                 fqdn=connector.fqdn,
+                sender_domains=connector.sender_domains,
                 max_message_bytes=connector.max_message_bytes,
                 max_header_bytes=connector.max_header_bytes,
                 max_recipients_per_message=connector.max_recipients_per_message,
@@ -91,6 +93,11 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 tarpit_ms=connector.tarpit_ms,
                 max_inbound_connection=connector.max_inbound_connection,
                 max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+                max_inbound_connection_percentage_per_source=(
+                    connector.max_inbound_connection_percentage_per_source
+                ),
+                message_rate=None if connector.message_rate is None else MessageRate(*connector.message_rate),
+                message_rate_source=connector.message_rate_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
             )

@@ -40,6 +40,7 @@ from penstock.querying import Queries, Queryable, Standing
 from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
+from penstock.receive.settings import MESSAGE_BYTES_MAX
 from penstock.receive.submission import Submissions
 from penstock.views import About, EngineViews, Now
 
@@ -55,7 +56,6 @@ SYNC_S: Final = 10.0
 """How long a stop waits for the last sync before it leaves that to the closing of the spool."""
 GENERATION: Final = 1
 """Of the configuration; it counts reloads, of which there are none yet."""
-MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
 
 
 class Engine(Queryable):

@@ -15,18 +15,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.errors import DraftRefused
-from penstock.receive.admission import Admission
+from penstock.receive.admission import Admission, source_of
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
+from penstock.receive.rates import MessageRates
 from penstock.receive.received import ReceivedField, address_literal
-from penstock.receive.relay import AcceptedDomains, RelayPolicy
-from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
+from penstock.receive.settings import MESSAGE_BYTES_MAX, ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
+from penstock.route.permissions import Right, rights_of
 from penstock.smtp import replies
 from penstock.smtp.server_session import ServerSession
-from penstock.smtp.tables import ServerState
+from penstock.smtp.tables import GRANTS, GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Core", "Receiver"]
@@ -55,7 +57,7 @@ class Core(Protocol):
 class _Connector:
     """A receive connector, ready for its sessions."""
 
-    __slots__ = ("counts", "fqdn", "limits", "policy", "settings", "terms")
+    __slots__ = ("counts", "fqdn", "limits", "policy", "rates", "settings", "terms")
 
     def __init__(
         self,
@@ -70,18 +72,36 @@ class _Connector:
         self.counts = ConnectorCounts(settings.name)
         self.fqdn = settings.fqdn or server.fqdn
         home = server.default_domain or server.fqdn
+        rights = rights_of(settings.groups)
+        self.rates = None if settings.message_rate is None else MessageRates(settings.message_rate)
+        self.policy = RelayPolicy(
+            domains,
+            storage,
+            rights=rights,
+            sender_domains=None
+            if settings.sender_domains is None
+            else SenderDomains(settings.sender_domains),
+            rates=self.rates,
+        )
         self.terms = ServerTerms(
             fqdn=self.fqdn,
-            max_message_bytes=settings.max_message_bytes,
+            max_message_bytes=_largest(settings),
             max_header_bytes=settings.max_header_bytes,
             max_recipients=settings.max_recipients_per_message,
             max_protocol_errors=settings.max_protocol_errors,
             max_hops=settings.max_hop_count,
             tarpit_ms=settings.tarpit_ms,
             postmaster=(f"postmaster@{home}", home),
-            has_standard_replies=True,
+            grants=GRANTS if self.policy.is_plain else GRANTS_WITHOUT_MAIL,
         )
-        self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
+
+    def policy_of(self, peer_ip: str) -> RelayPolicy:
+        """Return the policy of a session whose peer has not said who it is."""
+        if self.rates is None:
+            return self.policy
+        by_source = self.settings.message_rate_source != "all"
+        identity = Identity(rate_key=source_of(peer_ip) if by_source else "")
+        return self.policy.with_identity(identity, self.policy.rights)
 
 
 class _Connection:
@@ -93,7 +113,9 @@ class _Connection:
         self.connector = connector
         self.peer_ip = peer_ip
         self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
+        self.session = ServerSession(
+            conn, connector.terms, connector.policy_of(peer_ip), connector.counts.replies
+        )
         self.session_id = session_id
         self.turn = 0
 
@@ -143,7 +165,7 @@ class Receiver:
                         # One more than allowed, so that a section that is too large is seen to be.
                         "header_bytes": connector.max_header_bytes + 1,
                     },
-                    (replies.SENDER_OK, replies.START_CONTENT, connector.max_message_bytes),
+                    (replies.SENDER_OK, replies.START_CONTENT, _largest(connector)),
                 ),
             )
             for connector in settings.connectors
@@ -234,8 +256,14 @@ class Receiver:
             self._next_look_ms = now_ms + LOOK_EVERY_MS
             self._domains.refresh()
             self._storage.try_again()
+            for connector in self._connectors.values():
+                if connector.rates is not None:
+                    connector.rates.now_ms = now_ms
+                    connector.rates.forget_full()
         connection.turn = turn
         session = connection.session
+        if connection.connector.rates is not None:
+            connection.connector.rates.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
         elif session.commands(turn, items, early, actions, answered):
@@ -336,6 +364,12 @@ class Receiver:
         """Return 16 hexadecimal digits that no other session has: the time and a counter."""
         self._sessions = (self._sessions + 1) & 0xFFFF
         return f"{now_ms << 16 | self._sessions:016X}"
+
+
+def _largest(settings: ReceiveConnectorSettings) -> int:
+    """Return how large a message may be; without the connector's limit there is still that of the engine."""
+    is_limited = Right.BYPASS_MESSAGE_SIZE_LIMIT not in rights_of(settings.groups)
+    return settings.max_message_bytes if is_limited else MESSAGE_BYTES_MAX
 
 
 _CAUSES: Final = {
