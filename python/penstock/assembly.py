@@ -7,15 +7,26 @@ from collections.abc import Iterator
 from typing import Final
 
 from penstock import _core
+from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
+from penstock.errors import ConfigError
 from penstock.queue.retry import RetrySchedule
 from penstock.receive.rates import MessageRate
+from penstock.receive.receiver import Receiver
+from penstock.receive.self_test import STRANGERS_MAX
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
-__all__ = ["deliver_settings", "open_core", "receive_settings", "router", "segment_bytes"]
+__all__ = [
+    "deliver_settings",
+    "open_core",
+    "receive_settings",
+    "refuse_open_relay",
+    "router",
+    "segment_bytes",
+]
 
 JOURNAL: Final = "journal.jsonl"
 """Name of the journal in the folder of the log."""
@@ -105,6 +116,26 @@ def receive_settings(config: Config) -> ReceiveSettings:
         ),
         message_expiration_ms=config.queue.message_expiration_ms,
     )
+
+
+def refuse_open_relay(config: Config, receiver: Receiver) -> None:
+    """Let nobody start an open relay, whatever the single rules of the configuration have overlooked.
+
+    Raises:
+        ConfigError: Strangers could send to domains that are not ours.
+    """
+    found = receiver.open_to()
+    if len(found) <= STRANGERS_MAX:
+        return
+    peer_ip, recipient = found[0]
+    message = (
+        f"Open relay: of the addresses that are tried all over the Internet {len(found)} could send to other "
+        f"domains, {peer_ip} to {recipient} for one. "
+        "Make the ranges of the connectors on which anybody may relay smaller."
+    )
+    place = config.files[0]
+    problem = Problem(code="C120", file=place, line=0, column=0, path="receive_connector", message=message)
+    raise ConfigError([problem])
 
 
 def router(config: Config) -> Router:

@@ -21,7 +21,7 @@ import trio
 
 from penstock import _core
 from penstock.alarms import disk_alarms, spool_alarms
-from penstock.assembly import deliver_settings, open_core, receive_settings, router
+from penstock.assembly import deliver_settings, open_core, receive_settings, refuse_open_relay, router
 from penstock.config.loader import load
 from penstock.config.settings import Config
 from penstock.control.server import serve_control, serve_metrics
@@ -97,6 +97,7 @@ class Engine(Queryable):
             jitter=random.random,
         )
         self._receiver = Receiver(core, reception, routes, self._deliverer.accepted, _core.format_queue_id)
+        refuse_open_relay(config, self._receiver)
         self._submissions = Submissions(
             core,
             Entries(core, routes, reception.message_expiration_ms),
