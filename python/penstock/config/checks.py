@@ -17,6 +17,7 @@ from penstock.config.tree import Entry, Layer, Node, Path, plain
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, quoted
 from penstock.receive.connectors import IpRange, is_open_to_the_public, parse_range
+from penstock.receive.pressure import RESOURCES
 from penstock.route.permissions import Member, PermissionGroup, Right, rights_of
 from penstock.route.router import UNREACHABLE, Router
 from penstock.route.settings import RouteConnector, RouteDomain
@@ -57,6 +58,7 @@ class Checks:
             if send.enabled:
                 self._send(("send_connector", name), send)
         self._same_ranges()
+        self._pressure()
         self._endpoints()
         self._socket()
 
@@ -191,6 +193,15 @@ class Checks:
             if other != version:
                 message = f"{smart_host.host} cannot be reached from {connector.source_ip_address}."
                 self._add("C103", message, (*path, "smart_hosts", index))
+
+    def _pressure(self) -> None:
+        """A level that is reached before the one below it is a mistake."""
+        table = self._tables.back_pressure
+        for resource in RESOURCES if table is not None else ():
+            medium, high = (getattr(table, f"{resource}_{level}") for level in ("medium", "high"))
+            if high is not None and (medium is None or medium >= high):
+                message = f"{resource}_high has to be more than {resource}_medium."
+                self._add("C103", message, ("back_pressure", f"{resource}_high"))
 
     def _same_ranges(self) -> None:
         seen: dict[tuple[Endpoint, IpRange], str] = {}

@@ -23,6 +23,7 @@ __all__ = [
     "Moment",
     "Size",
     "Text",
+    "UnlimitedOr",
     "Version",
     "wrong_type",
 ]
@@ -142,6 +143,17 @@ class AutoOr(Kind):
     def read(self, value: object) -> int | None:
         """Return the number, or None."""
         return None if value == "auto" else self.count.read(value)
+
+
+@dataclass(frozen=True, slots=True)
+class UnlimitedOr(Kind):
+    """A limit, or "unlimited"; None stands for the latter."""
+
+    limit: Kind
+
+    def read(self, value: object) -> object:
+        """Return the limit, or None."""
+        return None if value == "unlimited" else self.limit.read(value)
 
 
 @dataclass(frozen=True, slots=True)

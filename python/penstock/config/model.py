@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.config.keys import AutoOr, Choice, Count, Duration, Flag, Size, Text, Version
+from penstock.config.keys import AutoOr, Choice, Count, Duration, Flag, Size, Text, UnlimitedOr, Version
 from penstock.config.values import (
     Endpoint,
     SmartHost,
@@ -37,6 +37,7 @@ __all__ = [
     "NAMED_TABLES",
     "TABLES",
     "AcceptedDomain",
+    "BackPressure",
     "Control",
     "DeliverTo",
     "Log",
@@ -62,6 +63,10 @@ SMART_HOSTS_MAX: Final = 64
 GROUPS_MAX: Final = 64
 ITEMS_MAX: Final = 10_000
 """Ranges or address spaces of one connector."""
+
+PERCENT: Final = Count(1, 100)
+LENGTH: Final = Count(1, 1_000_000_000)
+LATENCY: Final = Duration(1, read_duration("1m"))
 
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
 Switch: TypeAlias = Annotated[bool, Flag()]
@@ -149,6 +154,19 @@ class Queue(Table):
     message_retry_interval: Timeout
     message_expiration_timeout: Annotated[int, Duration(read_duration("5s"), read_duration("90d"))]
     max_outbound_connections: Annotated[int, Count(1, CONNECTIONS_MAX)]
+
+
+class BackPressure(Table):
+    """`[back_pressure]`: from where on new mail is slowed down or refused."""
+
+    memory_medium: Annotated[int | None, UnlimitedOr(PERCENT)]
+    memory_high: Annotated[int | None, UnlimitedOr(PERCENT)]
+    descriptors_medium: Annotated[int | None, UnlimitedOr(PERCENT)]
+    descriptors_high: Annotated[int | None, UnlimitedOr(PERCENT)]
+    queue_length_medium: Annotated[int | None, UnlimitedOr(LENGTH)]
+    queue_length_high: Annotated[int | None, UnlimitedOr(LENGTH)]
+    commit_latency_medium: Annotated[int | None, UnlimitedOr(LATENCY)]
+    commit_latency_high: Annotated[int | None, UnlimitedOr(LATENCY)]
 
 
 class Log(Table):
@@ -261,6 +279,7 @@ TABLES: Final[dict[str, type[Table]]] = {
     "server": Server,
     "spool": Spool,
     "queue": Queue,
+    "back_pressure": BackPressure,
     "log": Log,
     "control": Control,
 }

@@ -12,6 +12,7 @@ from penstock.config.checks import EVERYWHERE, absolute, in_force, permission_gr
 from penstock.config.tree import Node
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, read_domain
+from penstock.receive.pressure import RESOURCES
 from penstock.route.permissions import PermissionGroup
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
     """
     top, server = _there(tables.top), _there(tables.server)
     spool, log, control = _there(tables.spool), _there(tables.log), _there(tables.control)
+    pressure = _there(tables.back_pressure)
     fqdn = server.fqdn or _fqdn(host)
     in_force_now = dict(in_force(tree, tables))
     groups = permission_groups(tables)
@@ -93,6 +95,14 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
             _send_connector(name, connector, fqdn) for name, connector in tables.send_connectors.items()
         ),
         queue=_queue(_there(tables.queue)),
+        back_pressure=tuple(
+            settings.BackPressure(
+                resource=resource,
+                medium=getattr(pressure, f"{resource}_medium"),
+                high=getattr(pressure, f"{resource}_high"),
+            )
+            for resource in RESOURCES
+        ),
         log_directory=absolute(tree, ("log", "directory"), log.directory),
         control_socket=absolute(tree, ("control", "socket"), control.socket),
         metrics=control.metrics,

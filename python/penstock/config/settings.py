@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock.config.problems import Problem
     from penstock.receive.settings import RateSource
 
-__all__ = ["AcceptedDomain", "Config", "Queue", "ReceiveConnector", "SendConnector"]
+__all__ = ["AcceptedDomain", "BackPressure", "Config", "Queue", "ReceiveConnector", "SendConnector"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +141,21 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackPressure:
+    """From where on a resource is short; None for never.
+
+    Attributes:
+        resource: One of `penstock.receive.pressure.RESOURCES`.
+        medium: From here on its level is medium, in the resource's unit.
+        high: From here on its level is high.
+    """
+
+    resource: str
+    medium: int | None
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole configuration, without errors.
 
@@ -160,6 +175,7 @@ class Config:
         receive_connectors: Those in force, in the order of the files.
         send_connectors: All of them, in the order of the files.
         queue: Retry and expiry.
+        back_pressure: When new mail is slowed down or refused.
         log_directory: Directory of the journal.
         control_socket: Path of the control socket.
         metrics: Where metrics are served, if anywhere.
@@ -182,6 +198,7 @@ class Config:
     receive_connectors: tuple[ReceiveConnector, ...]
     send_connectors: tuple[SendConnector, ...]
     queue: Queue
+    back_pressure: tuple[BackPressure, ...]
     log_directory: str
     control_socket: str
     metrics: Endpoint | None

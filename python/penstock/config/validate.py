@@ -43,6 +43,7 @@ class Tables:
     server: model.Server | None = None
     spool: model.Spool | None = None
     queue: model.Queue | None = None
+    back_pressure: model.BackPressure | None = None
     log: model.Log | None = None
     control: model.Control | None = None
     accepted_domains: dict[str, model.AcceptedDomain] = field(default_factory=dict)
@@ -60,6 +61,7 @@ def validate(tree: Node, problems: list[Problem]) -> Tables:
         server=reader.table(model.Server, ("server",)),
         spool=reader.table(model.Spool, ("spool",)),
         queue=reader.table(model.Queue, ("queue",)),
+        back_pressure=reader.table(model.BackPressure, ("back_pressure",)),
         log=reader.table(model.Log, ("log",)),
         control=reader.table(model.Control, ("control",)),
         accepted_domains=reader.named(model.AcceptedDomain, "accepted_domain"),

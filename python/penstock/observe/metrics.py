@@ -78,7 +78,12 @@ CATALOGUE: Mapping[str, Family] = {
         ("shard", "what"),
         "Damage found since the start; what: index_row (not readable), content (reads that failed).",
     ),
-    "pressure_level": Family("gauge", ("resource",), "0 low, 2 high: new mail is refused; resource: disk."),
+    "pressure_level": Family(
+        "gauge",
+        ("resource",),
+        "0 low, 1 medium, 2 high; resource: disk (2: new mail is refused), memory, descriptors, "
+        "queue_length, commit_latency.",
+    ),
     "spool_failed": Family("gauge", ("shard",), "1 after a failed sync: nothing is accepted any more."),
     "spool_segments": Family("gauge", ("shard", "state"), "Segments of the log; state: in_use, damaged."),
     "spool_checkpoints_total": Family(

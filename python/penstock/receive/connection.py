@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from penstock.receive.admission import source_of
 from penstock.receive.counts import ConnectorCounts
 from penstock.receive.rates import MessageRates
@@ -11,7 +13,7 @@ from penstock.receive.settings import MESSAGE_BYTES_MAX, ReceiveConnectorSetting
 from penstock.receive.storage import Storage
 from penstock.route.permissions import Right, rights_of
 from penstock.smtp.server_session import ServerSession
-from penstock.smtp.tables import GRANTS, GRANTS_WITHOUT_MAIL
+from penstock.smtp.tables import GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Connection", "Connector", "largest"]
@@ -29,6 +31,7 @@ class Connector:
         domains: AcceptedDomains,
         storage: Storage,
         limits: int,
+        grants: Mapping[ServerState, str],
     ) -> None:
         self.settings = settings
         self.limits = limits
@@ -55,7 +58,7 @@ class Connector:
             max_hops=settings.max_hop_count,
             tarpit_ms=settings.tarpit_ms,
             postmaster=(f"postmaster@{home}", home),
-            grants=GRANTS if self.policy.is_plain else GRANTS_WITHOUT_MAIL,
+            grants=grants if self.policy.is_plain else GRANTS_WITHOUT_MAIL,
         )
 
     def policy_of(self, peer_ip: str) -> RelayPolicy:

@@ -21,13 +21,14 @@ from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
+from penstock.receive.pressure import Pressure
 from penstock.receive.received import ReceivedField
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.self_test import open_to
 from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
-from penstock.smtp.tables import ServerState
+from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["Core", "Receiver"]
 
@@ -62,6 +63,7 @@ class Receiver:
         router: Router,
         on_accepted: Callable[[FreshMessage], None],
         format_queue_id: Callable[[int], str],
+        pressure: Pressure | None = None,
     ) -> None:
         """Prepare the connectors.
 
@@ -71,6 +73,7 @@ class Receiver:
             router: Gives each recipient its next hop.
             on_accepted: Takes each message when it has become durable.
             format_queue_id: Writes a queue id as operators see it.
+            pressure: What is short; whoever changes it calls `press`.
 
         Raises:
             OSError: A file of recipients cannot be read.
@@ -82,7 +85,10 @@ class Receiver:
         self._on_accepted = on_accepted
         self._format_queue_id = format_queue_id
         self._domains = AcceptedDomains(settings.accepted_domains)
-        self._storage = Storage()
+        self._pressure = pressure or Pressure({})
+        self._storage = Storage(self._pressure)
+        # Shared by all connectors on which nobody looks at the sender.
+        self._grants = dict(GRANTS)
         self._ranges = ReceiveConnectors(settings.connectors)
         self._connectors = {
             connector.name: Connector(
@@ -99,6 +105,7 @@ class Receiver:
                     },
                     (replies.SENDER_OK, replies.START_CONTENT, largest(connector)),
                 ),
+                self._grants,
             )
             for connector in settings.connectors
         }
@@ -145,6 +152,15 @@ class Receiver:
         """Yield what was counted, for metrics."""
         yield from samples([self._uncovered, *(connector.counts for connector in self._connectors.values())])
 
+    def press(self) -> None:
+        """Act on what is short now."""
+        self._storage.look()
+        # While MAIL has to wait nobody else may answer it.
+        if self._pressure.delay_ms:
+            self._grants.pop(ServerState.GREETED, None)
+        else:
+            self._grants.update(GRANTS)
+
     def drain(self) -> None:
         """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
         self._is_draining = True
@@ -175,6 +191,8 @@ class Receiver:
             counts.connections += 1
             if self._is_draining:
                 cause, refusal = "draining", replies.SHUTTING_DOWN
+            elif self._pressure.refuses_all:
+                cause, refusal = "pressure", replies.SYSTEM_OVERLOADED
             else:
                 refused = self._admission.admit(settings, peer_ip)
                 if refused is None:
@@ -196,15 +214,10 @@ class Receiver:
         if connection is None:
             return
         if now_ms >= self._next_look_ms:
-            self._next_look_ms = now_ms + LOOK_EVERY_MS
-            self._domains.refresh()
-            self._storage.try_again()
-            for connector in self._connectors.values():
-                if connector.rates is not None:
-                    connector.rates.now_ms = now_ms
-                    connector.rates.forget_full()
+            self._look(now_ms)
         connection.turn = turn
         session = connection.session
+        before = len(actions)
         if connection.connector.rates is not None:
             connection.connector.rates.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
@@ -217,6 +230,18 @@ class Receiver:
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
             else:
                 session.take(turn, draft, actions)
+        if self._pressure.delay_ms and any(item[0] == "MAIL" for item in items[answered:]):
+            _hold_back(actions, before, self._pressure.delay_ms)
+
+    def _look(self, now_ms: int) -> None:
+        """See what has changed around us."""
+        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        self._domains.refresh()
+        self._storage.try_again()
+        for connector in self._connectors.values():
+            if connector.rates is not None:
+                connector.rates.now_ms = now_ms
+                connector.rates.forget_full()
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
@@ -307,6 +332,15 @@ class Receiver:
         """Return 16 hexadecimal digits that no other session has: the time and a counter."""
         self._sessions = (self._sessions + 1) & 0xFFFF
         return f"{now_ms << 16 | self._sessions:016X}"
+
+
+def _hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
+    """Hold back the first answer from there on, and so all that follow it."""
+    for index in range(first, len(actions)):
+        if actions[index][0] == "reply":
+            name, conn, turn, octets, answers, before_ms, *rest = actions[index]
+            actions[index] = (name, conn, turn, octets, answers, max(before_ms, delay_ms), *rest)
+            return
 
 
 _CAUSES: Final = {

@@ -44,6 +44,7 @@ __all__ = [
     "SHUTTING_DOWN",
     "START_CONTENT",
     "SUBMISSION_NOT_ALLOWED",
+    "SYSTEM_OVERLOADED",
     "TOO_MANY_CONNECTIONS",
     "TOO_MANY_CONNECTIONS_FROM_SOURCE",
     "TOO_MANY_ERRORS",
@@ -129,6 +130,7 @@ CONTENT_TOO_MANY_HOPS: Final = b"554 5.4.6 Hop count exceeded; possible mail loo
 CONTENT_BAD_LINE_ENDING: Final = b"550 5.6.11 Content has a CR or LF that is not part of a CRLF\r\n"
 INSUFFICIENT_STORAGE: Final = b"452 4.3.1 Insufficient system resources; try again later\r\n"
 LOCAL_FAILURE: Final = b"451 4.3.0 Temporary server error; try again later\r\n"
+SYSTEM_OVERLOADED: Final = b"421 4.3.2 System is short of resources; try again later\r\n"
 SHUTTING_DOWN: Final = b"421 4.3.2 Service not active; try again later\r\n"
 
 MESSAGE_ID_ECHOED_MAX: Final = 150
