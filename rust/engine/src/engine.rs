@@ -17,7 +17,7 @@ use penstock_spool::{
     SuspendedQueue, Target,
 };
 
-use crate::counters::{Counters, Sample, spool_samples};
+use crate::counters::{Counters, Sample, spool_samples, tls_samples};
 use crate::event::Event;
 use crate::hops::{Hop, Hops};
 use crate::journal::{Journal, Line, now_ms};
@@ -557,6 +557,7 @@ impl Engine {
         let mut samples = Vec::new();
         self.shared.counters.samples(&mut samples);
         spool_samples(&self.spool().statistics(), &mut samples);
+        tls_samples(&self.net().statistics(), &mut samples);
         samples
     }
 
