@@ -7,10 +7,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from penstock import _core
-from penstock.config.settings import Config
+from penstock.config.settings import Config, ReceiveConnector
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.queue.retry import RetrySchedule
-from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.settings import (
+    AcceptedDomainSettings,
+    CertificateSettings,
+    ReceiveConnectorSettings,
+    ReceiveSettings,
+    TlsSettings,
+)
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
@@ -93,10 +99,26 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
+                tls=_tls_settings(connector),
             )
             for connector in config.receive_connectors
         ),
         message_expiration_ms=config.queue.message_expiration_ms,
+    )
+
+
+def _tls_settings(connector: ReceiveConnector) -> TlsSettings | None:
+    if not connector.certificates:
+        return None
+    return TlsSettings(
+        certificates=tuple(
+            CertificateSettings(name=one.name, chain=one.chain_file, key=one.key_file)
+            for one in connector.certificates
+        ),
+        minimum=connector.tls_minimum,
+        client_certificate=connector.tls_client_certificate,
+        is_required=connector.require_tls,
+        implicit_listeners=connector.implicit_tls_listeners,
     )
 
 

@@ -11,7 +11,8 @@ from typing import Final
 from penstock.config import model
 from penstock.config.problems import Problem
 from penstock.config.settings import Config
-from penstock.config.tree import Entry, Layer, Node, Path, plain
+from penstock.config.tls import check_tls
+from penstock.config.tree import Entry, Layer, Node, Path, absolute, plain
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, quoted
 from penstock.receive.connectors import IpRange, is_open_to_the_public, parse_range
@@ -56,6 +57,7 @@ class Checks:
         self._same_ranges()
         self._endpoints()
         self._socket()
+        check_tls(self._tree, self._tables, dict(in_force(self._tree, self._tables)), self._add)
 
     def _entries(self, path: Path) -> Mapping[str, Entry]:
         node = self._tree.find(path)
@@ -184,7 +186,7 @@ class Checks:
         for name, connector in in_force(self._tree, self._tables):
             for index, text in enumerate(connector.remote_ip_ranges or EVERYWHERE):
                 path: Path = ("receive_connector", name, "remote_ip_ranges", index)
-                for binding in dict.fromkeys(connector.bindings):
+                for binding in dict.fromkeys((*connector.bindings, *connector.implicit_tls_bindings)):
                     other = seen.setdefault((binding, parse_range(text)), name)
                     if other != name:
                         self._add("C203", f"{text} meets {other} on {binding}, which comes first.", path)
@@ -194,8 +196,9 @@ class Checks:
         """The system gives an address and port to one socket, and a wildcard takes every address with it."""
         listeners: dict[Endpoint, Path] = {}
         for name, connector in in_force(self._tree, self._tables):
-            for index, binding in enumerate(connector.bindings):
-                listeners.setdefault(binding, ("receive_connector", name, "bindings", index))
+            for key in ("bindings", "implicit_tls_bindings"):
+                for index, binding in enumerate(getattr(connector, key)):
+                    listeners.setdefault(binding, ("receive_connector", name, key, index))
         used = [*listeners.items()]
         if self._tables.control is not None and self._tables.control.metrics is not None:
             used.append((self._tables.control.metrics, ("control", "metrics")))
@@ -260,13 +263,6 @@ def is_profiles_own(tree: Node, path: Path) -> bool:
     """Whether a table is in the profile alone."""
     entry = tree.entry(path)
     return entry is not None and entry.place.source.layer is Layer.PROFILE
-
-
-def absolute(tree: Node, path: Path, file: str) -> str:
-    """Return a path that begins in the folder of the file in which it is written."""
-    node = tree.find(path)
-    folder = tree.place.source.folder if node is None else node.place.source.folder
-    return os.path.normpath(os.path.join(folder, file))
 
 
 def _is_relay(usage: object) -> bool:

@@ -10,11 +10,12 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.config.keys import AutoOr, Choice, Count, Duration, Flag, Size, Text, Version
+from penstock.config.keys import AutoOr, Choice, Count, Duration, Flag, OneOrMore, Size, Text, Version
 from penstock.config.values import (
     Endpoint,
     SmartHost,
     read_address_space,
+    read_certificate_name,
     read_domain,
     read_duration,
     read_endpoint,
@@ -32,8 +33,10 @@ __all__ = [
     "NAMED_TABLES",
     "TABLES",
     "AcceptedDomain",
+    "Certificate",
     "Control",
     "DeliverTo",
+    "KeySource",
     "Log",
     "Queue",
     "ReceiveConnector",
@@ -55,6 +58,8 @@ MESSAGE_BYTES_MAX: Final = read_size("48 MB")
 """The largest that is tested; the spool keeps content above 1 MiB in files of their own."""
 
 BINDINGS_MAX: Final = 64
+CERTIFICATES_MAX: Final = 64
+"""Of one connector."""
 SMART_HOSTS_MAX: Final = 64
 ITEMS_MAX: Final = 10_000
 """Ranges or address spaces of one connector."""
@@ -76,7 +81,7 @@ RECEIVE_USAGE: Final = Choice(
     later={
         "client": "authentication",
         "internal": "authentication of servers",
-        "partner": "TLS",
+        "partner": "authentication by certificate",
         "custom": "permission groups",
     },
 )
@@ -155,6 +160,19 @@ class DeliverTo(Table):
     maildir: Path
 
 
+class KeySource(Table):
+    """Where a private key is."""
+
+    file: Path
+
+
+class Certificate(Table):
+    """`[certificate.NAME]`."""
+
+    chain: Annotated[Path, Field(examples=['"fullchain.pem"'])]
+    key: Annotated[KeySource, Field(examples=['{ file = "private.key" }'])]
+
+
 class AcceptedDomain(Table):
     """`[accepted_domain."NAME"]`."""
 
@@ -178,6 +196,9 @@ class ReceiveConnector(Table):
         tuple[Annotated[Endpoint, Text(read_endpoint)], ...],
         Field(min_length=1, max_length=BINDINGS_MAX, examples=['["0.0.0.0:25", "[::]:25"]']),
     ]
+    implicit_tls_bindings: Annotated[
+        tuple[Annotated[Endpoint, Text(read_endpoint)], ...], Field(max_length=BINDINGS_MAX)
+    ] = ()
     remote_ip_ranges: Annotated[
         tuple[Annotated[str, Text(read_ip_range)], ...] | None, Field(min_length=1, max_length=ITEMS_MAX)
     ] = None
@@ -195,6 +216,12 @@ class ReceiveConnector(Table):
     max_inbound_connection_per_source: Annotated[int, Count(1, CONNECTIONS_MAX)]
     connection_timeout: Timeout
     connection_inactivity_timeout: Timeout
+    tls_certificate_name: (
+        Annotated[tuple[str, ...], OneOrMore(read_certificate_name, CERTIFICATES_MAX)] | None
+    ) = None
+    tls_minimum: Annotated[str, Choice("1.2", "1.3")]
+    require_tls: Switch
+    tls_client_certificate: Annotated[str, Choice("none", "ask")]
 
 
 class SendConnector(Table):
@@ -224,11 +251,16 @@ TABLES: Final[dict[str, type[Table]]] = {
     "control": Control,
 }
 NAMED_TABLES: Final[dict[str, type[Table]]] = {
+    "certificate": Certificate,
     "accepted_domain": AcceptedDomain,
     "receive_connector": ReceiveConnector,
     "send_connector": SendConnector,
 }
-INNER_TABLES: Final[dict[str, type[Table]]] = {"recipients": RecipientsSource, "deliver_to": DeliverTo}
+INNER_TABLES: Final[dict[str, type[Table]]] = {
+    "recipients": RecipientsSource,
+    "deliver_to": DeliverTo,
+    "key": KeySource,
+}
 MAIN_FILE_ONLY: Final = frozenset({"profile", "config_version", "server", "spool", "control"})
 """What a drop-in must not say, so that none can move the spool or open the control socket to others."""
 

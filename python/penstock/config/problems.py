@@ -39,11 +39,17 @@ CODES: Final = {
     "C124": "`deliver_to` belongs to an authoritative domain.",
     "C125": "A file that the configuration names cannot be read.",
     "C126": "Two addresses to listen on exclude each other.",
+    "C127": "A certificate and its key cannot be used.",
+    "C128": "No certificate has this name.",
+    "C129": "TLS needs `tls_certificate_name`.",
+    "C132": "The file of a secret can be read by others than its owner.",
     "C201": "No receive connector is in force: no mail comes in.",
     "C202": "The server has no fully qualified name.",
     "C203": "Two ranges are the same: the first one wins.",
+    "C204": "A certificate comes without those that vouch for it.",
     "C205": "No send connector covers a relay domain: its mail waits as Unreachable.",
     "C206": "A network is written with an address inside it.",
+    "C207": "A certificate does not hold now.",
     "C301": "One file overrides another.",
 }
 

@@ -7,8 +7,8 @@ import socket
 from typing import Final, Protocol, TypeVar
 
 from penstock.config import model, settings
-from penstock.config.checks import EVERYWHERE, absolute, in_force
-from penstock.config.tree import Node
+from penstock.config.checks import EVERYWHERE, in_force
+from penstock.config.tree import Node, absolute
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, read_domain
 
@@ -62,8 +62,15 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
     spool, log, control = _there(tables.spool), _there(tables.log), _there(tables.control)
     fqdn = server.fqdn or _fqdn(host)
     in_force_now = dict(in_force(tree, tables))
-    bound = (binding for connector in in_force_now.values() for binding in connector.bindings)
+    bound = (
+        binding
+        for connector in in_force_now.values()
+        for binding in (*connector.bindings, *connector.implicit_tls_bindings)
+    )
     listeners = tuple(dict.fromkeys(bound))
+    certificates = {
+        name: _certificate(tree, name, certificate) for name, certificate in tables.certificates.items()
+    }
     return settings.Config(
         files=files,
         profile=top.profile,
@@ -80,7 +87,8 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
         default_domain=_default_domain(tables.accepted_domains),
         listeners=listeners,
         receive_connectors=tuple(
-            _receive_connector(name, connector, fqdn, listeners) for name, connector in in_force_now.items()
+            _receive_connector(name, connector, fqdn, listeners, certificates)
+            for name, connector in in_force_now.items()
         ),
         send_connectors=tuple(
             _send_connector(name, connector, fqdn) for name, connector in tables.send_connectors.items()
@@ -133,13 +141,30 @@ def _accepted_domain(tree: Node, name: str, domain: model.AcceptedDomain) -> set
     )
 
 
+def _certificate(tree: Node, name: str, certificate: model.Certificate) -> settings.Certificate:
+    path = ("certificate", name)
+    return settings.Certificate(
+        name=name,
+        chain_file=absolute(tree, (*path, "chain"), certificate.chain),
+        key_file=absolute(tree, (*path, "key", "file"), certificate.key.file),
+    )
+
+
 def _receive_connector(
-    name: str, connector: model.ReceiveConnector, fqdn: str, listeners: tuple[Endpoint, ...]
+    name: str,
+    connector: model.ReceiveConnector,
+    fqdn: str,
+    listeners: tuple[Endpoint, ...],
+    certificates: dict[str, settings.Certificate],
 ) -> settings.ReceiveConnector:
+    bindings = (*connector.bindings, *connector.implicit_tls_bindings)
     return settings.ReceiveConnector(
         name=name,
         usage=connector.usage,
-        listeners=tuple(sorted({listeners.index(binding) for binding in connector.bindings})),
+        listeners=tuple(sorted({listeners.index(binding) for binding in bindings})),
+        implicit_tls_listeners=tuple(
+            sorted({listeners.index(binding) for binding in connector.implicit_tls_bindings})
+        ),
         remote_ip_ranges=connector.remote_ip_ranges or EVERYWHERE,
         fqdn=connector.fqdn or fqdn,
         max_message_bytes=connector.max_message_size,
@@ -152,6 +177,10 @@ def _receive_connector(
         max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
         connection_timeout_ms=connector.connection_timeout,
         connection_inactivity_timeout_ms=connector.connection_inactivity_timeout,
+        certificates=tuple(certificates[one] for one in connector.tls_certificate_name or ()),
+        tls_minimum=connector.tls_minimum,
+        require_tls=connector.require_tls,
+        tls_client_certificate=connector.tls_client_certificate,
     )
 
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from penstock.config.model import DomainType
     from penstock.config.problems import Problem
 
-__all__ = ["AcceptedDomain", "Config", "Queue", "ReceiveConnector", "SendConnector"]
+__all__ = ["AcceptedDomain", "Certificate", "Config", "Queue", "ReceiveConnector", "SendConnector"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +38,21 @@ class AcceptedDomain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate.
+
+    Attributes:
+        name: Its name.
+        chain_file: File of it and of those that vouch for it.
+        key_file: File of its key.
+    """
+
+    name: str
+    chain_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveConnector:
     """A receive connector that is in force.
 
@@ -45,6 +60,7 @@ class ReceiveConnector:
         name: Its name.
         usage: `relay`: its peers may send to any domain; `internet`: to accepted domains.
         listeners: Indices into `Config.listeners`.
+        implicit_tls_listeners: Those among them on which connections begin with TLS.
         remote_ip_ranges: Who meets it.
         fqdn: What it calls itself.
         max_message_bytes: Largest message.
@@ -57,11 +73,16 @@ class ReceiveConnector:
         max_inbound_connection_per_source: Connections to it of one address at a time.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        certificates: What it shows in handshakes, the default first; without any it speaks no TLS.
+        tls_minimum: The oldest version of TLS.
+        require_tls: Whether MAIL is refused before TLS.
+        tls_client_certificate: Whether clients are asked for certificates: `none` or `ask`.
     """
 
     name: str
     usage: str
     listeners: tuple[int, ...]
+    implicit_tls_listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
     fqdn: str
     max_message_bytes: int
@@ -74,6 +95,10 @@ class ReceiveConnector:
     max_inbound_connection_per_source: int
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
+    certificates: tuple[Certificate, ...]
+    tls_minimum: str
+    require_tls: bool
+    tls_client_certificate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,18 +16,18 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
+from penstock.receive.certificates import Certificates
+from penstock.receive.connections import Connection, Connector
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
-from penstock.receive.received import ReceivedField, address_literal
-from penstock.receive.relay import AcceptedDomains, RelayPolicy
-from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.received import ReceivedField, tls_comment
+from penstock.receive.relay import AcceptedDomains
+from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
-from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
-from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Core", "Receiver"]
 
@@ -35,7 +35,7 @@ Event: TypeAlias = tuple[Any, ...]
 Action: TypeAlias = tuple[Any, ...]
 
 LOOK_EVERY_MS: Final = 1_000
-"""How often recipients' files are looked at, and storage that was full is tried again."""
+"""How often files of recipients and certificates are looked at, and storage that was full is tried again."""
 
 
 class Core(Protocol):
@@ -50,52 +50,14 @@ class Core(Protocol):
     def server_limits(  # noqa: D102
         self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
     ) -> int: ...
-
-
-class _Connector:
-    """A receive connector, ready for its sessions."""
-
-    __slots__ = ("counts", "fqdn", "limits", "policy", "settings", "terms")
-
-    def __init__(
+    def server_tls(  # noqa: D102
         self,
-        settings: ReceiveConnectorSettings,
-        server: ReceiveSettings,
-        domains: AcceptedDomains,
-        storage: Storage,
-        limits: int,
-    ) -> None:
-        self.settings = settings
-        self.limits = limits
-        self.counts = ConnectorCounts(settings.name)
-        self.fqdn = settings.fqdn or server.fqdn
-        home = server.default_domain or server.fqdn
-        self.terms = ServerTerms(
-            fqdn=self.fqdn,
-            max_message_bytes=settings.max_message_bytes,
-            max_header_bytes=settings.max_header_bytes,
-            max_recipients=settings.max_recipients_per_message,
-            max_protocol_errors=settings.max_protocol_errors,
-            max_hops=settings.max_hop_count,
-            tarpit_ms=settings.tarpit_ms,
-            postmaster=(f"postmaster@{home}", home),
-            has_standard_replies=True,
-        )
-        self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
-
-
-class _Connection:
-    """An incoming connection that was let in."""
-
-    __slots__ = ("connector", "peer_ip", "peer_literal", "session", "session_id", "turn")
-
-    def __init__(self, conn: int, connector: _Connector, peer_ip: str, session_id: str) -> None:
-        self.connector = connector
-        self.peer_ip = peer_ip
-        self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
-        self.session_id = session_id
-        self.turn = 0
+        certificates: list[tuple[bytes, bytes]],
+        *,
+        minimum: str,
+        client_certificates: str,
+        number: int | None = None,
+    ) -> int: ...
 
 
 class Receiver:
@@ -120,6 +82,7 @@ class Receiver:
 
         Raises:
             OSError: A file of recipients cannot be read.
+            CertificateFailed: A certificate cannot be used.
             ValueError: A range of addresses cannot be read, or would make an open relay.
         """
         self._core = core
@@ -130,8 +93,9 @@ class Receiver:
         self._domains = AcceptedDomains(settings.accepted_domains)
         self._storage = Storage()
         self._ranges = ReceiveConnectors(settings.connectors)
+        self._certificates = Certificates(core, settings.connectors)
         self._connectors = {
-            connector.name: _Connector(
+            connector.name: Connector(
                 connector,
                 settings,
                 self._domains,
@@ -145,16 +109,18 @@ class Receiver:
                     },
                     (replies.SENDER_OK, replies.START_CONTENT, connector.max_message_bytes),
                 ),
+                self._certificates.number(connector.name),
             )
             for connector in settings.connectors
         }
+        self._implicit = {number for connector in self._connectors.values() for number in connector.implicit}
         self._uncovered = ConnectorCounts(NO_CONNECTOR)
         self._admission = Admission()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()
         self._closed_unseen: set[int] = set()
-        self._committing: dict[int, tuple[FreshMessage, _Connector]] = {}
+        self._committing: dict[int, tuple[FreshMessage, Connector]] = {}
         self._received = ReceivedField()
         self._next_look_ms = 0
         self._sessions = 0
@@ -175,6 +141,10 @@ class Receiver:
     def problems(self) -> list[str]:
         """Return what an operator should know: files of recipients that cannot be read."""
         return self._domains.problems()
+
+    def certificate_problems(self) -> list[str]:
+        """Return what an operator should know: renewed certificates that cannot be used."""
+        return self._certificates.problems()
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
@@ -200,6 +170,8 @@ class Receiver:
         if conn in self._closed_unseen:
             self._closed_unseen.remove(conn)
             return
+        if now_ms >= self._next_look_ms:
+            self._look(now_ms)
         settings = self._ranges.find(listener, peer_ip)
         if settings is None:
             counts = self._uncovered
@@ -213,16 +185,21 @@ class Receiver:
             else:
                 refused = self._admission.admit(settings, peer_ip)
                 if refused is None:
-                    connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                    connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
                     connection.turn = turn
                     counts.sessions += 1
                     self._connections[conn] = connection
-                    actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
+                    if listener in self._implicit:
+                        connection.banner = connector.terms.banner
+                        actions.append(("begin", conn, turn, connector.limits, b"", 0, connector.tls))
+                    else:
+                        actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
                     return
                 cause, refusal = _CAUSES[refused], refused
         counts.refused[cause] += 1
         self._refused.add(conn)
-        actions.append(("reply", conn, turn, refusal, 0, 0, True))
+        # Who waits for a handshake cannot be told.
+        actions.append(("reply", conn, turn, b"" if listener in self._implicit else refusal, 0, 0, True))
 
     def commands(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Answer commands; open a draft for a DATA that is in order."""
@@ -231,14 +208,14 @@ class Receiver:
         if connection is None:
             return
         if now_ms >= self._next_look_ms:
-            self._next_look_ms = now_ms + LOOK_EVERY_MS
-            self._domains.refresh()
-            self._storage.try_again()
+            self._look(now_ms)
         connection.turn = turn
         session = connection.session
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
-        elif session.commands(turn, items, early, actions, answered):
+            return
+        waiting = session.commands(turn, items, early, actions, answered)
+        if waiting == "DATA":
             try:
                 draft = self._core.draft(session.size_declared)
             except DraftRefused as refused:
@@ -246,6 +223,32 @@ class Receiver:
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
             else:
                 session.take(turn, draft, actions)
+        elif waiting:
+            self._start_tls(connection, actions)
+
+    def _start_tls(self, connection: Connection, actions: list[Action]) -> None:
+        tls = connection.connector.tls
+        if tls is None:
+            raise AssertionError("invariant: STARTTLS is offered only with a certificate")
+        connection.session.start_tls(connection.turn, tls, actions)
+
+    def tls_up(self, event: Event, actions: list[Action], _now_ms: int) -> None:
+        """Go on with a connection whose handshake is finished."""
+        _, conn, turn, version, cipher, _, _, _ = event
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        connection.turn = turn
+        connection.tls_comment = tls_comment(version, cipher)
+        session = connection.session
+        session.secured(turn, connection.connector.tls_terms, connection.banner, actions)
+
+    def _look(self, now_ms: int) -> None:
+        """Look at what changes from outside."""
+        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        self._domains.refresh()
+        self._certificates.refresh()
+        self._storage.try_again()
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
@@ -269,10 +272,11 @@ class Receiver:
             greeting=session.greeting,
             peer=connection.peer_literal,
             fqdn=connector.fqdn,
-            protocol="ESMTP" if session.is_extended else "SMTP",
+            protocol=_PROTOCOLS[session.is_extended, session.terms.is_tls],
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
+            tls=connection.tls_comment,
         )
         size += len(prepend)
         params = (None, None, session.is_eight_bit)
@@ -344,6 +348,13 @@ _CAUSES: Final = {
 }
 _MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
 """What refused a content, by its status; anything else is about the content itself."""
+_PROTOCOLS: Final = {
+    (False, False): "SMTP",
+    (False, True): "SMTP",
+    (True, False): "ESMTP",
+    (True, True): "ESMTPS",
+}
+"""What Received calls the protocol (RFC 3848), by whether EHLO was said and whether it is in TLS."""
 _BETWEEN_TRANSACTIONS: Final = frozenset(
     (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
 )

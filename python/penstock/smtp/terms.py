@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.smtp import replies
 from penstock.smtp.tables import GRANTS, ServerState
@@ -24,6 +24,9 @@ class ServerTerms:
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
+        offers_tls: Whether STARTTLS can be had.
+        requires_tls: Whether MAIL is refused before it.
+        is_tls: Whether the connection is in TLS.
         has_standard_replies: Whether net can give the usual replies to MAIL and DATA by itself.
         grants: The command that it may do so for, by state.
     """
@@ -36,6 +39,9 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
+    offers_tls: bool = False
+    requires_tls: bool = False
+    is_tls: bool = False
     has_standard_replies: bool = False
     grants: Mapping[ServerState, str] = field(init=False)
     banner: bytes = field(init=False)
@@ -46,11 +52,16 @@ class ServerTerms:
     def __post_init__(self) -> None:
         """Encode the replies that depend on these terms."""
         put = object.__setattr__
-        put(self, "grants", GRANTS if self.has_standard_replies else {})
+        put(self, "grants", GRANTS if self.has_standard_replies and not self.requires_tls else {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
-        put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))
+        ehlo = replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes, offers_tls=self.offers_tls)
+        put(self, "ehlo", ehlo)
         put(self, "goodbye", replies.goodbye(self.fqdn))
+
+    def under_tls(self) -> ServerTerms:
+        """Return what holds once a handshake is finished."""
+        return replace(self, offers_tls=False, requires_tls=False, is_tls=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
