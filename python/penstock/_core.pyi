@@ -263,8 +263,11 @@ class Engine:
         prepend: bytes,
         form: Literal["wire", "plain"],
         cause: list[_Fact],
+        tls: str = "",
     ) -> int:
         """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
+
+        `tls` is what the journal says of the connection's TLS, if anything.
 
         **Durability**: none on return. After `committed` the message and every fact in `cause` survive
         power loss, as one: both or neither.

@@ -35,6 +35,7 @@ class Core:
         self.hints: list[int] = []
         self.commits: list[tuple[Any, ...]] = []
         self.refusal = ""
+        self.journalled: list[str] = []
         self.tls: list[tuple[Any, ...]] = []
         self.unusable: CertificateUnusable | None = None
         self._drafts = itertools.count(500)
@@ -49,8 +50,15 @@ class Core:
         self.dropped.append(draft)
 
     def commit(
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: str,
+        cause: list[tuple[Any, ...]],
+        tls: str = "",
     ) -> int:
+        self.journalled.append(tls)
         self.commits.append((draft, envelope, prepend, form, cause))
         return len(self.commits)
 

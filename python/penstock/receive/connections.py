@@ -66,7 +66,7 @@ class Connection:
 
     __slots__ = (
         *("banner", "connector", "peer_ip", "peer_literal", "session", "session_id"),
-        *("tls_comment", "turn"),
+        *("tls", "tls_comment", "turn"),
     )
 
     def __init__(self, conn: int, connector: Connector, peer_ip: str, session_id: str) -> None:
@@ -77,6 +77,7 @@ class Connection:
         self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
         self.session_id = session_id
         self.turn = 0
-        # What is said after a handshake, and what Received says of it.
+        # What is said after a handshake, and what the journal and Received say of it.
         self.banner = b""
+        self.tls = ""
         self.tls_comment = ""

@@ -44,7 +44,13 @@ class Core(Protocol):
     def draft(self, size_hint: int) -> int: ...  # noqa: D102
     def drop_draft(self, draft: int) -> None: ...  # noqa: D102
     def commit(  # noqa: D102
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: Any, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: Any,
+        cause: list[tuple[Any, ...]],
+        tls: str = "",
     ) -> int: ...
     def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
     def server_limits(  # noqa: D102
@@ -239,6 +245,7 @@ class Receiver:
         if connection is None:
             return
         connection.turn = turn
+        connection.tls = f"{version} {cipher}"
         connection.tls_comment = tls_comment(version, cipher)
         session = connection.session
         session.secured(turn, connection.connector.tls_terms, connection.banner, actions)
@@ -293,7 +300,7 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, "wire", [])
+        ticket = self._core.commit(draft, envelope, prepend, "wire", [], connection.tls)
         fresh = FreshMessage(draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)

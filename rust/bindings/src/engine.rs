@@ -238,6 +238,7 @@ impl Engine {
         Ok(())
     }
 
+    #[pyo3(signature = (draft, envelope, prepend, form, cause, tls = ""))]
     fn commit(
         &self,
         draft: u64,
@@ -245,12 +246,13 @@ impl Engine {
         prepend: &[u8],
         form: &str,
         cause: &Bound<'_, PyList>,
+        tls: &str,
     ) -> PyResult<u64> {
         let inner = self.inner()?;
         let accepted = records::accepted(inner, envelope, records::form(form)?)?;
         let cause = records::facts(inner, cause)?;
         inner
-            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause)
+            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, tls)
             .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
     }
 
