@@ -10,7 +10,7 @@ from typing import Final
 
 from penstock import _core
 from penstock.config.problems import Problem
-from penstock.config.settings import Config
+from penstock.config.settings import Config, ReceiveConnector
 from penstock.config.values import Endpoint
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.errors import ConfigError
@@ -19,7 +19,13 @@ from penstock.receive.pressure import Marks, Pressure
 from penstock.receive.rates import MessageRate
 from penstock.receive.receiver import Receiver
 from penstock.receive.self_test import STRANGERS_MAX
-from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.settings import (
+    AcceptedDomainSettings,
+    CertificateSettings,
+    ReceiveConnectorSettings,
+    ReceiveSettings,
+    TlsSettings,
+)
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 from penstock.views import About
@@ -118,6 +124,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 message_rate_source=connector.message_rate_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
+                tls=_tls_settings(connector),
             )
             for connector in config.receive_connectors
         ),
@@ -182,6 +189,21 @@ def about(config: Config, bound: Sequence[tuple[str, int]], *, started_ms: int, 
         send_connectors=tuple(connector.name for connector in config.send_connectors if connector.enabled),
         spool=config.spool_path,
         refuse_mail_below_bytes=config.refuse_mail_below_bytes,
+    )
+
+
+def _tls_settings(connector: ReceiveConnector) -> TlsSettings | None:
+    if not connector.certificates:
+        return None
+    return TlsSettings(
+        certificates=tuple(
+            CertificateSettings(name=one.name, chain=one.chain_file, key=one.key_file)
+            for one in connector.certificates
+        ),
+        minimum=connector.tls_minimum,
+        client_certificate=connector.tls_client_certificate,
+        is_required=connector.require_tls,
+        implicit_listeners=connector.implicit_tls_listeners,
     )
 
 

@@ -289,6 +289,7 @@ class Engine(Queryable):
         return {
             "opened": receiver.opened,
             "commands": receiver.commands,
+            "tls_up": receiver.tls_up,
             "content": receiver.content,
             "closed": closed,
             "committed": committed,
@@ -332,6 +333,7 @@ class Engine(Queryable):
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
         problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
+        problems += [("certificate_unusable", problem) for problem in self._receiver.certificate_problems()]
         problems += spool_alarms(samples, self._core.recovery)
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
@@ -368,6 +370,7 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
         ConfigError: The file has errors.
         SpoolError: The spool is locked, of a newer format, or its disk has failed.
         BindFailed: A listener's address cannot be had.
+        CertificateFailed: A certificate cannot be used.
     """
     if not isinstance(config, Config):
         config = load(config)

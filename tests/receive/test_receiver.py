@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import DraftRefused
+from penstock.errors import CertificateUnusable, DraftRefused
 from penstock.receive.fresh import FreshMessage
 from penstock.receive.pressure import Marks, Pressure
 from penstock.receive.rates import MessageRate
@@ -38,6 +38,9 @@ class Core:
         self.hints: list[int] = []
         self.commits: list[tuple[Any, ...]] = []
         self.refusal = ""
+        self.journalled: list[str] = []
+        self.tls: list[tuple[Any, ...]] = []
+        self.unusable: CertificateUnusable | None = None
         self._drafts = itertools.count(500)
 
     def draft(self, size_hint: int) -> int:
@@ -50,8 +53,15 @@ class Core:
         self.dropped.append(draft)
 
     def commit(
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: str,
+        cause: list[tuple[Any, ...]],
+        tls: str = "",
     ) -> int:
+        self.journalled.append(tls)
         self.commits.append((draft, envelope, prepend, form, cause))
         return len(self.commits)
 
@@ -63,6 +73,19 @@ class Core:
         self.limits.append(limits)
         self.standard.append(standard)
         return len(self.limits) - 1
+
+    def server_tls(
+        self,
+        certificates: list[tuple[bytes, bytes]],
+        *,
+        minimum: str,
+        client_certificates: str,
+        number: int | None = None,
+    ) -> int:
+        if self.unusable is not None:
+            raise self.unusable
+        self.tls.append((certificates, minimum, client_certificates, number))
+        return 40 if number is None else number
 
 
 class Route:

@@ -21,6 +21,7 @@ __all__ = [
     "Flag",
     "Kind",
     "Moment",
+    "OneOrMore",
     "Size",
     "Text",
     "UnlimitedOr",
@@ -203,6 +204,26 @@ class Size(Kind):
             )
             raise Refused("C106", f"{message} {self.reason}".rstrip())
         return value_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMore(Kind):
+    """A text, or a list of some, each of which a function reads."""
+
+    reader: Callable[[str], str]
+    maximum: int
+
+    def read(self, value: object) -> tuple[str, ...]:
+        """Return what the function makes of each."""
+        values = value if isinstance(value, tuple) else (value,)
+        if not 1 <= len(values) <= self.maximum:
+            raise Refused("C106", f"The list must have 1 to {self.maximum} items.")
+        read = []
+        for one in values:
+            if type(one) is not str:
+                raise wrong_type(str, one)
+            read.append(self.reader(one))
+        return tuple(read)
 
 
 class Choice(Kind):

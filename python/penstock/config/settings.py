@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from penstock.config.problems import Problem
     from penstock.receive.settings import RateSource
 
-__all__ = ["AcceptedDomain", "BackPressure", "Config", "Queue", "ReceiveConnector", "SendConnector"]
+__all__ = [
+    "AcceptedDomain",
+    "BackPressure",
+    "Certificate",
+    "Config",
+    "Queue",
+    "ReceiveConnector",
+    "SendConnector",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,21 @@ class AcceptedDomain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate.
+
+    Attributes:
+        name: Its name.
+        chain_file: File of it and of those that vouch for it.
+        key_file: File of its key.
+    """
+
+    name: str
+    chain_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveConnector:
     """A receive connector that is in force.
 
@@ -47,6 +70,7 @@ class ReceiveConnector:
         name: Its name.
         usage: The preset that it began with.
         listeners: Indices into `Config.listeners`.
+        implicit_tls_listeners: Those among them on which connections begin with TLS.
         remote_ip_ranges: Who meets it.
         permission_groups: Who may do what.
         sender_domains: The only domains that senders may have; None for any.
@@ -64,11 +88,16 @@ class ReceiveConnector:
         message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        certificates: What it shows in handshakes, the default first; without any it speaks no TLS.
+        tls_minimum: The oldest version of TLS.
+        require_tls: Whether MAIL is refused before TLS.
+        tls_client_certificate: Whether clients are asked for certificates: `none` or `ask`.
     """
 
     name: str
     usage: str
     listeners: tuple[int, ...]
+    implicit_tls_listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
     permission_groups: tuple[PermissionGroup, ...]
     sender_domains: tuple[str, ...] | None
@@ -86,6 +115,10 @@ class ReceiveConnector:
     message_rate_source: RateSource
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
+    certificates: tuple[Certificate, ...]
+    tls_minimum: str
+    require_tls: bool
+    tls_client_certificate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -54,6 +54,16 @@ CATALOGUE: Mapping[str, Family] = {
         ("connector", "cause"),
         "Connections refused; cause: total, per_source, no_connector, draining, pressure.",
     ),
+    "tls_handshakes_total": Family(
+        "counter",
+        ("result", "version"),
+        "TLS handshakes of clients; result: ok, failed, timed_out, refused (too many under way), early "
+        "(octets came behind STARTTLS); version: of TLS where ok, else empty.",
+    ),
+    "tls_resumed_total": Family("counter", (), "Handshakes that resumed a session."),
+    "tls_broken_total": Family(
+        "counter", (), "Connections ended because what came after the handshake was not TLS."
+    ),
     "receive_sessions": Family("gauge", ("connector",), "Sessions open now."),
     "receive_replies_total": Family(
         "counter", ("connector", "verb", "class"), "Refused commands; class: 4 or 5."
