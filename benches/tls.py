@@ -1,8 +1,8 @@
 """What TLS costs the server: CPU per message with and without, per handshake, and memory of idle connections.
 
-`python -m benches.tls` relays the same messages over kept connections in plain text and in TLS, in turns, with
-one client that does both; only the server's CPU is looked at. The bars: 125 % of plain text, and 40 KB for a
-connection that is idle.
+`python -m benches.tls` relays the same messages over kept connections in plain text and in TLS, in turns,
+with one client that does both; only the server's CPU is looked at. The bars: 125 % of plain text, and 40 KB
+for a connection that is idle.
 """
 
 from __future__ import annotations

@@ -9,7 +9,6 @@ import ssl
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -43,19 +42,18 @@ def trusting() -> ssl.SSLContext:
     return context
 
 
-class Named(smtplib.SMTP):
-    """Connects to this machine, and expects the certificate of another name."""
-
-    def starttls(self, *arguments: Any, **keywords: Any) -> tuple[int, bytes]:
-        self._host = "mail.example"
-        return super().starttls(*arguments, **keywords)
+def named(daemon: Daemon) -> smtplib.SMTP:
+    """A client that expects the certificate of another name than the one it connects to."""
+    client = smtplib.SMTP("127.0.0.1", daemon.port, timeout=20)
+    client._host = "mail.example"  # type: ignore[attr-defined]
+    return client
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
 def test_smtplib_starttls(tls: Daemon, version: ssl.TLSVersion) -> None:
     context = trusting()
     context.minimum_version = context.maximum_version = version
-    with Named("127.0.0.1", tls.port, timeout=20) as client:
+    with named(tls) as client:
         client.ehlo("client.test")
         assert client.has_extn("starttls")
         client.starttls(context=context)
@@ -126,7 +124,7 @@ def shown(daemon: Daemon) -> bytes:
 
 def test_a_renewed_certificate_is_used_while_sessions_go_on(tls: Daemon, tmp_path: Path) -> None:
     before = shown(tls)
-    with Named("127.0.0.1", tls.port, timeout=20) as client:
+    with named(tls) as client:
         client.starttls(context=trusting())
         install(tmp_path, "other", key="mail", under="mail")
         time.sleep(1.1)

@@ -182,7 +182,7 @@ impl Engine {
         client_certificates: &str,
         number: Option<usize>,
     ) -> PyResult<usize> {
-        let settings = tls::settings(&certificates, minimum, client_certificates)?;
+        let settings = tls::settings(certificates, minimum, client_certificates)?;
         if let Some(number) = number {
             let known = self.server_tls.get(number);
             known.ok_or_else(|| PyValueError::new_err(format!("no server_tls {number}")))?.replace(settings);

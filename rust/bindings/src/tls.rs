@@ -16,21 +16,25 @@ fn facts<'py>(py: Python<'py>, facts: &CertificateFacts) -> PyResult<Bound<'py, 
 
 /// What a client has shown, with the fingerprint in hexadecimal digits.
 pub(crate) fn client<'py>(py: Python<'py>, shown: &ClientCertificate) -> PyResult<Bound<'py, PyAny>> {
-    let fingerprint: String = shown.fingerprint.iter().map(|octet| format!("{octet:02x}")).collect();
+    let mut fingerprint = String::with_capacity(2 * shown.fingerprint.len());
+    for octet in shown.fingerprint {
+        fingerprint
+            .extend([octet >> 4, octet & 15].map(|digit| char::from_digit(digit.into(), 16).unwrap_or('?')));
+    }
     (facts(py, &shown.facts)?, fingerprint).into_bound_py_any(py)
 }
 
 /// Reads certificates, each a chain with its key in PEM, and what else is asked in a handshake.
 pub(crate) fn settings(
-    certificates: &[(Vec<u8>, Vec<u8>)],
+    certificates: Vec<(Vec<u8>, Vec<u8>)>,
     minimum: &str,
     client_certificates: &str,
 ) -> PyResult<TlsSettings> {
     let certificates = certificates
-        .iter()
+        .into_iter()
         .enumerate()
         .map(|(number, (chain, key))| {
-            Certificate::read(chain, key)
+            Certificate::read(&chain, &key)
                 .map_err(|error| Python::attach(|py| errors::certificate_unusable(py, number, &error)))
         })
         .collect::<PyResult<Vec<_>>>()?;

@@ -113,7 +113,7 @@ impl Certificate {
     }
 
     fn is_for(&self, name: &ServerName<'_>) -> bool {
-        let parsed = self.key.end_entity_cert().and_then(|first| ParsedCertificate::try_from(first));
+        let parsed = self.key.end_entity_cert().and_then(ParsedCertificate::try_from);
         parsed.is_ok_and(|certificate| verify_server_name(&certificate, name).is_ok())
     }
 }

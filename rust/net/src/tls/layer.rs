@@ -5,7 +5,7 @@
 //! most [`AHEAD_OCTETS`] ahead of the socket.
 //!
 //! A fault is for ever: what was read and not handed out is forgotten, nothing is read any more, and what may still be
-//! sent is the alert. After the peer's close_notify nothing is read either (RFC 8446 6.1).
+//! sent is the alert. After the peer's `close_notify` nothing is read either (RFC 8446 6.1).
 
 use std::io::{self, ErrorKind, IoSlice, Read, Write};
 use std::sync::Arc;
@@ -30,7 +30,7 @@ pub(crate) enum Opened {
     Data(usize),
     /// Nothing now.
     Blocked,
-    /// The peer has ended its side; whether it said so (close_notify) makes no difference to what was read before.
+    /// The peer has ended its side, with a `close_notify` or without.
     End,
     /// The socket is broken.
     Failed,
@@ -59,7 +59,7 @@ pub(crate) struct TlsLayer {
     /// From the socket and not looked at, since there was no room for what it says.
     unread: Vec<u8>,
     is_broken: bool,
-    /// Its close_notify has come.
+    /// Its `close_notify` has come.
     peer_has_closed: bool,
     has_said_goodbye: bool,
     /// What the last read took from the socket.
