@@ -93,6 +93,8 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
+                extensions=connector.extensions,
+                hygiene=connector.hygiene,
             )
             for connector in config.receive_connectors
         ),

@@ -193,6 +193,9 @@ ERRORS = [
     Case("C124", domain('«deliver_to» = { maildir = "drop" }'), f"{OWN}.deliver_to"),
     Case("C125", domain('recipients = { file = «"missing"» }'), f"{OWN}.recipients.file"),
     Case("C125", domain('recipients = { file = «"."» }'), f"{OWN}.recipients.file"),
+    Case(
+        "C103", lan("smtp_utf8_enabled = «true»\neight_bit_mime_enabled = false"), f"{LAN}.smtp_utf8_enabled"
+    ),
     Case("C126", lan('bindings = ["0.0.0.0:25", «"127.0.0.1:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan('bindings = ["[::1]:25", «"[::]:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan(BIND) + '[control]\nmetrics = «"127.0.0.1:25"»', "control.metrics"),
@@ -207,6 +210,7 @@ WARNINGS = [
         "receive_connector.apps.remote_ip_ranges[1]",
     ),
     Case("C205", lan() + domain(name='«"a.example"»'), 'accepted_domain."a.example"'),
+    Case("C207", lan("deliver_by_enabled = «true»"), f"{LAN}.deliver_by_enabled"),
     Case("C206", lan(ranges='[«"10.20.0.11/16"»]'), f"{RANGES}[0]", '"10.20.0.0/16"'),
 ]
 

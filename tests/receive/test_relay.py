@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
-from penstock.receive.settings import AcceptedDomainSettings
+from penstock.receive.settings import AcceptedDomainSettings, AddressHygiene
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
 
@@ -98,3 +99,41 @@ def test_failed_spool_stays_failed(domains: AcceptedDomains) -> None:
     storage.try_again()
     assert storage.refused("disk_full") == replies.LOCAL_FAILURE
     assert policy.sender("", "") == replies.LOCAL_FAILURE
+
+
+@pytest.mark.parametrize(
+    ("domain", "refusal"),
+    [
+        ("a.test", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("test", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("own.example", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("a.invalid", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("localhost", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("example.com", replies.RECIPIENT_DOMAIN_RESERVED),
+        ("a.b.example.net", replies.RECIPIENT_DOMAIN_RESERVED),
+        ("example.org", replies.RECIPIENT_DOMAIN_RESERVED),
+        ("printer", replies.RECIPIENT_DOMAIN_SINGLE_LABEL),
+        ("example.de", None),
+        ("myexample.com", None),
+        ("atest", replies.RECIPIENT_DOMAIN_SINGLE_LABEL),
+        ("[192.0.2.1]", None),
+        ("[ipv6:::1]", None),
+    ],
+)
+def test_domains_that_nobody_can_have_are_refused_where_that_is_asked(
+    domains: AcceptedDomains, domain: str, refusal: bytes | None
+) -> None:
+    all_of_it = AddressHygiene(reserved_top_level=True, reserved_second_level=True, single_label=True)
+    policy = RelayPolicy(domains, Storage(), may_relay=True, hygiene=all_of_it)
+    assert policy.recipient(f"you@{domain}", domain) == refusal
+    for off in ("reserved_top_level", "reserved_second_level", "single_label"):
+        policy = RelayPolicy(domains, Storage(), may_relay=True, hygiene=replace(all_of_it, **{off: False}))
+        is_off = _OFF.get(refusal) == off and not (off == "reserved_top_level" and "." not in domain)
+        assert (policy.recipient(f"you@{domain}", domain) is None) is (is_off or refusal is None)
+
+
+_OFF = {
+    replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL: "reserved_top_level",
+    replies.RECIPIENT_DOMAIN_RESERVED: "reserved_second_level",
+    replies.RECIPIENT_DOMAIN_SINGLE_LABEL: "single_label",
+}

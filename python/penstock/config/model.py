@@ -59,6 +59,7 @@ SMART_HOSTS_MAX: Final = 64
 ITEMS_MAX: Final = 10_000
 """Ranges or address spaces of one connector."""
 
+SizeMode: TypeAlias = Literal["enabled", "disabled", "enabled_without_value"]
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
 Switch: TypeAlias = Annotated[bool, Flag()]
 Path: TypeAlias = Annotated[str, Text(read_path)]
@@ -195,6 +196,22 @@ class ReceiveConnector(Table):
     max_inbound_connection_per_source: Annotated[int, Count(1, CONNECTIONS_MAX)]
     connection_timeout: Timeout
     connection_inactivity_timeout: Timeout
+    pipelining_enabled: Switch
+    size_enabled: Annotated[SizeMode, Choice("enabled", "disabled", "enabled_without_value")]
+    eight_bit_mime_enabled: Switch
+    enhanced_status_codes_enabled: Switch
+    chunking_enabled: Switch
+    binary_mime_enabled: Switch
+    delivery_status_notification_enabled: Switch
+    smtp_utf8_enabled: Switch
+    limits_enabled: Switch
+    mt_priority_enabled: Switch
+    deliver_by_enabled: Switch
+    future_release_enabled: Switch
+    require_tls_extension_enabled: Switch
+    reject_reserved_top_level_recipient_domains: Switch
+    reject_reserved_second_level_recipient_domains: Switch
+    reject_single_label_recipient_domains: Switch
 
 
 class SendConnector(Table):

@@ -44,6 +44,7 @@ CODES: Final = {
     "C203": "Two ranges are the same: the first one wins.",
     "C205": "No send connector covers a relay domain: its mail waits as Unreachable.",
     "C206": "A network is written with an address inside it.",
+    "C207": "An extension is offered that delivery does not honour yet.",
     "C301": "One file overrides another.",
 }
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.config.values import Endpoint
+from penstock.receive.settings import AddressHygiene
 from penstock.route.address_space import AddressSpace
+from penstock.smtp.extensions import Extensions
 
 if TYPE_CHECKING:
     from penstock.config.model import DomainType
@@ -57,6 +59,8 @@ class ReceiveConnector:
         max_inbound_connection_per_source: Connections to it of one address at a time.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        extensions: What it offers.
+        hygiene: Domains to which it takes no mail.
     """
 
     name: str
@@ -74,6 +78,8 @@ class ReceiveConnector:
     max_inbound_connection_per_source: int
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
+    extensions: Extensions
+    hygiene: AddressHygiene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

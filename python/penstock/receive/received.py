@@ -61,7 +61,7 @@ class ReceivedField:
             greeting: What the peer called itself.
             peer: Its address literal.
             fqdn: What we call ourselves.
-            protocol: ESMTP or SMTP.
+            protocol: UTF8SMTP, ESMTP or SMTP.
             queue_id: The message's.
             recipient: Its only recipient; empty if there are several, who must not learn of each other.
             now_ms: When it was received, Unix milliseconds.
@@ -74,4 +74,4 @@ class ReceivedField:
         return (
             f"Received: from {greeting} ({peer})\r\n\tby {fqdn} with {protocol} id {queue_id}{whom};\r\n"
             f"\t{self._date}\r\n"
-        ).encode("ascii", "replace")
+        ).encode("utf-8", "replace")

@@ -24,7 +24,9 @@ from penstock.receive.received import ReceivedField, address_literal
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
+from penstock.receive.wire import standard_replies, switches
 from penstock.smtp import replies
+from penstock.smtp.parameters import EnvelopeParams
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
@@ -79,9 +81,12 @@ class _Connector:
             max_hops=settings.max_hop_count,
             tarpit_ms=settings.tarpit_ms,
             postmaster=(f"postmaster@{home}", home),
+            extensions=settings.extensions,
             has_standard_replies=True,
         )
-        self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
+        self.policy = RelayPolicy(
+            domains, storage, may_relay=settings.usage == "relay", hygiene=settings.hygiene
+        )
 
 
 class _Connection:
@@ -142,8 +147,9 @@ class Receiver:
                         "total_ms": connector.connection_timeout_ms,
                         # One more than allowed, so that a section that is too large is seen to be.
                         "header_bytes": connector.max_header_bytes + 1,
+                        **switches(connector.extensions),
                     },
-                    (replies.SENDER_OK, replies.START_CONTENT, connector.max_message_bytes),
+                    standard_replies(connector),
                 ),
             )
             for connector in settings.connectors
@@ -220,6 +226,8 @@ class Receiver:
                     actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
                     return
                 cause, refusal = _CAUSES[refused], refused
+            if not settings.extensions.enhanced_status_codes:
+                refusal = replies.without_codes(refusal)
         counts.refused[cause] += 1
         self._refused.add(conn)
         actions.append(("reply", conn, turn, refusal, 0, 0, True))
@@ -236,9 +244,13 @@ class Receiver:
             self._storage.try_again()
         connection.turn = turn
         session = connection.session
+        session.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
-        elif session.commands(turn, items, early, actions, answered):
+        elif waiting := session.commands(turn, items, early, actions, answered):
+            if waiting == "BDAT":
+                self._take_chunk(connection, turn, items[-1], actions)
+                return
             try:
                 draft = self._core.draft(session.size_declared)
             except DraftRefused as refused:
@@ -246,6 +258,21 @@ class Receiver:
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
             else:
                 session.take(turn, draft, actions)
+
+    def _take_chunk(
+        self, connection: _Connection, turn: int, item: tuple[Any, ...], actions: list[Action]
+    ) -> None:
+        """Take a chunk that is in order; open a draft for the first one."""
+        session = connection.session
+        draft = None
+        if not session.has_chunks:
+            try:
+                draft = self._core.draft(session.size_declared or item[1])
+            except DraftRefused as refused:
+                connection.connector.counts.messages["spool"] += 1
+                session.refuse_chunk(turn, self._storage.refused(refused.reason), actions)
+                return
+        session.take_chunk(turn, item, draft, actions)
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
@@ -265,17 +292,25 @@ class Receiver:
         recipients: list[Recipient] = [
             (index, address, 0, None) for index, address in enumerate(session.recipients)
         ]
+        params: EnvelopeParams = (None, None, session.is_eight_bit)
+        if session.asked is not None:
+            params = session.asked.envelope_params(session.is_eight_bit)
+        if session.reports:
+            recipients = [
+                (index, address, *session.reports.get(address, (0, None)))
+                for index, address, *_ in recipients
+            ]
         prepend = self._received.make(
             greeting=session.greeting,
             peer=connection.peer_literal,
             fqdn=connector.fqdn,
-            protocol="ESMTP" if session.is_extended else "SMTP",
+            protocol=_protocol(session),
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
         )
         size += len(prepend)
-        params = (None, None, session.is_eight_bit)
+        form = "plain" if session.is_chunked else "wire"
         entries = self._entries.of(session.recipients, recipients, now_ms)
         envelope = (
             now_ms,
@@ -289,8 +324,8 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, "wire", [])
-        fresh = FreshMessage(draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries)
+        ticket = self._core.commit(draft, envelope, prepend, form, [])
+        fresh = FreshMessage(draft, session.sender, now_ms, size, flags, form, message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
         session.accepted(turn, ticket, queued, replies.INSUFFICIENT_STORAGE, actions)
@@ -336,6 +371,13 @@ class Receiver:
         """Return 16 hexadecimal digits that no other session has: the time and a counter."""
         self._sessions = (self._sessions + 1) & 0xFFFF
         return f"{now_ms << 16 | self._sessions:016X}"
+
+
+def _protocol(session: ServerSession) -> str:
+    """Return what the trace header calls the protocol (RFC 3848, RFC 6531 4.3)."""
+    if session.is_utf8:
+        return "UTF8SMTP"
+    return "ESMTP" if session.is_extended else "SMTP"
 
 
 _CAUSES: Final = {

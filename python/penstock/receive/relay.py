@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from penstock.receive.recipients import RecipientsFile, plain_address
-from penstock.receive.settings import AcceptedDomainSettings
+from penstock.receive.settings import NO_HYGIENE, AcceptedDomainSettings, AddressHygiene
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
 
@@ -18,6 +18,11 @@ __all__ = ["AcceptedDomains", "RelayPolicy"]
 
 ROUTING_CHARACTERS: Final = frozenset("%!@")
 """What asks a server behind us to send the message on: `user%other@ours`, `other!user@ours`."""
+
+RESERVED_TOP_LEVEL: Final = frozenset(("example", "invalid", "localhost", "test"))
+"""RFC 2606 2."""
+RESERVED_UNDER: Final = frozenset(("com", "net", "org"))
+"""Where `example` is reserved (RFC 2606 3)."""
 
 
 class _AcceptedDomain(NamedTuple):
@@ -74,10 +79,18 @@ class AcceptedDomains:
 class RelayPolicy:
     """What the peers of one connector may do; the `Policy` of their sessions."""
 
-    __slots__ = ("_domains", "_may_relay", "_storage")
+    __slots__ = ("_domains", "_hygiene", "_may_relay", "_storage")
 
-    def __init__(self, domains: AcceptedDomains, storage: Storage, *, may_relay: bool) -> None:
+    def __init__(
+        self,
+        domains: AcceptedDomains,
+        storage: Storage,
+        *,
+        may_relay: bool,
+        hygiene: AddressHygiene = NO_HYGIENE,
+    ) -> None:
         """Join what decides."""
+        self._hygiene = None if hygiene == NO_HYGIENE else hygiene
         self._domains = domains
         self._storage = storage
         self._may_relay = may_relay
@@ -93,6 +106,10 @@ class RelayPolicy:
         """
         if self._storage.refusal is not None:
             return self._storage.refusal
+        if self._hygiene is not None:
+            refusal = _unclean(domain, self._hygiene)
+            if refusal is not None:
+                return refusal
         accepted = self._domains.find(domain)
         if accepted is None:
             return None if self._may_relay else replies.UNABLE_TO_RELAY
@@ -105,6 +122,20 @@ class RelayPolicy:
         # That its whole domain is listed says nothing about where it asks to be sent on to.
         is_named = recipients is not None and recipients.names(address)
         return None if is_named else replies.ROUTED_ADDRESS
+
+
+def _unclean(domain: str, hygiene: AddressHygiene) -> bytes | None:
+    """Refuse a domain (in lower case) that nobody can have; an address literal is none."""
+    if domain.startswith("["):
+        return None
+    rest, has_dot, top = domain.rpartition(".")
+    if hygiene.reserved_top_level and top in RESERVED_TOP_LEVEL:
+        return replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL
+    if hygiene.reserved_second_level and top in RESERVED_UNDER and rest.rpartition(".")[2] == "example":
+        return replies.RECIPIENT_DOMAIN_RESERVED
+    if hygiene.single_label and not has_dot:
+        return replies.RECIPIENT_DOMAIN_SINGLE_LABEL
+    return None
 
 
 def _local_part(address: str) -> str:

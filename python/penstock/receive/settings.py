@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["AcceptedDomainSettings", "DomainType", "ReceiveConnectorSettings", "ReceiveSettings"]
+from penstock.smtp.extensions import USUAL, Extensions
+
+__all__ = [
+    "NO_HYGIENE",
+    "AcceptedDomainSettings",
+    "AddressHygiene",
+    "DomainType",
+    "ReceiveConnectorSettings",
+    "ReceiveSettings",
+]
 
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
 
@@ -28,6 +37,24 @@ class AcceptedDomainSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressHygiene:
+    """Domains of recipients that cannot be meant, whatever else is allowed.
+
+    Attributes:
+        reserved_top_level: Those under `.test`, `.example`, `.invalid` and `.localhost` (RFC 2606 2).
+        reserved_second_level: `example.com`, `example.net`, `example.org` and what is under them (3).
+        single_label: Those without a dot.
+    """
+
+    reserved_top_level: bool = False
+    reserved_second_level: bool = False
+    single_label: bool = False
+
+
+NO_HYGIENE: Final = AddressHygiene()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveConnectorSettings:
     """A receive connector.
 
@@ -47,6 +74,8 @@ class ReceiveConnectorSettings:
         max_inbound_connection_per_source: Connections of one address at a time.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        extensions: What it offers.
+        hygiene: Domains to which it takes no mail.
     """
 
     name: str
@@ -64,6 +93,8 @@ class ReceiveConnectorSettings:
     max_inbound_connection_per_source: int = 20
     connection_timeout_ms: int = 600_000
     connection_inactivity_timeout_ms: int = 300_000
+    extensions: Extensions = USUAL
+    hygiene: AddressHygiene = NO_HYGIENE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

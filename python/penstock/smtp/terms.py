@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.smtp import replies
+from penstock.smtp.extensions import USUAL, Extensions
 from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["ClientTerms", "ServerTerms"]
@@ -24,6 +25,7 @@ class ServerTerms:
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
+        extensions: What is offered.
         has_standard_replies: Whether net can give the usual replies to MAIL and DATA by itself.
         grants: The command that it may do so for, by state.
     """
@@ -36,6 +38,7 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
+    extensions: Extensions = USUAL
     has_standard_replies: bool = False
     grants: Mapping[ServerState, str] = field(init=False)
     banner: bytes = field(init=False)
@@ -49,8 +52,18 @@ class ServerTerms:
         put(self, "grants", GRANTS if self.has_standard_replies else {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
-        put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))
+        put(self, "ehlo", self.ehlo_at(is_secure=False, now_ms=0))
         put(self, "goodbye", replies.goodbye(self.fqdn))
+
+    def ehlo_at(self, *, is_secure: bool, now_ms: int) -> bytes:
+        """Return the reply to EHLO where it is not always the same."""
+        offers = self.extensions.lines(
+            max_message_bytes=self.max_message_bytes,
+            max_recipients=self.max_recipients,
+            is_secure=is_secure,
+            now_ms=now_ms,
+        )
+        return replies.ehlo(self.fqdn, offers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -152,7 +152,7 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
         Command::Quit => (intern!(py, "QUIT"),).into_bound_py_any(py),
         Command::StartTls => (intern!(py, "STARTTLS"),).into_bound_py_any(py),
         Command::Auth => (intern!(py, "AUTH"),).into_bound_py_any(py),
-        Command::Bdat => (intern!(py, "BDAT"),).into_bound_py_any(py),
+        Command::Bdat { size, is_last } => (intern!(py, "BDAT"), size, is_last).into_bound_py_any(py),
         Command::Xclient => (intern!(py, "XCLIENT"),).into_bound_py_any(py),
         Command::Unknown { verb } => (intern!(py, "unknown"), verb).into_bound_py_any(py),
     }

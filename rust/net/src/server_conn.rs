@@ -17,6 +17,9 @@
 //! A MAIL that is answered under a grant stays in `Reading`, a DATA goes to `Receiving`; the turn is the one before. So a
 //! farewell of that turn still reaches a peer whose MAIL nobody has been told of.
 //!
+//! A content that comes in chunks is in `Receiving` while one of them does, and in `chunks` between them, where commands
+//! are read as ever. Whatever ends the transaction otherwise forgets it, and so does the end of the connection.
+//!
 //! If you add a phase, give it a deadline in `deadline_ms` and its end in `expire`.
 
 use std::net::SocketAddr;
@@ -31,9 +34,9 @@ use penstock_core::smtp::server_wire::{Batch, ServerWire};
 use crate::context::{Context, Next, PASS_OCTETS};
 use crate::link::{Ending, Link, Read};
 use crate::output::Flush;
-use crate::receiving::{Received, Receiving};
+use crate::receiving::{Chunk, Received, Receiving, Then};
 use crate::transport::{Readiness, Stream};
-use crate::{CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, grant};
+use crate::{BeginChunks, CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, grant};
 
 /// Octets of commands read at a time.
 const COMMANDS_READ: usize = 16 * 1024;
@@ -49,12 +52,30 @@ enum Question {
     Banner,
     Commands {
         unanswered: u32,
-        ends_with_data: bool,
+        last: Last,
     },
     /// The verdict on content; the spool may have spoken before the caller has said that it will.
     Content {
         durable: Option<bool>,
     },
+}
+
+/// The last one of the commands that were asked about.
+#[derive(Copy, Clone)]
+enum Last {
+    Data,
+    Bdat(Chunk),
+    Other,
+}
+
+impl Last {
+    fn of(items: &[Result<Command, Malformed>]) -> Self {
+        match items.last() {
+            Some(Ok(Command::Data)) => Self::Data,
+            Some(&Ok(Command::Bdat { size, is_last })) => Self::Bdat(Chunk { size, is_last }),
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The replies of which the spool's completion picks one.
@@ -94,6 +115,8 @@ pub(crate) struct Server<S> {
     is_paused: bool,
     /// The draft of a content that was cut off.
     lost_draft: Option<u64>,
+    /// A content between two of its chunks.
+    chunks: Option<Box<Receiving>>,
     /// What we may answer to the next command.
     grant: Grant,
     /// What we have answered and not reported.
@@ -127,6 +150,7 @@ impl<S: Stream> Server<S> {
             is_replying: false,
             is_paused: false,
             lost_draft: None,
+            chunks: None,
             grant: Grant::None,
             answered: Vec::new(),
             size_hint: 0,
@@ -147,11 +171,16 @@ impl<S: Stream> Server<S> {
         if turn != self.turn {
             return false;
         }
+        if matches!((&self.phase, &action), (Phase::Asked { .. }, NetAction::Forget { .. })) {
+            self.chunks = None;
+            return true;
+        }
         self.owes_answer = false;
         let Phase::Asked { question, .. } = &mut self.phase else { return self.farewell(action, cx) };
         let is_followed = match action {
             NetAction::Begin { limits, banner, delay_ms, .. } if matches!(question, Question::Banner) => {
                 self.limits = limits;
+                self.wire.set_charset(self.limits.charset);
                 self.reply(banner, delay_ms, cx);
                 self.go_on(cx);
                 true
@@ -161,11 +190,13 @@ impl<S: Stream> Server<S> {
                 self.answer(bytes, answers, delay_ms, close, cx)
             }
             NetAction::Take { draft, sink, limit_bytes, reply, .. }
-                if matches!(question, Question::Commands { unanswered: 1, ends_with_data: true }) =>
+                if matches!(question, Question::Commands { unanswered: 1, last: Last::Data }) =>
             {
                 self.receive_into(draft, sink, limit_bytes, reply, cx);
                 true
             }
+            NetAction::TakeChunk { begin, reply, .. } => self.take_chunk(begin, reply, cx),
+            NetAction::Discard { reply, delay_ms, .. } => self.discard(reply, delay_ms, cx),
             NetAction::AwaitDurable { ok, failed, grant, .. } => self.await_durable(ok, failed, grant, cx),
             _ => false,
         };
@@ -292,16 +323,26 @@ impl<S: Stream> Server<S> {
     pub(crate) fn finish(&mut self, reason: CloseReason) {
         let reason = match &self.phase {
             Phase::Ending { reason, .. } | Phase::Over { reason } => *reason,
-            Phase::Receiving(receiving) => {
-                self.lost_draft = Some(receiving.draft());
-                reason
-            }
             _ => reason,
         };
+        self.lose_draft();
         self.link.drop_stream();
         self.wire = ServerWire::new();
         // Last, since it releases what is not ours, and may panic.
+        let chunks = self.chunks.take();
         self.phase = Phase::Over { reason };
+        drop(chunks);
+    }
+
+    /// Remember the draft of a content that will not come whole.
+    fn lose_draft(&mut self) {
+        let receiving = match &self.phase {
+            Phase::Receiving(receiving) => Some(receiving),
+            _ => self.chunks.as_ref(),
+        };
+        if let Some(receiving) = receiving {
+            self.lost_draft = receiving.draft();
+        }
     }
 
     fn answer(&mut self, bytes: Bytes, answers: u32, delay_ms: u64, close: bool, cx: &mut Context) -> bool {
@@ -385,9 +426,8 @@ impl<S: Stream> Server<S> {
 
     /// Close in an orderly way: what is left is sent.
     fn end(&mut self, reason: CloseReason, cx: &mut Context) {
-        if let Phase::Receiving(receiving) = &self.phase {
-            self.lost_draft = Some(receiving.draft());
-        }
+        self.lose_draft();
+        self.chunks = None;
         self.wire = ServerWire::new();
         self.phase = Phase::Ending { reason, ending: Ending::begin(cx.now_ms) };
     }
@@ -489,8 +529,8 @@ impl<S: Stream> Server<S> {
         }
         let limits = Arc::clone(&self.limits);
         match batch.items.first() {
-            Some(Ok(Command::Mail { params, .. }))
-                if granted == Grant::Mail && limits.standard.covers(params) =>
+            Some(Ok(Command::Mail { path, params }))
+                if granted == Grant::Mail && path.address.is_ascii() && limits.standard.covers(params) =>
             {
                 self.answered.append(&mut batch.items);
                 self.reply(limits.standard.mail.clone(), 0, cx);
@@ -509,8 +549,8 @@ impl<S: Stream> Server<S> {
 
     /// Ask the caller what is to be said to commands.
     fn ask(&mut self, batch: Batch, cx: &mut Context) {
-        let ends_with_data = matches!(batch.items.last(), Some(Ok(Command::Data)));
-        let question = Question::Commands { unanswered: batch.items.len() as u32, ends_with_data };
+        let question =
+            Question::Commands { unanswered: batch.items.len() as u32, last: Last::of(&batch.items) };
         let turn = self.hand_over(question, cx);
         let mut items = std::mem::take(&mut self.answered);
         let answered = items.len() as u32;
@@ -540,7 +580,53 @@ impl<S: Stream> Server<S> {
         let waker = cx.waker(self.conn);
         let receiving = Receiving::new(draft, sink, limit_bytes, self.limits.header_bytes, waker, cx.now_ms);
         self.idle_from_ms = cx.now_ms;
+        self.chunks = None;
         self.phase = Phase::Receiving(Box::new(receiving));
+    }
+
+    /// The chunk that the last command has announced, if that is all that is to be answered.
+    fn announced(&self) -> Option<Chunk> {
+        match &self.phase {
+            Phase::Asked {
+                question: Question::Commands { unanswered: 1, last: Last::Bdat(chunk) }, ..
+            } => Some(*chunk),
+            _ => None,
+        }
+    }
+
+    /// Put the chunk of a BDAT into a sink: a new one, or the one that has those before.
+    fn take_chunk(&mut self, begin: Option<BeginChunks>, reply: Bytes, cx: &mut Context) -> bool {
+        let Some(chunk) = self.announced() else { return false };
+        let held = self.chunks.take();
+        let mut receiving = match begin {
+            None => match held {
+                Some(receiving) => receiving,
+                None => return false,
+            },
+            Some(begin) => {
+                let waker = cx.waker(self.conn);
+                Box::new(Receiving::in_chunks(begin, self.limits.header_bytes, waker, cx.now_ms))
+            }
+        };
+        receiving.begin_chunk(chunk, Then::Reply(reply), cx.now_ms);
+        self.receive_chunk(receiving, cx);
+        true
+    }
+
+    /// Refuse a BDAT and pass over its chunk.
+    fn discard(&mut self, reply: Bytes, delay_ms: u64, cx: &mut Context) -> bool {
+        let Some(chunk) = self.announced() else { return false };
+        self.reply(reply, delay_ms, cx);
+        self.chunks = None;
+        let receiving = Receiving::nowhere(chunk, cx.waker(self.conn), cx.now_ms);
+        self.receive_chunk(Box::new(receiving), cx);
+        true
+    }
+
+    fn receive_chunk(&mut self, receiving: Box<Receiving>, cx: &Context) {
+        self.wire.begin_content();
+        self.idle_from_ms = cx.now_ms;
+        self.phase = Phase::Receiving(receiving);
     }
 
     fn receive(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {
@@ -550,10 +636,20 @@ impl<S: Stream> Server<S> {
         }
         match receiving.step(&mut self.link, &mut self.wire, &mut self.idle_from_ms, cx, budget) {
             Received::More(next) => Some(next),
-            Received::Complete => {
+            Received::Complete(then) => {
                 if let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Reading) {
-                    let turn = self.hand_over(Question::Content { durable: None }, cx);
-                    cx.events.push(receiving.into_event(self.conn, turn));
+                    match then {
+                        Then::Ask => {
+                            let turn = self.hand_over(Question::Content { durable: None }, cx);
+                            cx.events.push(receiving.into_event(self.conn, turn));
+                        }
+                        Then::Reply(reply) => {
+                            self.chunks = Some(receiving);
+                            self.reply(reply, 0, cx);
+                            self.go_on(cx);
+                        }
+                        Then::GoOn => self.go_on(cx),
+                    }
                 }
                 None
             }
