@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from penstock.smtp import replies
 from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions
-from penstock.smtp.parameters import decode_xtext, mail_parameters, recipient_parameters
+from penstock.smtp.parameters import decode_xtext, mail_parameters, recipient_parameters, spoken
 
 NOW_MS = 1_763_951_400_000
 """2025-11-24T02:30:00Z."""
@@ -292,3 +292,13 @@ def test_require_tls_is_announced_under_tls_alone() -> None:
     for is_secure in (False, True):
         lines = ALL.lines(max_message_bytes=1, max_recipients=1, is_secure=is_secure)
         assert ("REQUIRETLS" in lines) is is_secure
+
+
+def test_what_is_stored_is_told_in_words() -> None:
+    assert spoken((None, None, False)) == []
+    assert spoken((0, None, True)) == ["RET=FULL", "BODY=8BITMIME"]
+    more = (True, True, True, "90;N", NOW_MS + 1_999, -3, "<>")
+    assert spoken((None, "e", False, more)) == [
+        *("ENVID=e", "BODY=BINARYMIME", "SMTPUTF8", "REQUIRETLS", "BY=90;N"),
+        *("HOLDUNTIL=2025-11-24T02:30:01Z", "MT-PRIORITY=-3", "AUTH=<>"),
+    ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["DELIVER_BY_MIN_S", "FUTURE_RELEASE_MAX_S", "USUAL", "Extensions", "SizeMode"]
+__all__ = ["DELIVER_BY_MIN_S", "FUTURE_RELEASE_MAX_S", "USUAL", "Extensions", "SizeMode", "utc"]
 
 SizeMode: TypeAlias = Literal["enabled", "disabled", "enabled_without_value"]
 
@@ -96,7 +96,12 @@ def latest_release(now_ms: int) -> str:
     >>> latest_release(1_763_951_400_000)
     '2025-12-01T02:30:00Z'
     """
-    day, second = divmod(now_ms // 1000 + FUTURE_RELEASE_MAX_S, 86_400)
+    return utc(now_ms // 1000 + FUTURE_RELEASE_MAX_S)
+
+
+def utc(unix_s: int) -> str:
+    """Return a time as RFC 3339 has it, in UTC and whole seconds."""
+    day, second = divmod(unix_s, 86_400)
     year, month, of_month = _date(day)
     minute, second = divmod(second, 60)
     hour, minute = divmod(minute, 60)

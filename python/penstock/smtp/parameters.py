@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from penstock.smtp import replies
-from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions
+from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions, utc
 
 __all__ = [
     "Asked",
@@ -22,6 +22,7 @@ __all__ = [
     "decode_xtext",
     "mail_parameters",
     "recipient_parameters",
+    "spoken",
 ]
 
 Params: TypeAlias = tuple[tuple[str, "str | None"], ...]
@@ -173,6 +174,32 @@ def recipient_parameters(params: Params, extensions: Extensions, *, is_utf8: boo
             if original is None:
                 return 0, None, replies.PARAMETER_VALUE
     return notify, original, None
+
+
+def spoken(params: EnvelopeParams) -> list[str]:
+    """Return stored parameters as words, in a form for people: decoded, and the release as a time.
+
+    >>> spoken((1, "a b", True))
+    ['RET=HDRS', 'ENVID=a b', 'BODY=8BITMIME']
+    """
+    ret, envid, is_eight_bit, *rest = params
+    words = [] if ret is None else [f"RET={'HDRS' if ret == RET_HDRS else 'FULL'}"]
+    if envid is not None:
+        words.append(f"ENVID={envid}")
+    if is_eight_bit:
+        words.append("BODY=8BITMIME")
+    if not rest:
+        return words
+    is_utf8, is_binary, require_tls, deliver_by, release_ms, priority, auth_sender = rest[0]
+    flags = ((is_binary, "BODY=BINARYMIME"), (is_utf8, "SMTPUTF8"), (require_tls, "REQUIRETLS"))
+    words += [word for is_said, word in flags if is_said]
+    texts = (
+        ("BY", deliver_by),
+        ("HOLDUNTIL", None if release_ms is None else utc(release_ms // 1000)),
+        ("MT-PRIORITY", priority),
+        ("AUTH", auth_sender),
+    )
+    return words + [f"{key}={value}" for key, value in texts if value is not None]
 
 
 def decode_xtext(text: str) -> str | None:

@@ -151,7 +151,7 @@ impl MoreParams {
 
     /// The priority as a number of no sign: 0 to 18.
     pub(crate) fn priority_number(priority: i8) -> u8 {
-        priority.saturating_add(PRIORITY_BIAS).clamp(0, 2 * PRIORITY_BIAS) as u8
+        priority.saturating_add(PRIORITY_BIAS).clamp(0, 2 * PRIORITY_BIAS).unsigned_abs()
     }
 
     /// The priority behind such a number.

@@ -11,4 +11,5 @@ mod properties;
 mod sequences;
 mod server;
 mod server_limits;
+mod smuggling;
 mod sockets;
