@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.smtp import replies
-from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions
+from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions, unix_s, utc
 from penstock.smtp.parameters import decode_xtext, mail_parameters, recipient_parameters, spoken
 
 NOW_MS = 1_763_951_400_000
@@ -302,3 +303,10 @@ def test_what_is_stored_is_told_in_words() -> None:
         *("ENVID=e", "BODY=BINARYMIME", "SMTPUTF8", "REQUIRETLS", "BY=90;N"),
         *("HOLDUNTIL=2025-11-24T02:30:01Z", "MT-PRIORITY=-3", "AUTH=<>"),
     ]
+
+
+@given(st.datetimes(datetime(1970, 1, 1), datetime(2999, 12, 31)))
+def test_times_are_those_of_the_calendar(moment: datetime) -> None:
+    seconds = int(moment.replace(tzinfo=UTC).timestamp())
+    assert utc(seconds) == moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert unix_s(moment.year, moment.month, moment.day) == seconds // 86_400 * 86_400

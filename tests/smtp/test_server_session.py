@@ -599,7 +599,7 @@ class Sessions(RuleBasedStateMachine):
 
     @precondition(lambda self: self.server.state is ServerState.CONTENT or self.granted == "DATA")
     @rule(
-        status=st.sampled_from(["complete", "complete", "too_large", "bad_line_ending", "starved"]),
+        status=st.sampled_from(["complete", "complete", "too_large", "bad_line_ending", "nul", "starved"]),
         received=st.integers(0, 12),
     )
     def content(self, status: str, received: int) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
-__all__ = ["DELIVER_BY_MIN_S", "FUTURE_RELEASE_MAX_S", "USUAL", "Extensions", "SizeMode", "utc"]
+__all__ = ["DELIVER_BY_MIN_S", "FUTURE_RELEASE_MAX_S", "USUAL", "Extensions", "SizeMode", "unix_s", "utc"]
 
 SizeMode: TypeAlias = Literal["enabled", "disabled", "enabled_without_value"]
 
@@ -106,6 +106,16 @@ def utc(unix_s: int) -> str:
     minute, second = divmod(second, 60)
     hour, minute = divmod(minute, 60)
     return f"{year:04d}-{month:02d}-{of_month:02d}T{hour:02d}:{minute:02d}:{second:02d}Z"
+
+
+def unix_s(year: int, month: int, day: int) -> int:
+    """Return when a day begins, in seconds since 1970; as `_date`, the other way."""
+    year -= month <= 2
+    span, of_span = divmod(year, 400)
+    from_march = month - 3 if month > 2 else month + 9
+    of_year = (153 * from_march + 2) // 5 + day - 1
+    days = span * 146_097 + 365 * of_span + of_span // 4 - of_span // 100 + of_year
+    return (days - 719_468) * 86_400
 
 
 def _date(day: int) -> tuple[int, int, int]:

@@ -8,12 +8,11 @@ at once. The rest is a table of readers. A parameter whose extension is not offe
 from __future__ import annotations
 
 import re
-from calendar import monthrange, timegm
 from collections.abc import Callable
 from typing import Final, TypeAlias
 
 from penstock.smtp import replies
-from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions, utc
+from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions, unix_s, utc
 
 __all__ = [
     "Asked",
@@ -289,9 +288,9 @@ def _hold_until(asked: Asked, value: str | None, now_ms: int) -> bytes | None:
     if found is None:
         return replies.PARAMETER_VALUE
     year, month, day, hour, minute, second = map(int, found.groups())
-    if not year >= 1970 or not 1 <= day <= monthrange(year, month)[1]:
-        return replies.PARAMETER_VALUE
-    return _release(asked, timegm((year, month, day, hour, minute, second)) * 1000, now_ms)
+    release_s = unix_s(year, month, day) + 3600 * hour + 60 * minute + second
+    # A day that its month does not have comes back as another one.
+    return _release(asked, release_s * 1000, now_ms) if utc(release_s) == value else replies.PARAMETER_VALUE
 
 
 def _release(asked: Asked, release_ms: int, now_ms: int) -> bytes | None:

@@ -14,6 +14,7 @@ __all__ = [
     "CANNOT_VERIFY",
     "CONTENT_BAD_LINE_ENDING",
     "CONTENT_HEADER_TOO_LARGE",
+    "CONTENT_NUL",
     "CONTENT_TOO_LARGE",
     "CONTENT_TOO_MANY_HOPS",
     "DELIVER_BY_TOO_SOON",
@@ -139,6 +140,7 @@ MESSAGE_TOO_LARGE: Final = b"552 5.3.4 Message size exceeds fixed maximum messag
 CONTENT_TOO_LARGE: Final = MESSAGE_TOO_LARGE
 CONTENT_HEADER_TOO_LARGE: Final = b"552 5.3.4 Header size exceeds fixed maximum header size\r\n"
 CONTENT_TOO_MANY_HOPS: Final = b"554 5.4.6 Hop count exceeded; possible mail loop\r\n"
+CONTENT_NUL: Final = b"550 5.6.0 Content has a NUL\r\n"
 CONTENT_BAD_LINE_ENDING: Final = b"550 5.6.11 Content has a CR or LF that is not part of a CRLF\r\n"
 INSUFFICIENT_STORAGE: Final = b"452 4.3.1 Insufficient system resources; try again later\r\n"
 LOCAL_FAILURE: Final = b"451 4.3.0 Temporary server error; try again later\r\n"

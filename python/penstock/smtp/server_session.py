@@ -363,5 +363,6 @@ class ServerSession:
 _CONTENT_REFUSALS: Final = {
     "too_large": replies.CONTENT_TOO_LARGE,
     "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
+    "nul": replies.CONTENT_NUL,
     "starved": replies.INSUFFICIENT_STORAGE,
 }

@@ -79,6 +79,7 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             let status = match status {
                 ContentStatus::Complete => intern!(py, "complete"),
                 ContentStatus::TooLarge => intern!(py, "too_large"),
+                ContentStatus::Nul => intern!(py, "nul"),
                 ContentStatus::BadLineEnding => intern!(py, "bad_line_ending"),
                 ContentStatus::Starved => intern!(py, "starved"),
             };

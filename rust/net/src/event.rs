@@ -148,6 +148,8 @@ pub enum ContentStatus {
     TooLarge,
     /// It has a bare CR or a bare LF.
     BadLineEnding,
+    /// It has a NUL.
+    Nul,
     /// The sink was full for too long.
     Starved,
 }

@@ -272,6 +272,7 @@ impl Receiving {
     pub(crate) fn into_event(self, conn: Conn, turn: u32) -> NetEvent {
         let status = match self.intake.fault() {
             Some(IntakeFault::BadLineEnding) => ContentStatus::BadLineEnding,
+            Some(IntakeFault::Nul) => ContentStatus::Nul,
             Some(IntakeFault::TooLarge) => ContentStatus::TooLarge,
             None if self.is_starved => ContentStatus::Starved,
             None => ContentStatus::Complete,

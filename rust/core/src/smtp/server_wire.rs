@@ -177,6 +177,9 @@ fn owed_after(item: &Result<Command, Malformed>) -> Owed {
 pub enum IntakeFault {
     /// It has a bare CR or a bare LF.
     BadLineEnding,
+    /// It has a NUL, which no line may have (RFC 2045 2.7, 2.8). There are servers that drop it, for which a dot behind
+    /// it would be alone in its line.
+    Nul,
     /// It is larger than allowed.
     TooLarge,
 }
@@ -244,6 +247,8 @@ impl Intake {
         let bare = ContentFlags::BARE_CR | ContentFlags::BARE_LF;
         if !self.is_binary && self.flags().intersects(bare) {
             Some(IntakeFault::BadLineEnding)
+        } else if !self.is_binary && self.flags().contains(ContentFlags::NUL) {
+            Some(IntakeFault::Nul)
         } else if self.size() > self.limit_bytes {
             Some(IntakeFault::TooLarge)
         } else {
@@ -359,6 +364,8 @@ mod tests {
         assert_eq!((intake.size(), intake.wire_size(), intake.fault()), (4, 5, None));
         assert!(!intake.push(b"y").end);
         assert_eq!(intake.fault(), Some(IntakeFault::TooLarge));
+        assert!(!intake.push(b"\0").end);
+        assert_eq!(intake.fault(), Some(IntakeFault::Nul));
         assert!(!intake.push(b"\n").end);
         assert_eq!(intake.fault(), Some(IntakeFault::BadLineEnding));
         let step = intake.push(b"\r\n.\r\nQUIT\r\n");

@@ -121,7 +121,7 @@ fn sent(bench: &mut Bench, taken: &Taken) -> Vec<u8> {
     octets
 }
 
-/// Where a server that takes these for ends of lines takes the content to end: behind a dot alone in a line.
+/// The dots that end the content for a server that takes these for ends of lines: such as stand alone in a line.
 fn ends(content: &[u8], lines_end_with: &[&str]) -> Vec<usize> {
     let content = [b"\r\n", content].concat();
     let mut found = Vec::new();
@@ -129,7 +129,7 @@ fn ends(content: &[u8], lines_end_with: &[&str]) -> Vec<usize> {
         for after in lines_end_with {
             let end = format!("{before}.{after}");
             let at = content.windows(end.len()).enumerate().filter(|(_, octets)| *octets == end.as_bytes());
-            found.extend(at.map(|(at, _)| at + end.len() - 2));
+            found.extend(at.map(|(at, _)| at + before.len() - 2));
         }
     }
     found.sort_unstable();
@@ -158,7 +158,7 @@ fn what_comes_as_one_message_goes_as_one_message() {
                             let ends = ends(&wire, lines_end_with);
                             assert_eq!(
                                 ends,
-                                [wire.len()],
+                                [wire.len() - 3],
                                 "{before:?}.{after:?} cut at {cut}: {:?}",
                                 wire.escape_ascii()
                             );
@@ -175,9 +175,9 @@ fn what_comes_as_one_message_goes_as_one_message() {
 
 #[test]
 fn the_loose_servers_are_loose() {
-    assert_eq!(ends(b"a\r\n.\r\nb\r\n.\r\n", LOOSE[0]), [6, 12]);
-    assert_eq!(ends(b"a\n.\nb\r\n.\r\n", LOOSE[0]), [10]);
-    assert_eq!(ends(b"a\n.\nb\r\n.\r\n", LOOSE[1]), [4, 10]);
-    assert_eq!(ends(b"a\r.\rb\r\n.\r\n", LOOSE[2]), [4, 10]);
-    assert_eq!(ends(b"a\r\n..\r\n.\r\n", LOOSE[5]), [10]);
+    assert_eq!(ends(b"a\r\n.\r\nb\r\n.\r\n", LOOSE[0]), [3, 9]);
+    assert_eq!(ends(b"a\n.\nb\r\n.\r\n", LOOSE[0]), [7]);
+    assert_eq!(ends(b"a\n.\nb\r\n.\r\n", LOOSE[1]), [2, 7]);
+    assert_eq!(ends(b"a\r.\rb\r\n.\r\n", LOOSE[2]), [2, 7]);
+    assert_eq!(ends(b"a\r\n..\r\n.\r\n", LOOSE[5]), [7]);
 }
