@@ -13,7 +13,7 @@ Events, each a tuple that begins with its name:
     ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
-        ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
+        ("BDAT", octets, is_last) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
         params: tuple of (key, value or None)
         answered: how many of the first ones were answered under a grant; no action counts them
     ("tls_up", conn, turn, version, cipher, sni or None, client_certificate or None, is_resumed)
@@ -21,7 +21,7 @@ Events, each a tuple that begins with its name:
         `read_certificate`, fingerprint the SHA-256 in hexadecimal digits; nobody has looked at who vouches.
         Answered by a reply to one command: the banner, or nothing after STARTTLS. Nothing of before survives.
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
-        status: complete, too_large, bad_line_ending, starved
+        status: complete, too_large, bad_line_ending, nul, starved
     ("closed", conn, reason, draft or None)         tls: a handshake failed, or what followed was no TLS
     ("connected", conn, turn, local_ip)
     ("dial_failed", conn, stage, errno, text)       stage: socket, bind, connect
@@ -41,6 +41,10 @@ Actions:
     ("start_tls", conn, turn, tls, reply)           octets behind the STARTTLS end the connection, unanswered
     ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
     ("take", conn, turn, draft, limit_bytes, reply)
+    ("take_chunk", conn, turn, draft or None, limit_bytes, is_binary, reply)
+        None: the draft of the chunks before; reply: when the chunk has come, unless it is the last
+    ("discard", conn, turn, reply, delay_ms)        refuses a BDAT; its chunk is passed over
+    ("forget", conn, turn)                          drops the chunks so far; does not end the turn
     ("await_durable", conn, turn, ticket, ok, failed[, grant])
     ("flight", conn, turn, [(octets, replies, deadline_ms), ...])
     ("content", conn, turn, queue_id, hop, attempt, peer, flight)
@@ -64,9 +68,10 @@ Edits: ("suspend", cause) with cause operator or restored, ("resume",), ("remove
 due_ms), ("expire", expires_ms), ("prioritise", priority), ("due", due_ms). An author is (who, why, at_ms). An
 entry is (queue_id, hop, version or None); its version is the number of the last record that changed it.
 
-The envelope of a commit: (received_ms, sender, (ret, envid, eight_bit), (connector, peer_ip, helo, session),
-size, flags, message_id, subject, [(address, notify, orcpt), ...], [(hop, [recipient, ...], priority, due_ms,
-expires_ms), ...]).
+The envelope of a commit: (received_ms, sender, params, (connector, peer_ip, helo, session), size, flags,
+message_id, subject, [(address, notify, orcpt), ...], [(hop, [recipient, ...], priority, due_ms, expires_ms),
+...]). Params are (ret, envid, eight_bit), with a fourth item if there is more: (smtp_utf8, binary,
+require_tls, deliver_by or None, release_ms or None, mt_priority or None, auth_sender or None).
 """
 
 from collections.abc import Sequence
@@ -201,7 +206,9 @@ class Engine:
 
         `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
-        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`, `handshake_ms`.
+        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`, `handshake_ms`; and 0 or 1 for
+        `takes_utf8` (paths may have UTF-8; 0 unless given), `takes_size` and `takes_body` (what a granted
+        MAIL may say), `takes_codes` (replies of net's own have enhanced status codes).
 
         Raises:
             ValueError: A key is unknown.
@@ -290,7 +297,7 @@ class Engine:
             refill hop limit now_ms  (watermark, complete, next_due_ms, entries)
             expired now_ms limit     the same; an entry: (queue_id, hop, priority, lane, due_ms, attempts,
                                      expires_ms, received_ms, sender, [(recipient, address, notify, orcpt),
-                                     ...], size, flags, form, message_id, (ret, envid, eight_bit), in_doubt,
+                                     ...], size, flags, form, message_id, params, in_doubt,
                                      version, suspended: operator, restored or None)
             entry queue_id hop       the same, with that entry or none
             messages after limit hop (watermark, next, [message, ...])

@@ -125,6 +125,8 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
                 tls=_tls_settings(connector),
+                extensions=connector.extensions,
+                hygiene=connector.hygiene,
             )
             for connector in config.receive_connectors
         ),

@@ -31,6 +31,7 @@ from penstock.control.views import (
 )
 from penstock.deliver.views import HopView
 from penstock.errors import NotFound
+from penstock.smtp.parameters import spoken
 
 __all__ = ["DISK_LOW", "About", "Delivering", "EngineViews", "Now"]
 
@@ -300,6 +301,7 @@ class EngineViews:
             "received_at": _time(row["received_ms"]),
             "connector": row["connector"] or None,
             "peer": row["peer"] or None,
+            "parameters": spoken(row["params"]),
         }
 
     def _entry(

@@ -228,6 +228,9 @@ ERRORS = [
     Case(
         "C133", lan('permission_groups = ["relay_clients", «"relay_client"»]'), f"{LAN}.permission_groups[1]"
     ),
+    Case(
+        "C103", lan("smtp_utf8_enabled = «true»\neight_bit_mime_enabled = false"), f"{LAN}.smtp_utf8_enabled"
+    ),
     Case("C126", lan('bindings = ["0.0.0.0:25", «"127.0.0.1:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan('bindings = ["[::1]:25", «"[::]:25"»]'), f"{LAN}.bindings[1]"),
     Case("C103", IMPLICIT, f"{LAN}.implicit_tls_bindings[0]"),
@@ -283,6 +286,7 @@ WARNINGS = [
         f"{MAIL}.chain",
     ),
     Case("C205", lan() + domain(name='«"a.example"»'), 'accepted_domain."a.example"'),
+    Case("C208", lan("deliver_by_enabled = «true»"), f"{LAN}.deliver_by_enabled"),
     Case("C206", lan(ranges='[«"10.20.0.11/16"»]'), f"{RANGES}[0]", '"10.20.0.0/16"'),
 ]
 

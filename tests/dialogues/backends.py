@@ -16,6 +16,7 @@ from penstock.errors import DraftRefused
 from penstock.receive.fresh import FreshMessage
 from penstock.receive.receiver import Receiver
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from penstock.smtp.extensions import Extensions
 from tests.dialogues.script import Script
 from tests.support.groups import ANONYMOUS, RELAY
 
@@ -41,6 +42,7 @@ def settings(script: Script, folder: Path) -> ReceiveSettings:
     file = folder / "recipients"
     file.write_text(RECIPIENTS, encoding="utf-8")
     changed: dict[str, Any] = {"tarpit_ms": 0, "listeners": (LISTENER,), **script.settings}
+    changed["extensions"] = Extensions(**script.extensions)
     return ReceiveSettings(
         fqdn="relay1.contoso.example",
         default_domain="contoso.example",
@@ -132,7 +134,10 @@ def item(line: str) -> tuple[Any, ...]:
         return verb, path, path.rpartition("@")[2].lower() if "@" in path else "", params
     if verb in ("EHLO", "HELO", "VRFY", "EXPN", "HELP"):
         return verb, rest
-    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "BDAT", "XCLIENT")
+    if verb == "BDAT":
+        size, _, last = rest.partition(" ")
+        return verb, int(size), last.upper() == "LAST"
+    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "XCLIENT")
     return (verb,) if verb in known else ("unknown", verb)
 
 

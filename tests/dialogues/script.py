@@ -6,6 +6,7 @@ A script is read line by line:
     @ peer 127.0.2.1               where the client connects from (127.0.1.x may relay, 127.0.2.x may not)
     @ set max_recipients_per_message=2
                                    a setting of all connectors that differs from the usual
+    @ set chunking=false           an extension that is offered or not
     @ storage disk_full            what the spool says to the next draft (the sessions alone only)
     @ drain                        the service begins to stop (the sessions alone only)
     @ wire                         needs octets to be read as octets: not for the sessions alone
@@ -18,11 +19,15 @@ A script is read line by line:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Any
+
+from penstock.smtp.extensions import Extensions
 
 __all__ = ["SCRIPTS", "Script", "Step", "read"]
 
+EXTENSIONS = {one.name for one in fields(Extensions)}
 SCRIPTS = sorted(Path(__file__).with_name("scripts").glob("*.txt"))
 
 
@@ -46,6 +51,7 @@ class Script:
     needs_wire: bool = False
     needs_session: bool = False
     settings: dict[str, int] = field(default_factory=dict)
+    extensions: dict[str, Any] = field(default_factory=dict)
     steps: list[Step] = field(default_factory=list)
 
 
@@ -88,7 +94,10 @@ def directive(script: Script, number: int, text: str) -> None:
         script.peer = rest
     elif word == "set":
         key, _, value = rest.partition("=")
-        script.settings[key] = int(value)
+        if key in EXTENSIONS:
+            script.extensions[key] = value if key == "size" else value == "true"
+        else:
+            script.settings[key] = int(value)
     elif word == "wire":
         script.needs_wire = True
     elif word in ("storage", "drain"):

@@ -181,7 +181,15 @@ def rig(tmp_path: Path) -> Rig:
 
 
 def test_limits_of_each_connector_are_registered(rig: Rig) -> None:
-    assert rig.core.limits[0] == {"idle_ms": 300_000, "total_ms": 600_000, "header_bytes": 262_145}
+    assert rig.core.limits[0] == {
+        "idle_ms": 300_000,
+        "total_ms": 600_000,
+        "header_bytes": 262_145,
+        "takes_utf8": 0,
+        "takes_size": 1,
+        "takes_body": 1,
+        "takes_codes": 1,
+    }
     assert rig.core.standard[0] == (replies.SENDER_OK, replies.START_CONTENT, 36 * 1024 * 1024)
     assert rig.open(1) == [("begin", 0, b"220 relay1.contoso.example ESMTP Penstock\r\n", 0)]
     assert rig.open(2, "192.0.2.1") == [("begin", 1, b"220 mx.contoso.example ESMTP Penstock\r\n", 0)]

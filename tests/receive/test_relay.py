@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from penstock.receive.rates import MessageRate, MessageRates
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
-from penstock.receive.settings import AcceptedDomainSettings
+from penstock.receive.settings import AcceptedDomainSettings, AddressHygiene
 from penstock.receive.storage import Storage
 from penstock.route.permissions import Right
 from penstock.smtp import replies
@@ -182,3 +183,41 @@ def test_a_message_that_is_refused_for_its_sender_is_not_counted(domains: Accept
     assert one.sender("a@contoso.example", "contoso.example") is None
     assert one.sender("a@contoso.example", "contoso.example") == replies.TOO_MANY_MESSAGES
     assert two.sender("a@contoso.example", "contoso.example") is None
+
+
+@pytest.mark.parametrize(
+    ("domain", "refusal"),
+    [
+        ("a.test", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("test", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("own.example", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("a.invalid", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("localhost", replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL),
+        ("example.com", replies.RECIPIENT_DOMAIN_RESERVED),
+        ("a.b.example.net", replies.RECIPIENT_DOMAIN_RESERVED),
+        ("example.org", replies.RECIPIENT_DOMAIN_RESERVED),
+        ("printer", replies.RECIPIENT_DOMAIN_SINGLE_LABEL),
+        ("example.de", None),
+        ("myexample.com", None),
+        ("atest", replies.RECIPIENT_DOMAIN_SINGLE_LABEL),
+        ("[192.0.2.1]", None),
+        ("[ipv6:::1]", None),
+    ],
+)
+def test_domains_that_nobody_can_have_are_refused_where_that_is_asked(
+    domains: AcceptedDomains, domain: str, refusal: bytes | None
+) -> None:
+    all_of_it = AddressHygiene(reserved_top_level=True, reserved_second_level=True, single_label=True)
+    policy = RelayPolicy(domains, Storage(), rights=TRUSTED, hygiene=all_of_it)
+    assert policy.recipient(f"you@{domain}", domain) == refusal
+    for off in ("reserved_top_level", "reserved_second_level", "single_label"):
+        policy = RelayPolicy(domains, Storage(), rights=TRUSTED, hygiene=replace(all_of_it, **{off: False}))
+        is_off = _OFF.get(refusal) == off and not (off == "reserved_top_level" and "." not in domain)
+        assert (policy.recipient(f"you@{domain}", domain) is None) is (is_off or refusal is None)
+
+
+_OFF = {
+    replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL: "reserved_top_level",
+    replies.RECIPIENT_DOMAIN_RESERVED: "reserved_second_level",
+    replies.RECIPIENT_DOMAIN_SINGLE_LABEL: "single_label",
+}

@@ -5,6 +5,7 @@ import re
 import pytest
 
 from penstock.smtp import replies
+from penstock.smtp.extensions import Extensions
 
 REPLY_LINE_MAX = 512  # RFC 5321 4.5.3.1.5
 CONSTANTS = {
@@ -35,12 +36,15 @@ def test_all_names_are_listed() -> None:
 
 
 def test_ehlo_offers_exactly_what_is_implemented() -> None:
-    lines = replies.ehlo("relay1.contoso.example", max_message_bytes=37_748_736).split(b"\r\n")
+    offers = Extensions().lines(max_message_bytes=37_748_736, max_recipients=200)
+    lines = replies.ehlo("relay1.contoso.example", offers).split(b"\r\n")
     assert lines == [
         b"250-relay1.contoso.example",
         b"250-PIPELINING",
         b"250-SIZE 37748736",
         b"250-8BITMIME",
+        b"250-CHUNKING",
+        b"250-LIMITS RCPTMAX=200",
         b"250 ENHANCEDSTATUSCODES",
         b"",
     ]

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from penstock.smtp import replies
+from penstock.smtp.extensions import Extensions
 from penstock.smtp.server_session import TARPIT_MAX_MS, ServerSession
 from penstock.smtp.tables import GRANTS, SERVER, ServerState
 from penstock.smtp.terms import ServerTerms
@@ -250,7 +251,6 @@ def granting(**changed: Any) -> ServerSession:
         ([EHLO, ("MAIL", "", "", (("RET", "HDRS"),))], None),
         ([("NOOP",)], None),
         ([EHLO, ("QUIT",)], None),
-        ([EHLO, MAIL, RCPT, ("BDAT",)], None),
     ],
 )
 def test_reply_grants_what_is_next_in_order(items: list[tuple[Any, ...]], grant: str | None) -> None:
@@ -365,9 +365,10 @@ PARAMS = st.lists(
     max_size=2,
 ).map(tuple)
 ITEMS = st.one_of(
-    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "BDAT", "XCLIENT"]).map(
+    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "XCLIENT"]).map(
         lambda verb: (verb,)
     ),
+    st.tuples(st.just("BDAT"), st.sampled_from([0, 400, 1000, 1001, 2**64 - 1]), st.booleans()),
     st.tuples(st.sampled_from(["EHLO", "HELO", "VRFY", "EXPN", "HELP", "unknown"]), st.text(max_size=5)),
     st.tuples(st.sampled_from(["MAIL", "RCPT"]), ADDRESSES, st.one_of(st.just(()), PARAMS)).map(
         lambda t: (t[0], *t[1], t[2])
@@ -380,6 +381,153 @@ ITEMS = st.one_of(
     ),
 )
 ENDS_EVENT = ("EHLO", "DATA", "BDAT", "AUTH", "STARTTLS", "XCLIENT", "QUIT")
+
+
+CHUNKED = [EHLO, MAIL, RCPT]
+
+
+def chunk(server: ServerSession, size: int, *, last: bool = False) -> list[tuple[Any, ...]]:
+    """Say BDAT, and have its draft at hand if it is in order."""
+    actions: list[tuple[Any, ...]] = []
+    item = ("BDAT", size, last)
+    if server.commands(1, [item], False, actions) == "BDAT":
+        server.take_chunk(1, item, None if server.has_chunks else 5, actions)
+    return actions
+
+
+def test_chunks_go_into_one_draft_and_the_last_is_the_content() -> None:
+    server = session()
+    ask(server, *CHUNKED)
+    ok = b"250 2.0.0 400 octets received\r\n"
+    assert chunk(server, 400) == [("take_chunk", CONN, 1, 5, 1000, False, ok)]
+    assert (server.state, server.is_chunked) == (ServerState.CHUNKS, True)
+    assert chunk(server, 600, last=True) == [("take_chunk", CONN, 1, None, 1000, False, b"")]
+    assert server.state is ServerState.CONTENT
+    assert server.content(2, "complete", 0, 0, [])
+    server.accepted(2, 3, b"250 2.6.0 x\r\n", b"452 4.3.1 x\r\n", [])
+    assert (server.state, server.is_chunked) == (ServerState.GREETED, False)
+
+
+def test_chunks_are_refused_when_their_sum_is_over_the_limit_and_so_are_those_behind() -> None:
+    server = session()
+    ask(server, *CHUNKED)
+    chunk(server, 400)
+    assert chunk(server, 601) == [("discard", CONN, 1, replies.MESSAGE_TOO_LARGE, 0)]
+    # RFC 3030 2: whoever pipelines has sent more of them already, which is no error of his.
+    for _ in range(10):
+        assert chunk(server, 1, last=True) == [("discard", CONN, 1, replies.NEED_MAIL, 0)]
+    assert server.errors == 0
+    ask(server, MAIL, RCPT)
+    assert chunk(server, 1000, last=True)[0][0] == "take_chunk"
+
+
+@pytest.mark.parametrize(
+    ("items", "reply"),
+    [
+        ([], replies.GREET_FIRST),
+        ([EHLO], replies.NEED_MAIL),
+        ([EHLO, MAIL], replies.NEED_RECIPIENT),
+        ([EHLO, MAIL, REFUSED], replies.NO_VALID_RECIPIENTS),
+        ([("HELO", "x"), MAIL, RCPT], replies.NOT_IMPLEMENTED),
+    ],
+)
+def test_bdat_out_of_order_is_refused_and_its_chunk_passed_over(
+    items: list[tuple[Any, ...]], reply: bytes
+) -> None:
+    server = session()
+    if items:
+        ask(server, *items)
+    expected = replies.NOT_IMPLEMENTED if not items else reply
+    assert chunk(server, 7) == [("discard", CONN, 1, expected, 0)]
+
+
+def test_bdat_is_refused_where_chunking_is_not_offered() -> None:
+    server = session(extensions=Extensions(chunking=False))
+    ask(server, *CHUNKED)
+    assert chunk(server, 7) == [("discard", CONN, 1, replies.NOT_IMPLEMENTED, 0)]
+    assert b"CHUNKING" not in server.terms.ehlo
+
+
+@pytest.mark.parametrize("end", [("RSET",), EHLO, ("HELO", "x"), ("QUIT",)])
+def test_what_ends_a_transaction_between_chunks_has_its_draft_forgotten(end: tuple[Any, ...]) -> None:
+    server = session()
+    ask(server, *CHUNKED)
+    chunk(server, 1)
+    actions = ask(server, end)
+    assert [action[0] for action in actions] == ["forget", "reply"]
+    assert not server.has_chunks
+    assert [action[0] for action in ask(server, ("NOOP",))] == ["reply"]
+
+
+def test_data_and_recipients_are_out_of_order_between_chunks() -> None:
+    server = session()
+    ask(server, *CHUNKED)
+    chunk(server, 1)
+    for item in (DATA, RCPT, MAIL):
+        assert ask(server, item)[0][3].startswith(b"503 ")
+        assert server.state is ServerState.CHUNKS
+
+
+def test_bare_line_end_in_chunks_does_not_close() -> None:
+    server = session()
+    ask(server, *CHUNKED)
+    chunk(server, 1, last=True)
+    actions: list[tuple[Any, ...]] = []
+    assert not server.content(2, "bad_line_ending", 0, 0, actions)
+    assert actions == [("reply", CONN, 2, replies.CONTENT_BAD_LINE_ENDING, 1, 0, False)]
+    assert server.state is ServerState.GREETED
+
+
+def test_binary_content_needs_bdat() -> None:
+    server = granting(extensions=Extensions(binary_mime=True))
+    binary = ("MAIL", "", "", (("BODY", "BINARYMIME"),))
+    (action,) = ask(server, EHLO, binary, RCPT)
+    assert len(action) == 7
+    assert ask(server, DATA)[0][3] == replies.BAD_SEQUENCE
+    assert ask(server, RCPT)[0][3] == replies.NEED_MAIL
+    ask(server, binary, RCPT)
+    assert chunk(server, 1)[0][5] is True
+
+
+def test_replies_have_no_enhanced_status_where_none_is_offered() -> None:
+    server = granting(extensions=Extensions(enhanced_status_codes=False))
+    (action,) = ask(server, EHLO, MAIL, REFUSED, RCPT)
+    assert (
+        action[3] == server.terms.ehlo + b"250 Sender OK\r\n550 Recipient not found\r\n250 Recipient OK\r\n"
+    )
+    assert chunk(server, 1)[0][6] == b"250 1 octets received\r\n"
+    assert chunk(server, 1000)[0][3] == b"552 Message size exceeds fixed maximum message size\r\n"
+    ask(server, MAIL, RCPT)
+    chunk(server, 1, last=True)
+    actions: list[tuple[Any, ...]] = []
+    server.accepted(2, 3, b"250 2.6.0 x\r\n", b"452 4.3.1 y\r\n", actions)
+    assert actions[0][4:6] == (b"250 x\r\n", b"452 y\r\n")
+
+
+def test_utf8_addresses_need_smtputf8() -> None:
+    server = session(extensions=Extensions(smtp_utf8=True))
+    umlaut = ("MAIL", "j\xf6rg@contoso.example", "contoso.example")
+    ask(server, EHLO)
+    assert ask(server, (*umlaut, ()))[0][3] == replies.UTF8_NOT_ASKED
+    assert ask(server, (*umlaut, (("SMTPUTF8", None),)))[0][3] == replies.SENDER_OK
+    assert (
+        ask(server, ("RCPT", "\u4e2d@contoso.example", "contoso.example", ()))[0][3] == replies.RECIPIENT_OK
+    )
+    ask(server, ("RSET",), MAIL)
+    assert (
+        ask(server, ("RCPT", "\u4e2d@contoso.example", "contoso.example", ()))[0][3] == replies.UTF8_NOT_ASKED
+    )
+
+
+def test_reports_asked_for_are_of_their_recipient_and_transaction() -> None:
+    server = session(extensions=Extensions(delivery_status_notification=True))
+    asked = ("RCPT", "you@contoso.example", "contoso.example", (("NOTIFY", "NEVER"),))
+    ask(server, EHLO, MAIL, asked)
+    assert server.reports == {"you@contoso.example": (1, None)}
+    ask(server, RCPT)
+    assert server.reports == {"you@contoso.example": (0, None)}
+    ask(server, ("RSET",))
+    assert server.reports == {}
 
 
 class Sessions(RuleBasedStateMachine):
@@ -401,6 +549,7 @@ class Sessions(RuleBasedStateMachine):
         assert self.closed is (self.server.state is ServerState.CLOSED)
         assert (self.server.state is ServerState.CONTENT) <= bool(self.server.recipients)
         assert len(self.server.recipients) <= 3
+        assert self.server.has_chunks is (self.server.state is ServerState.CHUNKS) or self.closed
         assert self.server.errors <= 6
 
     @precondition(lambda self: not self.closed and self.server.state is not ServerState.CONTENT)
@@ -428,19 +577,29 @@ class Sessions(RuleBasedStateMachine):
         else:
             wants_draft = self.server.commands(self.turn, list(items), early, actions)
         if wants_draft:
-            assert items[-1] == DATA
-            if draft:
+            assert items[-1][0] == wants_draft
+            if wants_draft == "BDAT":
+                assert self.server.has_chunks is (self.server.state is ServerState.CHUNKS)
+                if self.server.has_chunks or draft:
+                    self.server.take_chunk(
+                        self.turn, items[-1], None if self.server.has_chunks else 5, actions
+                    )
+                else:
+                    self.server.refuse_chunk(self.turn, replies.LOCAL_FAILURE, actions)
+            elif draft:
                 self.server.take(self.turn, 5, actions)
             else:
                 self.server.refuse_data(self.turn, replies.LOCAL_FAILURE, early, actions)
         self.check(actions, len(items))
         if len(items) == 1 and not self.closed:
             allowed = SERVER[before].get(items[0][0], (before, before))
+            if items[0][0] == "BDAT" and ServerState.CHUNKS in allowed:
+                allowed = (*allowed, ServerState.CONTENT)
             assert self.server.state in allowed
 
     @precondition(lambda self: self.server.state is ServerState.CONTENT or self.granted == "DATA")
     @rule(
-        status=st.sampled_from(["complete", "complete", "too_large", "bad_line_ending", "starved"]),
+        status=st.sampled_from(["complete", "complete", "too_large", "bad_line_ending", "nul", "starved"]),
         received=st.integers(0, 12),
     )
     def content(self, status: str, received: int) -> None:
@@ -466,8 +625,8 @@ class Sessions(RuleBasedStateMachine):
             assert action[1:3] == (CONN, self.turn)
             assert not self.closed, "nothing is said after the last reply"
             self.granted = ""
-            if action[0] == "take":
-                answered += 1
+            if action[0] in ("take", "take_chunk", "discard", "forget"):
+                answered += action[0] != "forget"
                 continue
             _, _, _, data, answers, _, closes, *grant = action
             if grant:

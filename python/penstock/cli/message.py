@@ -121,6 +121,8 @@ def _lines(answer: Mapping[str, Any], is_utc: bool) -> Iterator[tuple[str, str]]
     if answer["connector"] is not None:
         source = f"from {answer['peer'] or 'an unknown address'} through {answer['connector']}"
     yield "Received", f"{stamp(received_at, is_utc=is_utc)} ({age(received_at, now)} ago), {source}"
+    if answer["parameters"]:
+        yield "Asked for", ", ".join(answer["parameters"])
     for entry in answer["entries"]:
         yield from _entry_lines(entry, now, is_utc)
 

@@ -29,6 +29,20 @@ EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
 """Who meets a connector of usage `internet` that lists nobody."""
 SOCKET_OCTETS_MAX: Final = 107
 """Linux' sun_path, without the octet that ends it."""
+EXTENSION_NEEDS: Final = {
+    "binary_mime_enabled": ("chunking_enabled", "eight_bit_mime_enabled"),
+    "smtp_utf8_enabled": ("eight_bit_mime_enabled",),
+}
+NOT_HONOURED: Final = (
+    "binary_mime_enabled",
+    "delivery_status_notification_enabled",
+    "smtp_utf8_enabled",
+    "mt_priority_enabled",
+    "deliver_by_enabled",
+    "future_release_enabled",
+    "require_tls_extension_enabled",
+)
+"""Extensions that delivery knows nothing of yet."""
 WILDCARDS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104
 
 
@@ -151,6 +165,19 @@ class Checks:
             message = "Whoever meets this connector may send to every domain, so it must list who may use it."
             fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
             self._add("C122", message, path, is_key=True, fix=fix)
+        self._extensions(path, connector)
+
+    def _extensions(self, path: Path, connector: model.ReceiveConnector) -> None:
+        """Some extensions are extensions of others (RFC 3030 3, RFC 6531 3.1)."""
+        for key in NOT_HONOURED:
+            if not getattr(connector, key):
+                continue
+            missing = [needed for needed in EXTENSION_NEEDS.get(key, ()) if not getattr(connector, needed)]
+            if missing:
+                self._add("C103", f"{key} needs {' and '.join(missing)}.", (*path, key))
+            else:
+                message = f"{key}: what is asked for so is kept with the message, and delivery ignores it."
+                self._add("C208", message, (*path, key))
 
     def _may_relay(self, groups: object) -> bool:
         """Whether groups, as they are written, let anybody send to any recipient."""

@@ -84,6 +84,7 @@ PERCENT: Final = Count(1, 100)
 LENGTH: Final = Count(1, 1_000_000_000)
 LATENCY: Final = Duration(1, read_duration("1m"))
 
+SizeMode: TypeAlias = Literal["enabled", "disabled", "enabled_without_value"]
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
 Switch: TypeAlias = Annotated[bool, Flag()]
 Path: TypeAlias = Annotated[str, Text(read_path)]
@@ -292,6 +293,22 @@ class ReceiveConnector(Table):
     tls_minimum: Annotated[str, Choice("1.2", "1.3")]
     require_tls: Switch
     tls_client_certificate: Annotated[str, Choice("none", "ask")]
+    pipelining_enabled: Switch
+    size_enabled: Annotated[SizeMode, Choice("enabled", "disabled", "enabled_without_value")]
+    eight_bit_mime_enabled: Switch
+    enhanced_status_codes_enabled: Switch
+    chunking_enabled: Switch
+    binary_mime_enabled: Switch
+    delivery_status_notification_enabled: Switch
+    smtp_utf8_enabled: Switch
+    limits_enabled: Switch
+    mt_priority_enabled: Switch
+    deliver_by_enabled: Switch
+    future_release_enabled: Switch
+    require_tls_extension_enabled: Switch
+    reject_reserved_top_level_recipient_domains: Switch
+    reject_reserved_second_level_recipient_domains: Switch
+    reject_single_label_recipient_domains: Switch
 
 
 class SendConnector(Table):

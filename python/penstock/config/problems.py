@@ -51,6 +51,7 @@ CODES: Final = {
     "C205": "No send connector covers a relay domain: its mail waits as Unreachable.",
     "C206": "A network is written with an address inside it.",
     "C207": "A certificate does not hold now.",
+    "C208": "An extension is offered that delivery does not honour yet.",
     "C301": "One file overrides another.",
 }
 

@@ -13,7 +13,9 @@ from penstock.config.tree import Node, absolute
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, read_domain
 from penstock.receive.pressure import RESOURCES
+from penstock.receive.settings import AddressHygiene
 from penstock.route.permissions import PermissionGroup
+from penstock.smtp.extensions import Extensions
 
 if TYPE_CHECKING:
     from penstock.receive.settings import RateSource
@@ -203,6 +205,30 @@ def _receive_connector(
         tls_minimum=connector.tls_minimum,
         require_tls=connector.require_tls,
         tls_client_certificate=connector.tls_client_certificate,
+        extensions=_extensions(connector),
+        hygiene=AddressHygiene(
+            reserved_top_level=connector.reject_reserved_top_level_recipient_domains,
+            reserved_second_level=connector.reject_reserved_second_level_recipient_domains,
+            single_label=connector.reject_single_label_recipient_domains,
+        ),
+    )
+
+
+def _extensions(connector: model.ReceiveConnector) -> Extensions:
+    return Extensions(
+        pipelining=connector.pipelining_enabled,
+        delivery_status_notification=connector.delivery_status_notification_enabled,
+        enhanced_status_codes=connector.enhanced_status_codes_enabled,
+        eight_bit_mime=connector.eight_bit_mime_enabled,
+        binary_mime=connector.binary_mime_enabled,
+        chunking=connector.chunking_enabled,
+        size=connector.size_enabled,
+        smtp_utf8=connector.smtp_utf8_enabled,
+        limits=connector.limits_enabled,
+        mt_priority=connector.mt_priority_enabled,
+        deliver_by=connector.deliver_by_enabled,
+        future_release=connector.future_release_enabled,
+        require_tls_extension=connector.require_tls_extension_enabled,
     )
 
 

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from penstock.config.values import Endpoint
+from penstock.receive.settings import AddressHygiene
 from penstock.route.address_space import AddressSpace
 from penstock.route.permissions import PermissionGroup
+from penstock.smtp.extensions import Extensions
 
 if TYPE_CHECKING:
     from penstock.config.model import DomainType
@@ -92,6 +94,8 @@ class ReceiveConnector:
         tls_minimum: The oldest version of TLS.
         require_tls: Whether MAIL is refused before TLS.
         tls_client_certificate: Whether clients are asked for certificates: `none` or `ask`.
+        extensions: What it offers.
+        hygiene: Domains to which it takes no mail.
     """
 
     name: str
@@ -119,6 +123,8 @@ class ReceiveConnector:
     tls_minimum: str
     require_tls: bool
     tls_client_certificate: str
+    extensions: Extensions
+    hygiene: AddressHygiene
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -141,6 +141,8 @@ class Message(_Sender):
     """The receive connector; null for what the engine made itself, such as a DSN."""
     peer: str | None
     """The address it came from."""
+    parameters: list[str]
+    """What its MAIL asked for, such as `RET=HDRS`, decoded."""
 
 
 class Entry(TypedDict):

@@ -8,8 +8,10 @@ __all__ = ["Entry", "Message", "Params", "Recipient", "StoredMessage", "entry_of
 
 Recipient: TypeAlias = tuple[int, str, int, "str | None"]
 """Index in the message, address, notify bits, original recipient."""
-Params: TypeAlias = tuple["int | None", "str | None", bool]
-"""RET, ENVID and whether BODY=8BITMIME was given."""
+Params: TypeAlias = (
+    "tuple[int | None, str | None, bool] | tuple[int | None, str | None, bool, tuple[Any, ...]]"
+)
+"""RET, ENVID, whether BODY=8BITMIME was given, and what else MAIL asked for, if anything."""
 Row: TypeAlias = tuple[Any, ...]
 """An entry as the index tells it."""
 

@@ -11,10 +11,10 @@ from penstock.receive.counts import ConnectorCounts
 from penstock.receive.rates import MessageRates
 from penstock.receive.received import address_literal
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
-from penstock.receive.settings import MESSAGE_BYTES_MAX, ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
-from penstock.route.permissions import Right, rights_of
-from penstock.smtp import replies
+from penstock.receive.wire import largest, standard_replies, switches
+from penstock.route.permissions import rights_of
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
@@ -68,12 +68,13 @@ class Connector:
             if settings.sender_domains is None
             else SenderDomains(settings.sender_domains),
             rates=self.rates,
+            hygiene=settings.hygiene,
         )
         if not self.policy.is_plain:
             grants = GRANTS_WITHOUT_MAIL
         self.terms = ServerTerms(
             fqdn=self.fqdn,
-            max_message_bytes=_largest(settings),
+            max_message_bytes=largest(settings),
             max_header_bytes=settings.max_header_bytes,
             max_recipients=settings.max_recipients_per_message,
             max_protocol_errors=settings.max_protocol_errors,
@@ -82,6 +83,7 @@ class Connector:
             postmaster=(f"postmaster@{home}", home),
             offers_tls=tls is not None,
             requires_tls=settings.tls is not None and settings.tls.is_required,
+            extensions=settings.extensions,
             grants=grants,
         )
         self.tls_terms = self.terms.under_tls(grants)
@@ -134,14 +136,9 @@ def connectors_of(
             "total_ms": connector.connection_timeout_ms,
             # One more than allowed, so that a section that is too large is seen to be.
             "header_bytes": connector.max_header_bytes + 1,
+            **switches(connector.extensions),
         }
-        number = core.server_limits(limits, (replies.SENDER_OK, replies.START_CONTENT, _largest(connector)))
+        number = core.server_limits(limits, standard_replies(connector))
         tls = certificates.number(connector.name)
         found[connector.name] = Connector(connector, settings, domains, storage, number, tls, grants)
     return found
-
-
-def _largest(settings: ReceiveConnectorSettings) -> int:
-    """Return how large a message may be; without the connector's limit there is still that of the engine."""
-    is_limited = Right.BYPASS_MESSAGE_SIZE_LIMIT not in rights_of(settings.groups)
-    return settings.max_message_bytes if is_limited else MESSAGE_BYTES_MAX

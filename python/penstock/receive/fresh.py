@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from penstock.smtp.parameters import EnvelopeParams
+
 __all__ = ["Entry", "FreshMessage", "Recipient"]
 
 Recipient: TypeAlias = tuple[int, str, int, "str | None"]
@@ -24,7 +26,7 @@ class FreshMessage:
         flags: What is known of its content.
         form: `wire` or `plain`.
         message_id: Its Message-ID field, or empty.
-        params: RET, ENVID and whether BODY=8BITMIME was given.
+        params: RET, ENVID, whether BODY=8BITMIME was given, and what else MAIL asked for, if anything.
         entries: One per next hop.
     """
 
@@ -50,7 +52,7 @@ class FreshMessage:
         flags: int,
         form: str,
         message_id: str,
-        params: tuple[int | None, str | None, bool],
+        params: EnvelopeParams,
         entries: list[Entry],
     ) -> None:
         """Describe a message that is being committed."""

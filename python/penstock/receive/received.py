@@ -71,7 +71,7 @@ class ReceivedField:
             greeting: What the peer called itself.
             peer: Its address literal.
             fqdn: What we call ourselves.
-            protocol: ESMTP, ESMTPS or SMTP.
+            protocol: UTF8SMTPS, UTF8SMTP, ESMTPS, ESMTP or SMTP.
             queue_id: The message's.
             recipient: Its only recipient; empty if there are several, who must not learn of each other.
             now_ms: When it was received, Unix milliseconds.
@@ -85,4 +85,4 @@ class ReceivedField:
         return (
             f"Received: from {greeting} ({peer}){tls}\r\n\tby {fqdn} with {protocol} id {queue_id}{whom};\r\n"
             f"\t{self._date}\r\n"
-        ).encode("ascii", "replace")
+        ).encode("utf-8", "replace")

@@ -30,6 +30,8 @@ from penstock.receive.self_test import open_to
 from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
+from penstock.smtp.parameters import EnvelopeParams
+from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["Core", "Receiver"]
@@ -188,6 +190,8 @@ class Receiver:
                         actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
                     return
                 cause, refusal = _CAUSES[refused], refused
+            if not settings.extensions.enhanced_status_codes:
+                refusal = replies.without_codes(refusal)
         counts.refused[cause] += 1
         self._refused.add(conn)
         # Who waits for a handshake cannot be told.
@@ -204,13 +208,16 @@ class Receiver:
         connection.turn = turn
         session = connection.session
         before = len(actions)
+        session.now_ms = now_ms
         if connection.connector.rates is not None:
             connection.connector.rates.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
             return
         waiting = session.commands(turn, items, early, actions, answered)
-        if waiting == "DATA":
+        if waiting == "BDAT":
+            self._take_chunk(connection, turn, items[-1], actions)
+        elif waiting == "DATA":
             try:
                 draft = self._core.draft(session.size_declared)
             except DraftRefused as refused:
@@ -252,6 +259,21 @@ class Receiver:
                 connector.rates.now_ms = now_ms
                 connector.rates.forget_full()
 
+    def _take_chunk(
+        self, connection: Connection, turn: int, item: tuple[Any, ...], actions: list[Action]
+    ) -> None:
+        """Take a chunk that is in order; open a draft for the first one."""
+        session = connection.session
+        draft = None
+        if not session.has_chunks:
+            try:
+                draft = self._core.draft(session.size_declared or item[1])
+            except DraftRefused as refused:
+                connection.connector.counts.messages["spool"] += 1
+                session.refuse_chunk(turn, self._storage.refused(refused.reason), actions)
+                return
+        session.take_chunk(turn, item, draft, actions)
+
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
         _, conn, turn, draft, status, flags, size, received, message_id, subject, _, header_bytes = event
@@ -270,18 +292,26 @@ class Receiver:
         recipients: list[Recipient] = [
             (index, address, 0, None) for index, address in enumerate(session.recipients)
         ]
+        params: EnvelopeParams = (None, None, session.is_eight_bit)
+        if session.asked is not None:
+            params = session.asked.envelope_params(session.is_eight_bit)
+        if session.reports:
+            recipients = [
+                (index, address, *session.reports.get(address, (0, None)))
+                for index, address, *_ in recipients
+            ]
         prepend = self._received.make(
             greeting=session.greeting,
             peer=connection.peer_literal,
             fqdn=connector.fqdn,
-            protocol=_PROTOCOLS[session.is_extended, session.terms.is_tls],
+            protocol=_protocol(session),
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
             tls=connection.tls_comment,
         )
         size += len(prepend)
-        params = (None, None, session.is_eight_bit)
+        form = "plain" if session.is_chunked else "wire"
         entries = self._entries.of(session.recipients, recipients, now_ms)
         envelope = (
             now_ms,
@@ -295,8 +325,8 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, "wire", [], connection.tls)
-        fresh = FreshMessage(draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries)
+        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.tls)
+        fresh = FreshMessage(draft, session.sender, now_ms, size, flags, form, message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
         session.accepted(turn, ticket, queued, replies.INSUFFICIENT_STORAGE, actions)
@@ -351,6 +381,13 @@ def _hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
             name, conn, turn, octets, answers, before_ms, *rest = actions[index]
             actions[index] = (name, conn, turn, octets, answers, max(before_ms, delay_ms), *rest)
             return
+
+
+def _protocol(session: ServerSession) -> str:
+    """Return what the trace header calls the protocol (RFC 3848, RFC 6531 4.3)."""
+    if not session.is_extended:
+        return "SMTP"
+    return ("UTF8SMTP" if session.is_utf8 else "ESMTP") + "S" * session.is_secure
 
 
 _CAUSES: Final = {

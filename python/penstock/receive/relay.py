@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from penstock.receive.rates import MessageRates
 from penstock.receive.recipients import RecipientsFile, plain_address
-from penstock.receive.settings import AcceptedDomainSettings
+from penstock.receive.settings import NO_HYGIENE, AcceptedDomainSettings, AddressHygiene
 from penstock.receive.storage import Storage
 from penstock.route.permissions import Right
 from penstock.smtp import replies
@@ -21,6 +21,11 @@ __all__ = ["AcceptedDomains", "Identity", "RelayPolicy", "SenderDomains"]
 
 ROUTING_CHARACTERS: Final = frozenset("%!@")
 """What asks a server behind us to send the message on: `user%other@ours`, `other!user@ours`."""
+
+RESERVED_TOP_LEVEL: Final = frozenset(("example", "invalid", "localhost", "test"))
+"""RFC 2606 2."""
+RESERVED_UNDER: Final = frozenset(("com", "net", "org"))
+"""Where `example` is reserved (RFC 2606 3)."""
 
 
 FREE_TO_SEND: Final = Right.SUBMIT | Right.ACCEPT_ANY_SENDER | Right.ACCEPT_AUTHORITATIVE_DOMAIN_SENDER
@@ -119,15 +124,8 @@ class RelayPolicy:
     """
 
     __slots__ = (
-        "_checks_senders",
-        "_domains",
-        "_identity",
-        "_may_relay",
-        "_rates",
-        "_room",
-        "_storage",
-        "rights",
-        "sender_domains",
+        *("_checks_senders", "_domains", "_hygiene", "_identity", "_may_relay", "_rates", "_room"),
+        *("_storage", "rights", "sender_domains"),
     )
 
     def __init__(
@@ -139,6 +137,7 @@ class RelayPolicy:
         sender_domains: SenderDomains | None = None,
         rates: MessageRates | None = None,
         identity: Identity = ANYBODY,
+        hygiene: AddressHygiene = NO_HYGIENE,
     ) -> None:
         """Join what decides.
 
@@ -149,7 +148,9 @@ class RelayPolicy:
             sender_domains: The only domains that senders may have; None for any.
             rates: Counts messages; `identity` says for whom.
             identity: Who the peer is.
+            hygiene: Domains that cannot be meant.
         """
+        self._hygiene = None if hygiene == NO_HYGIENE else hygiene
         self._domains = domains
         self._storage = storage
         self._room = storage.servers if identity.is_server else storage.others
@@ -174,6 +175,7 @@ class RelayPolicy:
             sender_domains=self.sender_domains,
             rates=self._rates,
             identity=identity,
+            hygiene=self._hygiene or NO_HYGIENE,
         )
 
     def sender(self, address: str, domain: str, /) -> bytes | None:
@@ -217,6 +219,10 @@ class RelayPolicy:
         """
         if self._room.refusal is not None:
             return self._room.refusal
+        if self._hygiene is not None:
+            refusal = _unclean(domain, self._hygiene)
+            if refusal is not None:
+                return refusal
         accepted = self._domains.find(domain)
         if accepted is None:
             return None if self._may_relay else replies.UNABLE_TO_RELAY
@@ -229,6 +235,20 @@ class RelayPolicy:
         # That its whole domain is listed says nothing about where it asks to be sent on to.
         is_named = recipients is not None and recipients.names(address)
         return None if is_named else replies.ROUTED_ADDRESS
+
+
+def _unclean(domain: str, hygiene: AddressHygiene) -> bytes | None:
+    """Refuse a domain (in lower case) that nobody can have; an address literal is none."""
+    if domain.startswith("["):
+        return None
+    rest, has_dot, top = domain.rpartition(".")
+    if hygiene.reserved_top_level and top in RESERVED_TOP_LEVEL:
+        return replies.RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL
+    if hygiene.reserved_second_level and top in RESERVED_UNDER and rest.rpartition(".")[2] == "example":
+        return replies.RECIPIENT_DOMAIN_RESERVED
+    if hygiene.single_label and not has_dot:
+        return replies.RECIPIENT_DOMAIN_SINGLE_LABEL
+    return None
 
 
 def _local_part(address: str) -> str:

@@ -7,10 +7,13 @@ from typing import Final, Literal, TypeAlias
 
 from penstock.receive.rates import MessageRate
 from penstock.route.permissions import PermissionGroup
+from penstock.smtp.extensions import USUAL, Extensions
 
 __all__ = [
     "MESSAGE_BYTES_MAX",
+    "NO_HYGIENE",
     "AcceptedDomainSettings",
+    "AddressHygiene",
     "CertificateSettings",
     "DomainType",
     "RateSource",
@@ -77,6 +80,24 @@ class TlsSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AddressHygiene:
+    """Domains of recipients that cannot be meant, whatever else is allowed.
+
+    Attributes:
+        reserved_top_level: Those under `.test`, `.example`, `.invalid` and `.localhost` (RFC 2606 2).
+        reserved_second_level: `example.com`, `example.net`, `example.org` and what is under them (3).
+        single_label: Those without a dot.
+    """
+
+    reserved_top_level: bool = False
+    reserved_second_level: bool = False
+    single_label: bool = False
+
+
+NO_HYGIENE: Final = AddressHygiene()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveConnectorSettings:
     """A receive connector.
 
@@ -103,6 +124,8 @@ class ReceiveConnectorSettings:
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
         tls: How it speaks TLS; None if it does not.
+        extensions: What it offers.
+        hygiene: Domains to which it takes no mail.
     """
 
     name: str
@@ -125,6 +148,8 @@ class ReceiveConnectorSettings:
     connection_timeout_ms: int = 600_000
     connection_inactivity_timeout_ms: int = 300_000
     tls: TlsSettings | None = None
+    extensions: Extensions = USUAL
+    hygiene: AddressHygiene = NO_HYGIENE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

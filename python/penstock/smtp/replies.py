@@ -6,6 +6,7 @@ each, those of Exchange where it has one; what does not depend on the installati
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 __all__ = [
@@ -13,8 +14,10 @@ __all__ = [
     "CANNOT_VERIFY",
     "CONTENT_BAD_LINE_ENDING",
     "CONTENT_HEADER_TOO_LARGE",
+    "CONTENT_NUL",
     "CONTENT_TOO_LARGE",
     "CONTENT_TOO_MANY_HOPS",
+    "DELIVER_BY_TOO_SOON",
     "EARLY_TALKER",
     "GREET_FIRST",
     "HELP",
@@ -32,10 +35,16 @@ __all__ = [
     "NO_VALID_RECIPIENTS",
     "PARAMETER_BODY",
     "PARAMETER_BODY_NOT_IMPLEMENTED",
+    "PARAMETER_PRIORITY",
     "PARAMETER_SIZE",
     "PARAMETER_UNKNOWN",
+    "PARAMETER_VALUE",
+    "RECIPIENT_DOMAIN_RESERVED",
+    "RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL",
+    "RECIPIENT_DOMAIN_SINGLE_LABEL",
     "RECIPIENT_OK",
     "RECIPIENT_UNKNOWN",
+    "RELEASE_TOO_LATE",
     "RESET_OK",
     "ROUTED_ADDRESS",
     "SENDER_DOMAIN_REFUSED",
@@ -55,12 +64,15 @@ __all__ = [
     "TOO_MANY_RECIPIENTS",
     "UNABLE_TO_RELAY",
     "UNRECOGNIZED",
+    "UTF8_NOT_ASKED",
     "banner",
+    "chunk_ok",
     "ehlo",
     "goodbye",
     "helo",
     "malformed",
     "queued",
+    "without_codes",
 ]
 
 # Positive.
@@ -69,7 +81,7 @@ NOOP_OK: Final = b"250 2.0.0 OK\r\n"
 SENDER_OK: Final = b"250 2.1.0 Sender OK\r\n"
 RECIPIENT_OK: Final = b"250 2.1.5 Recipient OK\r\n"
 CANNOT_VERIFY: Final = b"252 2.0.0 Cannot verify the address; mail to it is taken and tried\r\n"
-HELP: Final = b"214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT; see RFC 5321\r\n"
+HELP: Final = b"214 2.0.0 EHLO HELO MAIL RCPT DATA BDAT RSET NOOP VRFY HELP QUIT; see RFC 5321\r\n"
 START_TLS: Final = b"220 2.0.0 Ready to start TLS\r\n"
 START_CONTENT: Final = b"354 Start mail input; end with <CRLF>.<CRLF>\r\n"
 
@@ -91,6 +103,11 @@ PARAMETER_UNKNOWN: Final = b"555 5.5.4 Parameter not recognized or not implement
 PARAMETER_SIZE: Final = b"501 5.5.4 Invalid SIZE value\r\n"
 PARAMETER_BODY: Final = b"501 5.5.4 Invalid BODY value\r\n"
 PARAMETER_BODY_NOT_IMPLEMENTED: Final = b"504 5.5.4 BODY value not implemented\r\n"
+PARAMETER_VALUE: Final = b"501 5.5.4 Invalid parameter value\r\n"
+PARAMETER_PRIORITY: Final = b"501 5.5.2 Invalid MT-PRIORITY value\r\n"
+DELIVER_BY_TOO_SOON: Final = b"501 5.5.4 Delivery cannot be promised so soon\r\n"
+RELEASE_TOO_LATE: Final = b"501 5.5.4 Release time is too far in the future\r\n"
+UTF8_NOT_ASKED: Final = b"553 5.6.7 Address has UTF-8 and SMTPUTF8 was not said\r\n"
 
 # Lines that are no well-formed command, by kind.
 MALFORMED: Final = {
@@ -126,6 +143,11 @@ TOO_MANY_MESSAGES: Final = b"450 4.7.28 Message rate exceeded; try again later\r
 UNABLE_TO_RELAY: Final = b"550 5.7.54 Unable to relay recipient in non-accepted domain\r\n"
 ROUTED_ADDRESS: Final = b"550 5.7.1 Unable to relay\r\n"
 RECIPIENT_UNKNOWN: Final = b"550 5.1.1 Recipient not found\r\n"
+RECIPIENT_DOMAIN_RESERVED_TOP_LEVEL: Final = b"550 5.1.4 Recipient address reserved by RFC 2606\r\n"
+RECIPIENT_DOMAIN_RESERVED: Final = b"550 5.1.5 Recipient address reserved by RFC 2606\r\n"
+RECIPIENT_DOMAIN_SINGLE_LABEL: Final = (
+    b"550 5.1.6 Recipient addresses in single label domains not accepted\r\n"
+)
 TOO_MANY_RECIPIENTS: Final = b"452 4.5.3 Too many recipients; send the rest in another transaction\r\n"
 
 # Content and storage.
@@ -133,11 +155,14 @@ MESSAGE_TOO_LARGE: Final = b"552 5.3.4 Message size exceeds fixed maximum messag
 CONTENT_TOO_LARGE: Final = MESSAGE_TOO_LARGE
 CONTENT_HEADER_TOO_LARGE: Final = b"552 5.3.4 Header size exceeds fixed maximum header size\r\n"
 CONTENT_TOO_MANY_HOPS: Final = b"554 5.4.6 Hop count exceeded; possible mail loop\r\n"
+CONTENT_NUL: Final = b"550 5.6.0 Content has a NUL\r\n"
 CONTENT_BAD_LINE_ENDING: Final = b"550 5.6.11 Content has a CR or LF that is not part of a CRLF\r\n"
 INSUFFICIENT_STORAGE: Final = b"452 4.3.1 Insufficient system resources; try again later\r\n"
 LOCAL_FAILURE: Final = b"451 4.3.0 Temporary server error; try again later\r\n"
 SYSTEM_OVERLOADED: Final = b"421 4.3.2 System is short of resources; try again later\r\n"
 SHUTTING_DOWN: Final = b"421 4.3.2 Service not active; try again later\r\n"
+
+_CODE: Final = re.compile(rb"^([2-5][0-9][0-9][ -])[245]\.[0-9]{1,3}\.[0-9]{1,3} ", re.MULTILINE)
 
 MESSAGE_ID_ECHOED_MAX: Final = 150
 """Octets of a Message-ID that still fit into one reply line with all the rest."""
@@ -158,13 +183,24 @@ def helo(fqdn: str) -> bytes:
     return f"250 {fqdn}\r\n".encode("ascii")
 
 
-def ehlo(fqdn: str, *, max_message_bytes: int, offers_tls: bool = False) -> bytes:
+def ehlo(fqdn: str, offers: tuple[str, ...]) -> bytes:
     """Return the reply to EHLO: our name and what we offer."""
-    offers = ["PIPELINING", f"SIZE {max_message_bytes}", "8BITMIME"]
-    if offers_tls:
-        offers.append("STARTTLS")
-    lines = [f"250-{line}\r\n" for line in (fqdn, *offers)]
-    return "".join((*lines, "250 ENHANCEDSTATUSCODES\r\n")).encode("ascii")
+    *lines, last = (fqdn, *offers)
+    return "".join((*(f"250-{line}\r\n" for line in lines), f"250 {last}\r\n")).encode("ascii")
+
+
+def chunk_ok(octets: int) -> bytes:
+    """Return the reply to a BDAT that is not the last (RFC 3030 2)."""
+    return b"250 2.0.0 %d octets received\r\n" % octets
+
+
+def without_codes(said: bytes) -> bytes:
+    r"""Return replies without their enhanced status codes, for peers that are not offered any (RFC 2034 4).
+
+    >>> without_codes(SENDER_OK + START_CONTENT + RECIPIENT_UNKNOWN)
+    b'250 Sender OK\r\n354 Start mail input; end with <CRLF>.<CRLF>\r\n550 Recipient not found\r\n'
+    """
+    return _CODE.sub(rb"\1", said)
 
 
 def goodbye(fqdn: str) -> bytes:

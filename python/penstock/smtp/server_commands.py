@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from penstock.smtp import replies
-from penstock.smtp.parameters import mail_parameters
+from penstock.smtp.parameters import mail_parameters, recipient_parameters
 from penstock.smtp.tables import SERVER, ServerState
 
 if TYPE_CHECKING:
@@ -29,17 +29,26 @@ NO_TEXT: Final = frozenset(("nul", "not_ascii"))
 """Malformed lines as other protocols begin with, TLS among them."""
 
 
+def _reset(session: ServerSession) -> None:
+    session.recipients = {}
+    session.reports = {}
+    session.asked = None
+
+
 def _ehlo(session: ServerSession, item: Item) -> bytes:
     session.greeting = item[1]
     session.is_extended = True
-    session.recipients = {}
-    return session.terms.ehlo
+    _reset(session)
+    terms = session.terms
+    if terms.extensions.is_constant:
+        return terms.ehlo
+    return terms.ehlo_at(is_secure=session.is_secure, now_ms=session.now_ms)
 
 
 def _helo(session: ServerSession, item: Item) -> bytes:
     session.greeting = item[1]
     session.is_extended = False
-    session.recipients = {}
+    _reset(session)
     return session.terms.helo
 
 
@@ -47,9 +56,16 @@ def _mail(session: ServerSession, item: Item) -> bytes:
     if session.terms.requires_tls:
         return replies.TLS_REQUIRED
     _, address, domain, params = item
-    session.size_declared, session.is_eight_bit, refusal = mail_parameters(params)
-    if refusal is not None:
-        return wrong(session, refusal)
+    if params:
+        session.size_declared, session.is_eight_bit, session.asked, refusal = mail_parameters(
+            params, session.terms.extensions, is_secure=session.is_secure, now_ms=session.now_ms
+        )
+        if refusal is not None:
+            return wrong(session, refusal)
+    else:
+        session.size_declared, session.is_eight_bit, session.asked = 0, False, None
+    if not address.isascii() and not session.is_utf8:
+        return wrong(session, replies.UTF8_NOT_ASKED)
     if session.size_declared > session.terms.max_message_bytes:
         return replies.MESSAGE_TOO_LARGE
     refusal = session.policy.sender(address, domain)
@@ -61,8 +77,15 @@ def _mail(session: ServerSession, item: Item) -> bytes:
 
 def _rcpt(session: ServerSession, item: Item) -> bytes:
     _, address, domain, params = item
+    notify, original = 0, None
     if params:
-        return wrong(session, replies.PARAMETER_UNKNOWN)
+        notify, original, refusal = recipient_parameters(
+            params, session.terms.extensions, is_utf8=session.is_utf8
+        )
+        if refusal is not None:
+            return wrong(session, refusal)
+    if not address.isascii() and not session.is_utf8:
+        return wrong(session, replies.UTF8_NOT_ASKED)
     if len(session.recipients) >= session.terms.max_recipients:
         return replies.TOO_MANY_RECIPIENTS
     if not domain:
@@ -72,11 +95,39 @@ def _rcpt(session: ServerSession, item: Item) -> bytes:
         if refusal is not None:
             return refusal
     session.recipients[address] = domain
+    if params or session.reports:
+        session.reports[address] = (notify, original)
     return replies.RECIPIENT_OK
 
 
 def _data(session: ServerSession, _item: Item) -> bytes:
+    if session.is_binary:
+        # RFC 3030 3: only BDAT can bring what is not lines.
+        _reset(session)
+        return wrong(session, replies.BAD_SEQUENCE)
     return b""
+
+
+def _bdat(session: ServerSession, item: Item) -> bytes:
+    """Take a chunk, as long as all chunks together are within the limit (RFC 3030 2, RFC 1870 6.3)."""
+    terms = session.terms
+    if not (terms.extensions.chunking and session.is_extended):
+        return wrong(session, replies.NOT_IMPLEMENTED)
+    announced = item[1] + (session.announced if session.state is ServerState.CHUNKS else 0)
+    if announced > terms.max_message_bytes:
+        return replies.MESSAGE_TOO_LARGE
+    session.announced = announced
+    return b""
+
+
+def _bdat_out_of_order(session: ServerSession, item: Item) -> bytes:
+    if not (session.terms.extensions.chunking and session.is_extended):
+        return wrong(session, replies.NOT_IMPLEMENTED)
+    if session.state is ServerState.UNACCEPTED:
+        return replies.NO_VALID_RECIPIENTS
+    if session.state is ServerState.REFUSED:
+        return replies.NEED_MAIL
+    return _out_of_order(session, item)
 
 
 def _data_without_recipients(session: ServerSession, _item: Item) -> bytes:
@@ -88,7 +139,7 @@ def _behind_refused_mail(session: ServerSession, _item: Item) -> bytes:
 
 
 def _rset(session: ServerSession, _item: Item) -> bytes:
-    session.recipients = {}
+    _reset(session)
     return replies.RESET_OK
 
 
@@ -168,18 +219,20 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "QUIT": _quit,
     "STARTTLS": _starttls,
     "AUTH": _not_implemented,
-    "BDAT": _not_implemented,
+    "BDAT": _bdat_out_of_order,
     "XCLIENT": _not_implemented,
     "unknown": _unknown,
     "malformed": _malformed,
 }
 
 _SPECIAL: Final[dict[tuple[ServerState, str], _Handler]] = {
+    (ServerState.RECIPIENTS, "BDAT"): _bdat,
+    (ServerState.CHUNKS, "BDAT"): _bdat,
     (ServerState.UNACCEPTED, "DATA"): _data_without_recipients,
     (ServerState.REFUSED, "RCPT"): _behind_refused_mail,
     (ServerState.REFUSED, "DATA"): _behind_refused_mail,
 }
-"""Commands that a state has in its row only to refuse them in its own words."""
+"""Commands that mean something of their own in a state, if only to be refused in its own words."""
 
 ROWS: Final = {
     state: {

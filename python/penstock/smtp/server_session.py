@@ -3,10 +3,11 @@
 The session is told what came over its connection and says what is to be answered, as boundary actions. It
 decides on the order of commands, parameters, sizes and counts; whether a sender or recipient is wanted is
 asked of a `Policy`. It does not know drafts, commits, routes or certificates. When DATA is in order
-`commands` returns its verb, and its owner hands over a draft with `take` or refuses with `refuse_data`. When
-content is in order `content` returns True, and its owner commits it and says so with `accepted`, or refuses
-with `refuse_content`. When STARTTLS is in order the owner answers it with `start_tls`, and says with
-`secured` that the handshake is finished.
+`commands` returns its verb, and its owner hands over a draft with `take` or refuses with `refuse_data`; for
+BDAT these are `take_chunk`, which needs a draft for the first chunk only, and `refuse_chunk`. When content is
+in order `content` returns True, and its owner commits it and says so with `accepted`, or refuses with
+`refuse_content`. When STARTTLS is in order the owner answers it with `start_tls`, and says with `secured`
+that the handshake is finished.
 
 Where `terms` allows it an answer ends with a grant (`tables.GRANTS`): net may give the standard reply to the
 next command by itself. A MAIL that was answered so comes first in the next event; a DATA is known by its
@@ -24,7 +25,7 @@ from __future__ import annotations
 from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.smtp import replies
-from penstock.smtp.parameters import mail_parameters
+from penstock.smtp.parameters import Asked, mail_parameters
 from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
@@ -59,21 +60,35 @@ class ServerSession:
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.
         sender: The reverse-path of the running mail transaction.
+        is_secure: Whether it is under TLS.
+        now_ms: The time of the last event, as its owner has told; for what a peer wants done later.
         is_eight_bit: Whether MAIL had BODY=8BITMIME.
+        asked: What else MAIL has asked for, if anything.
+        reports: The NOTIFY bits and ORCPT of recipients whose RCPT had parameters.
+        is_chunked: Whether the content comes by BDAT, not dot-stuffed.
+        announced: Octets of all its chunks so far.
+        has_chunks: Whether net has a content whose last chunk has not come.
         size_declared: The SIZE that MAIL had, or 0.
         recipients: Address to domain, in the order accepted; the same address counts once.
         refusals: Where refused commands are counted.
     """
 
     __slots__ = (
+        "announced",
+        "asked",
         "conn",
         "errors",
         "greeting",
+        "has_chunks",
+        "is_chunked",
         "is_eight_bit",
         "is_extended",
+        "is_secure",
+        "now_ms",
         "policy",
         "recipients",
         "refusals",
+        "reports",
         "sender",
         "size_declared",
         "state",
@@ -101,9 +116,26 @@ class ServerSession:
         self.is_extended = False
         self.errors = 0
         self.sender = ""
+        self.is_secure = False
+        self.now_ms = 0
         self.is_eight_bit = False
+        self.asked: Asked | None = None
         self.size_declared = 0
         self.recipients: dict[str, str] = {}
+        self.reports: dict[str, tuple[int, str | None]] = {}
+        self.is_chunked = False
+        self.announced = 0
+        self.has_chunks = False
+
+    @property
+    def is_utf8(self) -> bool:
+        """Whether MAIL had SMTPUTF8."""
+        return self.asked is not None and self.asked.smtp_utf8
+
+    @property
+    def is_binary(self) -> bool:
+        """Whether MAIL had BODY=BINARYMIME."""
+        return self.asked is not None and self.asked.is_binary
 
     def commands(
         self, turn: int, items: list[Item], early: bool, actions: list[Action], answered: int = 0
@@ -119,15 +151,15 @@ class ServerSession:
 
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
-            `take` or `refuse_data`, STARTTLS for `start_tls`. All others are answered; without such a one,
-            nothing.
+            `take` or `refuse_data`, BDAT for `take_chunk` or `refuse_chunk`, STARTTLS for `start_tls`. All
+            others are answered; without such a one, nothing.
         """
         if answered:
             self._catch_up(items[:answered])
             items = items[answered:]
         if early and (self.state is ServerState.START or (items and self._must_be_last(items[-1][0]))):
             self.state = ServerState.CLOSED
-            actions.append(("reply", self.conn, turn, replies.EARLY_TALKER, len(items), 0, True))
+            self._say(turn, replies.EARLY_TALKER, len(items), True, actions)
             return ""
         answer = b""
         refusals = 0
@@ -135,42 +167,96 @@ class ServerSession:
             handle, accepted, refused = ROWS[self.state].get(item[0], OUT_OF_ORDER)
             reply = handle(self, item)
             if not reply:
-                if answer:
-                    delay_ms = self._delay_ms(refusals) if refusals else 0
-                    actions.append(("reply", self.conn, turn, answer, len(items) - 1, delay_ms, False))
+                self._answer_before(turn, answer, len(items) - 1, refusals, actions)
                 waiting: str = item[0]
                 return waiting
-            answer += reply
             if reply[0] < _CLASS_4:
                 self.state = accepted or self.state
             else:
                 refusals += reply[0] == _CLASS_5
-                self.refusals[item[0], reply[0]] += 1
-                self.state = refused or self.state
-                if self.errors > self.terms.max_protocol_errors:
-                    self.state = ServerState.CLOSED
-                    answer = answer[: -len(reply)] + replies.TOO_MANY_ERRORS
+                reply = self._refused(item, reply, refused)
+            answer += reply
             if self.state is ServerState.CLOSED:
                 break
         if not items or (early and items[-1][0] == "DATA"):
             # A refused DATA whose content is already here: what follows is content, not commands.
             self.state = ServerState.CLOSED
         delay_ms = self._delay_ms(refusals) if refusals else 0
+        if self.has_chunks or (refusals and items[-1][0] == "BDAT"):
+            self._answer_among_chunks(turn, items, answer, reply, delay_ms, actions)
+            return ""
         is_over = self.state is ServerState.CLOSED
-        action = ("reply", self.conn, turn, answer, len(items), delay_ms, is_over)
+        action = ("reply", self.conn, turn, self.told(answer), len(items), delay_ms, is_over)
         grant = self.terms.grants.get(self.state)
-        actions.append(action if grant is None else (*action, grant))
+        # A DATA is wrong where the content is not lines.
+        is_bare = grant is None or (self.asked is not None and self.asked.is_binary)
+        actions.append(action if is_bare else (*action, grant))
         return ""
 
     def _must_be_last(self, verb: str) -> bool:
         """Whether what follows a command before its reply can only be an error or an attack."""
         return verb == "EHLO" or (verb == "STARTTLS" and self.terms.offers_tls)
 
+    def _refused(self, item: Item, reply: bytes, refused: ServerState | None) -> bytes:
+        """Count a refusal; return what is said, which is the last word if there were too many errors."""
+        self.refusals[item[0], reply[0]] += 1
+        self.state = refused or self.state
+        if self.errors > self.terms.max_protocol_errors:
+            self.state = ServerState.CLOSED
+            return replies.TOO_MANY_ERRORS
+        return reply
+
+    def _answer_before(
+        self, turn: int, answer: bytes, answers: int, refusals: int, actions: list[Action]
+    ) -> None:
+        """Answer what came before a command that the owner has to act on."""
+        if self.has_chunks and self.state is not ServerState.CHUNKS:
+            self._forget(turn, actions)
+        if answer:
+            self._say(turn, answer, answers, False, actions, self._delay_ms(refusals) if refusals else 0)
+
+    def _answer_among_chunks(
+        self,
+        turn: int,
+        items: list[Item],
+        answer: bytes,
+        last_reply: bytes,
+        delay_ms: int,
+        actions: list[Action],
+    ) -> None:
+        """Answer commands while net has chunks, or commands that end with a BDAT that was refused."""
+        is_over = self.state is ServerState.CLOSED
+        if items[-1][0] == "BDAT" and not is_over:
+            before = answer[: -len(last_reply)]
+            if before:
+                self._say(turn, before, len(items) - 1, False, actions)
+            self.refuse_chunk(turn, last_reply, actions, self.state, delay_ms)
+            return
+        if self.state is not ServerState.CHUNKS:
+            self._forget(turn, actions)
+        self._say(turn, answer, len(items), is_over, actions, delay_ms)
+
+    def _say(
+        self, turn: int, reply: bytes, answers: int, close: bool, actions: list[Action], delay_ms: int = 0
+    ) -> None:
+        actions.append(("reply", self.conn, turn, self.told(reply), answers, delay_ms, close))
+
+    def told(self, reply: bytes) -> bytes:
+        """Return replies as this peer is told them: with enhanced status codes if they are offered."""
+        return reply if self.terms.extensions.enhanced_status_codes else replies.without_codes(reply)
+
+    def _forget(self, turn: int, actions: list[Action]) -> None:
+        """Have net forget the chunks of a transaction that has ended without its last one."""
+        self.has_chunks = False
+        actions.append(("forget", self.conn, turn))
+
     def _catch_up(self, items: list[Item]) -> None:
         """Take note of each MAIL that was answered under a grant."""
         for _, address, _, params in items:
             # Such as net has answered are never refused.
-            self.size_declared, self.is_eight_bit, _ = mail_parameters(params)
+            self.size_declared, self.is_eight_bit, self.asked, _ = mail_parameters(
+                params, self.terms.extensions
+            )
             self.sender = address
             self.state = ServerState.SENDER
 
@@ -180,6 +266,7 @@ class ServerSession:
     def take(self, turn: int, draft: int, actions: list[Action]) -> None:
         """Answer DATA with 354 and have the content put into a draft."""
         self.state = ServerState.CONTENT
+        self.is_chunked = False
         actions.append(
             ("take", self.conn, turn, draft, self.terms.max_message_bytes, replies.START_CONTENT),
         )
@@ -189,7 +276,32 @@ class ServerSession:
         self._end_transaction()
         if early:
             self.state = ServerState.CLOSED
-        actions.append(("reply", self.conn, turn, reply, 1, 0, early))
+        self._say(turn, reply, 1, early, actions)
+
+    def take_chunk(self, turn: int, item: Item, draft: int | None, actions: list[Action]) -> None:
+        """Have the chunk of a BDAT put into a draft: a new one, or with None that of the chunks before."""
+        _, size, is_last = item
+        self.state = ServerState.CONTENT if is_last else ServerState.CHUNKS
+        self.is_chunked = True
+        self.has_chunks = not is_last
+        reply = b"" if is_last else self.told(replies.chunk_ok(size))
+        limit = self.terms.max_message_bytes
+        actions.append(("take_chunk", self.conn, turn, draft, limit, self.is_binary, reply))
+
+    def refuse_chunk(
+        self,
+        turn: int,
+        reply: bytes,
+        actions: list[Action],
+        state: ServerState = ServerState.REFUSED,
+        delay_ms: int = 0,
+    ) -> None:
+        """Refuse a BDAT: its chunk is passed over, and what came before is forgotten."""
+        if state is ServerState.REFUSED:
+            self._end_transaction()
+        self.state = state
+        self.has_chunks = False
+        actions.append(("discard", self.conn, turn, self.told(reply), delay_ms))
 
     def start_tls(self, turn: int, tls: int, actions: list[Action]) -> None:
         """Answer STARTTLS with 220 and have the handshake made; nothing of before is known any more.
@@ -199,8 +311,8 @@ class ServerSession:
             tls: The number under which core knows what is shown.
             actions: Where the answer goes.
         """
-        self._forget()
-        actions.append(("start_tls", self.conn, turn, tls, replies.START_TLS))
+        self._begin_anew()
+        actions.append(("start_tls", self.conn, turn, tls, self.told(replies.START_TLS)))
 
     def secured(self, turn: int, terms: ServerTerms, banner: bytes, actions: list[Action]) -> None:
         """Go on in TLS: after STARTTLS the client greets us again (RFC 3207 4.2).
@@ -212,16 +324,22 @@ class ServerSession:
             actions: Where it goes.
         """
         self.terms = terms
+        self.is_secure = True
         actions.append(("reply", self.conn, turn, banner, 1, 0, False))
 
-    def _forget(self) -> None:
+    def _begin_anew(self) -> None:
+        """Forget all that was said; of a content in chunks net forgets what it has by itself."""
         self.state = ServerState.START
         self.greeting = ""
         self.is_extended = False
         self.sender = ""
         self.is_eight_bit = False
+        self.asked = None
         self.size_declared = 0
         self.recipients = {}
+        self.reports = {}
+        self.is_chunked = self.has_chunks = False
+        self.announced = 0
 
     def content(
         self, turn: int, status: str, received: int, header_bytes: int, actions: list[Action]
@@ -254,15 +372,18 @@ class ServerSession:
 
     def refuse_content(self, turn: int, reply: bytes, actions: list[Action]) -> None:
         """Refuse content; the session goes on, unless its framing cannot be trusted (RFC 5321 2.3.8)."""
+        # How long a chunk is does not depend on what is in it.
+        is_over = reply is replies.CONTENT_BAD_LINE_ENDING and not self.is_chunked
         self._end_transaction()
-        is_over = reply is replies.CONTENT_BAD_LINE_ENDING
         if is_over:
             self.state = ServerState.CLOSED
-        actions.append(("reply", self.conn, turn, reply, 1, 0, is_over))
+        self._say(turn, reply, 1, is_over, actions)
 
     def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
         """Have the commit's completion answer the content, with one of two replies."""
         self._end_transaction()
+        if not self.terms.extensions.enhanced_status_codes:
+            queued, failed = replies.without_codes(queued), replies.without_codes(failed)
         action = ("await_durable", self.conn, turn, ticket, queued, failed)
         grant = self.terms.grants.get(self.state)
         actions.append(action if grant is None else (*action, grant))
@@ -270,16 +391,21 @@ class ServerSession:
     def shut_down(self, turn: int, answers: int, actions: list[Action]) -> None:
         """End the session because the service stops (RFC 5321 3.8)."""
         self.state = ServerState.CLOSED
-        actions.append(("reply", self.conn, turn, replies.SHUTTING_DOWN, answers, 0, True))
+        self._say(turn, replies.SHUTTING_DOWN, answers, True, actions)
 
     def _end_transaction(self) -> None:
         self.state = ServerState.GREETED
         # The old mapping may belong to a message by now, so it is replaced, not cleared.
         self.recipients = {}
+        if self.asked is not None or self.reports:
+            self.asked = None
+            self.reports = {}
+        self.is_chunked = False
 
 
 _CONTENT_REFUSALS: Final = {
     "too_large": replies.CONTENT_TOO_LARGE,
     "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
+    "nul": replies.CONTENT_NUL,
     "starved": replies.INSUFFICIENT_STORAGE,
 }

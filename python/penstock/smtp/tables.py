@@ -7,12 +7,15 @@ leaves.
 Server (RFC 5321 4.1.4). A command that is answered 2yz or 3yz leads to the first state of its pair, one that
 is refused to the second::
 
-            EHLO HELO            MAIL             RCPT            DATA
+            EHLO HELO            MAIL             RCPT            DATA, last BDAT
     START ───────────► GREETED ───────► SENDER ───────► RECIPIENTS ────► CONTENT ──► GREETED
                           │                │ refused        ▲
                           │ refused        ▼                │ accepted
                           ▼           UNACCEPTED ───────────┘
                        REFUSED
+
+BDAT (RFC 3030) leads from RECIPIENTS to CHUNKS, and stays there until the last one leads to CONTENT. A BDAT
+that is refused ends the transaction and leads to REFUSED.
 
 REFUSED and UNACCEPTED tell a peer that pipelines (RFC 2920), whose RCPT and DATA were on their way when we
 refused what was before them, from one that does not know the order of commands.
@@ -38,15 +41,17 @@ class ServerState(StrEnum):
     GREETED = "greeted"
     """No mail transaction."""
     REFUSED = "refused"
-    """No mail transaction either: MAIL was refused, and RCPT and DATA may be behind it."""
+    """No mail transaction either: MAIL or BDAT was refused, and RCPT, DATA or BDAT may be behind it."""
     SENDER = "sender"
     """MAIL was accepted."""
     UNACCEPTED = "unaccepted"
     """There were recipients; all were refused."""
     RECIPIENTS = "recipients"
     """At least one recipient was accepted."""
+    CHUNKS = "chunks"
+    """A BDAT was accepted that was not the last."""
     CONTENT = "content"
-    """DATA was answered 354; the content comes."""
+    """DATA was answered 354, or the last BDAT was accepted; the content comes."""
     CLOSED = "closed"
     """Our last reply is given."""
 
@@ -75,8 +80,7 @@ def _row(state: ServerState, reset: ServerState, more: dict[str, Next]) -> dict[
         "HELO": (_S.GREETED, state),
         "RSET": (reset, state),
         "QUIT": (_S.CLOSED, _S.CLOSED),
-        # Whatever follows a refused BDAT may be its chunk (RFC 3030 2), so nothing more is read.
-        "BDAT": (_S.CLOSED, _S.CLOSED),
+        "BDAT": (state, state),
         **more,
     }
 
@@ -91,13 +95,22 @@ SERVER: Final[dict[ServerState, dict[str, Next]]] = {
     _S.UNACCEPTED: _row(
         _S.UNACCEPTED,
         _S.GREETED,
-        {"RCPT": (_S.RECIPIENTS, _S.UNACCEPTED), "DATA": (_S.GREETED, _S.GREETED)},
+        {
+            "RCPT": (_S.RECIPIENTS, _S.UNACCEPTED),
+            "DATA": (_S.GREETED, _S.GREETED),
+            "BDAT": (_S.REFUSED, _S.REFUSED),
+        },
     ),
     _S.RECIPIENTS: _row(
         _S.RECIPIENTS,
         _S.GREETED,
-        {"RCPT": (_S.RECIPIENTS, _S.RECIPIENTS), "DATA": (_S.CONTENT, _S.GREETED)},
+        {
+            "RCPT": (_S.RECIPIENTS, _S.RECIPIENTS),
+            "DATA": (_S.CONTENT, _S.GREETED),
+            "BDAT": (_S.CHUNKS, _S.REFUSED),
+        },
     ),
+    _S.CHUNKS: _row(_S.CHUNKS, _S.GREETED, {"BDAT": (_S.CHUNKS, _S.REFUSED)}),
     _S.CONTENT: {"content": (_S.GREETED, _S.GREETED)},
     _S.CLOSED: {},
 }

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from penstock.smtp import replies
+from penstock.smtp.extensions import USUAL, Extensions
 from penstock.smtp.tables import ServerState
 
 __all__ = ["ClientTerms", "ServerTerms"]
@@ -24,6 +25,7 @@ class ServerTerms:
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
+        extensions: What is offered.
         offers_tls: Whether STARTTLS can be had.
         requires_tls: Whether MAIL is refused before it.
         is_tls: Whether the connection is in TLS.
@@ -39,6 +41,7 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
+    extensions: Extensions = USUAL
     offers_tls: bool = False
     requires_tls: bool = False
     is_tls: bool = False
@@ -56,9 +59,19 @@ class ServerTerms:
             put(self, "grants", {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
-        ehlo = replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes, offers_tls=self.offers_tls)
-        put(self, "ehlo", ehlo)
+        put(self, "ehlo", self.ehlo_at(is_secure=self.is_tls, now_ms=0))
         put(self, "goodbye", replies.goodbye(self.fqdn))
+
+    def ehlo_at(self, *, is_secure: bool, now_ms: int) -> bytes:
+        """Return the reply to EHLO where it is not always the same."""
+        offers = self.extensions.lines(
+            max_message_bytes=self.max_message_bytes,
+            max_recipients=self.max_recipients,
+            offers_tls=self.offers_tls,
+            is_secure=is_secure,
+            now_ms=now_ms,
+        )
+        return replies.ehlo(self.fqdn, offers)
 
     def under_tls(self, grants: Mapping[ServerState, str]) -> ServerTerms:
         """Return what holds once a handshake is finished.

@@ -100,6 +100,18 @@ fn action(kind: &str, t: &Bound<'_, PyTuple>, registered: &Registered<'_>) -> Py
             limit_bytes: field(t, 4)?,
             reply: octets(t, 5)?,
         },
+        "take_chunk" => {
+            let draft = field::<Option<u64>>(t, 3)?;
+            let begin = draft.map(|draft| Ok::<_, PyErr>((draft, field(t, 4)?, field(t, 5)?))).transpose()?;
+            Action::TakeChunk { conn: conn()?, turn: turn()?, begin, reply: octets(t, 6)? }
+        }
+        "discard" => Action::Net(NetAction::Discard {
+            conn: conn()?,
+            turn: turn()?,
+            reply: octets(t, 3)?,
+            delay_ms: field(t, 4)?,
+        }),
+        "forget" => Action::Net(NetAction::Forget { conn: conn()?, turn: turn()? }),
         "await_durable" => Action::AwaitDurable {
             conn: conn()?,
             turn: turn()?,

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_core::flow::Offer;
+use penstock_core::smtp::command::Charset;
 use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, ServerTls, StandardReplies};
 use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
@@ -157,6 +158,7 @@ impl Engine {
         standard: Option<(Vec<u8>, Vec<u8>, u64)>,
     ) -> PyResult<usize> {
         let mut made = ServerLimits::default();
+        let (mut takes_size, mut takes_body) = (true, true);
         for (key, value) in limits {
             match key.as_str() {
                 "idle_ms" => made.idle_ms = value,
@@ -164,11 +166,19 @@ impl Engine {
                 "min_rate_bytes_s" => made.min_rate_bytes_s = value,
                 "handshake_ms" => made.handshake_ms = value,
                 "header_bytes" => made.header_bytes = value as usize,
+                "takes_utf8" => made.charset = if value == 0 { Charset::Ascii } else { Charset::Utf8 },
+                "takes_codes" if value == 0 => {
+                    made.timeout_reply = Bytes::from_static(b"421 Connection timed out\r\n");
+                }
+                "takes_codes" => {}
+                "takes_size" => takes_size = value != 0,
+                "takes_body" => takes_body = value != 0,
                 _ => return Err(PyValueError::new_err(format!("no limit is called {key:?}"))),
             }
         }
         if let Some((mail, data, limit_bytes)) = standard {
-            made.standard = StandardReplies { mail: mail.into(), data: data.into(), limit_bytes };
+            let (mail, data) = (mail.into(), data.into());
+            made.standard = StandardReplies { mail, data, limit_bytes, takes_size, takes_body };
         }
         self.server_limits.push(Arc::new(made));
         Ok(self.server_limits.len() - 1)
@@ -350,5 +360,5 @@ impl Engine {
 /// Flags of content in plain form.
 #[pyfunction]
 pub(crate) fn content_flags(content: &Bound<'_, PyBytes>) -> u8 {
-    penstock_core::smtp::content::plain_flags(content.as_bytes()).0
+    penstock_core::smtp::chunk::plain_flags(content.as_bytes()).0
 }

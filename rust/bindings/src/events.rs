@@ -86,6 +86,7 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             let status = match status {
                 ContentStatus::Complete => intern!(py, "complete"),
                 ContentStatus::TooLarge => intern!(py, "too_large"),
+                ContentStatus::Nul => intern!(py, "nul"),
                 ContentStatus::BadLineEnding => intern!(py, "bad_line_ending"),
                 ContentStatus::Starved => intern!(py, "starved"),
             };
@@ -160,7 +161,7 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
         Command::Quit => (intern!(py, "QUIT"),).into_bound_py_any(py),
         Command::StartTls => (intern!(py, "STARTTLS"),).into_bound_py_any(py),
         Command::Auth => (intern!(py, "AUTH"),).into_bound_py_any(py),
-        Command::Bdat => (intern!(py, "BDAT"),).into_bound_py_any(py),
+        Command::Bdat { size, is_last } => (intern!(py, "BDAT"), size, is_last).into_bound_py_any(py),
         Command::Xclient => (intern!(py, "XCLIENT"),).into_bound_py_any(py),
         Command::Unknown { verb } => (intern!(py, "unknown"), verb).into_bound_py_any(py),
     }

@@ -4,7 +4,8 @@ use penstock_core::flow::{ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use penstock_engine::spool::{
     Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, KeptRow,
-    MessageRecipient, MessageRow, Outcome, OutcomeState, RecipientRecord, Request, RoutedTo, Salvaged,
+    MessageRecipient, MessageRow, MoreParams, Outcome, OutcomeState, RecipientRecord, Request, RoutedTo,
+    Salvaged,
 };
 use penstock_engine::{Engine, STAGES, Settlement};
 use pyo3::IntoPyObjectExt;
@@ -17,18 +18,15 @@ use crate::queries::{self, Execution};
 
 type Notify = (String, u8, Option<String>);
 type Entry = (u32, Vec<u32>, u8, u64, u64);
-type Envelope = (
-    u64,
-    String,
-    (Option<u8>, Option<String>, bool),
-    (String, String, String, String),
-    u64,
-    u8,
-    String,
-    String,
-    Vec<Notify>,
-    Vec<Entry>,
-);
+type Envelope =
+    (u64, String, Params, (String, String, String, String), u64, u8, String, String, Vec<Notify>, Vec<Entry>);
+/// Three or four of them: few messages have more parameters.
+#[derive(FromPyObject)]
+enum Params {
+    Usual(Option<u8>, Option<String>, bool),
+    More(Option<u8>, Option<String>, bool, More),
+}
+type More = (bool, bool, bool, Option<String>, Option<u64>, Option<i8>, Option<String>);
 type OutcomeTuple = (u32, String, String, String, u16, String, String);
 
 fn unknown(what: &str, value: &str) -> PyErr {
@@ -91,7 +89,7 @@ pub(crate) fn accepted(engine: &Engine, envelope: &Bound<'_, PyTuple>, form: For
     let (
         received_ms,
         sender,
-        (ret, envid, eight_bit),
+        params,
         (connector, peer, helo, session),
         size,
         flags,
@@ -103,7 +101,7 @@ pub(crate) fn accepted(engine: &Engine, envelope: &Bound<'_, PyTuple>, form: For
     Ok(Accepted {
         received_ms,
         sender,
-        params: EnvelopeParams { ret, envid, eight_bit },
+        params: envelope_params(params),
         connector,
         peer,
         helo,
@@ -125,6 +123,44 @@ pub(crate) fn accepted(engine: &Engine, envelope: &Bound<'_, PyTuple>, form: For
             })
             .collect::<PyResult<_>>()?,
     })
+}
+
+fn envelope_params(params: Params) -> EnvelopeParams {
+    match params {
+        Params::Usual(ret, envid, eight_bit) => EnvelopeParams { ret, envid, eight_bit, more: None },
+        Params::More(ret, envid, eight_bit, more) => {
+            let (smtp_utf8, binary, require_tls, deliver_by, release_ms, mt_priority, auth_sender) = more;
+            let more = MoreParams {
+                smtp_utf8,
+                binary,
+                require_tls,
+                deliver_by,
+                release_ms,
+                mt_priority,
+                auth_sender,
+            };
+            EnvelopeParams { ret, envid, eight_bit, more: more.given() }
+        }
+    }
+}
+
+fn params_tuple(py: Python<'_>, params: EnvelopeParams) -> PyResult<Bound<'_, PyAny>> {
+    let EnvelopeParams { ret, envid, eight_bit, more } = params;
+    match more {
+        None => (ret, envid, eight_bit).into_bound_py_any(py),
+        Some(more) => {
+            let more = (
+                more.smtp_utf8,
+                more.binary,
+                more.require_tls,
+                more.deliver_by,
+                more.release_ms,
+                more.mt_priority,
+                more.auth_sender,
+            );
+            (ret, envid, eight_bit, more).into_bound_py_any(py)
+        }
+    }
 }
 
 pub(crate) fn facts(engine: &Engine, list: &Bound<'_, PyList>) -> PyResult<Vec<Settlement>> {
@@ -293,7 +329,7 @@ fn entry_row<'py>(py: Python<'py>, engine: &Engine, row: EntryRow) -> PyResult<B
         .into_iter()
         .map(|r| (r.index, r.address, r.notify, r.orcpt).into_bound_py_any(py))
         .collect::<PyResult<Vec<_>>>()?;
-    let params = (row.params.ret, row.params.envid, row.params.eight_bit).into_bound_py_any(py)?;
+    let params = params_tuple(py, row.params)?;
     let fields = [
         row.queue_id.0.into_bound_py_any(py)?,
         engine.known_hop(row.hop).into_bound_py_any(py)?,
@@ -356,6 +392,7 @@ fn message_row<'py>(py: Python<'py>, engine: &Engine, row: MessageRow) -> PyResu
     dict.set_item("connector", row.connector)?;
     dict.set_item("peer", row.peer)?;
     dict.set_item("helo", row.helo)?;
+    dict.set_item("params", params_tuple(py, row.params)?)?;
     dict.set_item("recipients", recipient_rows(py, row.recipients)?)?;
     let entries = PyList::empty(py);
     for entry in row.entries {

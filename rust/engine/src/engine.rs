@@ -10,7 +10,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
-use penstock_net::{ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent};
+use penstock_net::{
+    BeginChunks, ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent,
+};
 use penstock_spool::{
     Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind,
     OpenError, Outcome, OutcomeState, Recovery, Report, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
@@ -59,6 +61,9 @@ pub enum Action {
     Net(NetAction),
     /// Take the content that follows into this draft.
     Take { conn: Conn, turn: u32, draft: u64, limit_bytes: u64, reply: Bytes },
+    /// Take the chunk that follows into this draft, with its limit and whether it is binary; or, if there is none, into
+    /// the one that has the chunks before.
+    TakeChunk { conn: Conn, turn: u32, begin: Option<(u64, u64, bool)>, reply: Bytes },
     /// Let the commit of this ticket answer.
     AwaitDurable { conn: Conn, turn: u32, ticket: u64, ok: Bytes, failed: Bytes, grant: Grant },
     /// Send a stored message; its Started record is written before its last octets leave.
@@ -324,6 +329,19 @@ impl Engine {
                         Some(owned) => {
                             let sink: Box<dyn ContentSink> = Box::new(owned);
                             NetAction::Take { conn, turn, draft, sink, limit_bytes, reply }
+                        }
+                        None => NetAction::Abort { conn },
+                    });
+                }
+                Action::TakeChunk { conn, turn, begin: None, reply } => {
+                    for_net.push(NetAction::TakeChunk { conn, turn, begin: None, reply });
+                }
+                Action::TakeChunk { conn, turn, begin: Some((draft, limit_bytes, is_binary)), reply } => {
+                    for_net.push(match self.shared.drafts.lock().remove(&draft) {
+                        Some(owned) => {
+                            let sink: Box<dyn ContentSink> = Box::new(owned);
+                            let begin = Some(BeginChunks { draft, sink, limit_bytes, is_binary });
+                            NetAction::TakeChunk { conn, turn, begin, reply }
                         }
                         None => NetAction::Abort { conn },
                     });

@@ -5,11 +5,13 @@
 
 use penstock_core::flow::ContentFlags;
 use penstock_core::message::header::{HeaderFacts, HeaderScanner};
-use penstock_core::smtp::command::{Command, Malformed, parse_command};
+use penstock_core::smtp::chunk::plain_flags;
+use penstock_core::smtp::command::{Command, Malformed, Verb, parse_command};
 use penstock_core::smtp::content::{ContentReader, END_OF_DATA, Stuffer, Unstuffer};
 use penstock_core::smtp::framing::LineBuffer;
 use penstock_core::smtp::limits::{COMMAND_LINE_MAX, PATH_MAX, REPLY_LINE_ACCEPTED_MAX, REPLY_LINES_MAX};
 use penstock_core::smtp::reply::{Reply, ReplyError, ReplyParser, encode_reply};
+use penstock_core::smtp::server_wire::{Intake, ServerWire};
 
 fn split(data: &[u8]) -> (usize, &[u8]) {
     match data {
@@ -105,6 +107,77 @@ pub fn content(data: &[u8]) {
         || (input.starts_with(b".") && !input.starts_with(b".."));
     if whole_ended && !reader.flags().intersects(bare) && !has_lone_dots {
         assert_eq!(again, content);
+    }
+}
+
+/// A session of BDAT and other commands: chunks are as long as they say, and nothing in them is a command.
+pub fn bdat(data: &[u8]) {
+    #[derive(Debug, Eq, PartialEq)]
+    struct Session {
+        items: Vec<Result<Command, Malformed>>,
+        contents: Vec<(Vec<u8>, ContentFlags)>,
+        is_over: bool,
+    }
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Session {
+        let mut wire = ServerWire::new();
+        assert!(wire.replied());
+        let mut session = Session { items: Vec::new(), contents: Vec::new(), is_over: false };
+        let mut intake: Option<(Intake, Vec<u8>)> = None;
+        let mut in_chunk: Option<bool> = None;
+        for piece in pieces {
+            wire.push(piece);
+            while !session.is_over {
+                if let (Some(is_last), Some((reader, content))) = (in_chunk, &mut intake) {
+                    let step = reader.push(wire.rest());
+                    content.extend_from_slice(&wire.rest()[..step.content]);
+                    wire.consume(step.consumed);
+                    if !step.end {
+                        break;
+                    }
+                    in_chunk = None;
+                    if is_last && let Some((reader, content)) = intake.take() {
+                        assert_eq!(reader.size(), content.len() as u64);
+                        assert_eq!(reader.flags(), plain_flags(&content));
+                        session.contents.push((content, reader.flags()));
+                    }
+                    continue;
+                }
+                let Some(batch) = wire.next_batch() else { break };
+                let last = batch.items.last().cloned();
+                session.items.extend(batch.items);
+                match last {
+                    Some(Ok(Command::Bdat { size, is_last })) => {
+                        let (reader, _) = intake
+                            .get_or_insert_with(|| (Intake::in_chunks(false, u64::MAX, 1000), Vec::new()));
+                        assert_eq!(reader.begin_chunk(size, is_last), size == 0);
+                        in_chunk = Some(is_last);
+                        wire.begin_content();
+                    }
+                    // The end of what can be read: a size that is none, or DATA, which is not for here.
+                    Some(Err(Malformed { verb: Some(Verb::Bdat | Verb::Data), .. }) | Ok(Command::Data)) => {
+                        session.is_over = true;
+                    }
+                    _ => assert!(wire.replied()),
+                }
+            }
+        }
+        session
+    }
+    let (size, input) = split(data);
+    let session = read(input.chunks(size));
+    assert_eq!(session, read(std::iter::once(input)));
+    for (content, flags) in session.contents {
+        // What goes on as DATA ends once, at its end.
+        let mut wire = Vec::new();
+        let mut stuffer = Stuffer::default();
+        content.chunks(size).for_each(|piece| stuffer.push(piece, &mut wire));
+        stuffer.finish(&mut wire);
+        if flags == ContentFlags::default() {
+            assert_eq!(wire, content);
+        }
+        wire.extend_from_slice(END_OF_DATA);
+        let step = ContentReader::new().push(&wire);
+        assert!(step.end && step.consumed == wire.len());
     }
 }
 

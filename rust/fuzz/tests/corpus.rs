@@ -33,6 +33,11 @@ fn replies() {
 }
 
 #[test]
+fn bdat() {
+    run("bdat", penstock_fuzz::bdat);
+}
+
+#[test]
 fn headers() {
     run("headers", penstock_fuzz::headers);
 }

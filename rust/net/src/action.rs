@@ -73,6 +73,38 @@ pub enum NetAction {
         /// The 354.
         reply: Bytes,
     },
+    /// Put the chunk of a final BDAT into a sink; how long it is, the command has said.
+    ///
+    /// The content goes on with the next chunk, until the last one is reported as [`Content`](crate::NetEvent::Content)
+    /// in plain form. Until then the turn is net's; the sink is kept, and gone with the connection.
+    TakeChunk {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, all of them answered but the BDAT at the end.
+        turn: u32,
+        /// Where it goes; none if the content goes on.
+        begin: Option<BeginChunks>,
+        /// The reply when the chunk has come, unless it is the last.
+        reply: Bytes,
+    },
+    /// Refuse a final BDAT: its chunk is passed over. The content that it belongs to is forgotten.
+    Discard {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, all of them answered but the BDAT at the end.
+        turn: u32,
+        /// The refusal, which does not wait for the chunk.
+        reply: Bytes,
+        /// How long it is held back.
+        delay_ms: u64,
+    },
+    /// Forget a content whose chunks have come so far.
+    Forget {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, which it does not end.
+        turn: u32,
+    },
     /// Let [`Net::complete`](crate::Net::complete) answer the content.
     AwaitDurable {
         /// The connection.
@@ -145,6 +177,9 @@ impl NetAction {
             | Self::Reply { conn, .. }
             | Self::StartTls { conn, .. }
             | Self::Take { conn, .. }
+            | Self::TakeChunk { conn, .. }
+            | Self::Discard { conn, .. }
+            | Self::Forget { conn, .. }
             | Self::AwaitDurable { conn, .. }
             | Self::Abort { conn }
             | Self::Flight { conn, .. }
@@ -161,6 +196,9 @@ impl NetAction {
             | Self::Reply { turn, .. }
             | Self::StartTls { turn, .. }
             | Self::Take { turn, .. }
+            | Self::TakeChunk { turn, .. }
+            | Self::Discard { turn, .. }
+            | Self::Forget { turn, .. }
             | Self::AwaitDurable { turn, .. }
             | Self::Flight { turn, .. }
             | Self::Content { turn, .. }
@@ -169,6 +207,18 @@ impl NetAction {
             Self::Abort { .. } => None,
         }
     }
+}
+
+/// Where a content goes that comes in chunks.
+pub struct BeginChunks {
+    /// The caller's number for it.
+    pub draft: u64,
+    /// Where its octets go.
+    pub sink: Box<dyn ContentSink>,
+    /// The largest size (RFC 1870) that is kept; what is larger is passed over and reported.
+    pub limit_bytes: u64,
+    /// Whether a bare CR or LF is no fault (RFC 3030 3).
+    pub is_binary: bool,
 }
 
 /// Commands that go together, and the replies that they draw.

@@ -1,6 +1,7 @@
 //! What the wire engine and its connections are allowed.
 
 use bytes::Bytes;
+use penstock_core::smtp::command::Charset;
 
 use crate::StandardReplies;
 
@@ -58,6 +59,8 @@ pub struct ServerLimits {
     pub durable_ms: u64,
     /// What a peer is told that was too slow (RFC 5321 3.8).
     pub timeout_reply: Bytes,
+    /// Which characters commands may have.
+    pub charset: Charset,
     /// What is answered where a [`Grant`](crate::Grant) was given.
     pub standard: StandardReplies,
 }
@@ -75,6 +78,7 @@ impl Default for ServerLimits {
             starved_ms: 10_000,
             durable_ms: 600_000,
             timeout_reply: Bytes::from_static(b"421 4.4.2 Connection timed out\r\n"),
+            charset: Charset::Ascii,
             standard: StandardReplies::default(),
         }
     }

@@ -45,7 +45,8 @@ pub enum NetEvent {
         /// Our end.
         local: SocketAddr,
     },
-    /// A peer has sent commands. Hands the turn over; answered by `Reply`, or `Take` for a final DATA.
+    /// A peer has sent commands. Hands the turn over; answered by `Reply`, or `Take` for a final DATA,
+    /// `TakeChunk` or `Discard` for a final BDAT.
     Commands {
         /// The connection.
         conn: Conn,
@@ -71,14 +72,14 @@ pub enum NetEvent {
         /// What was agreed on.
         facts: Box<TlsFacts>,
     },
-    /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end. Hands the turn
-    /// over; answered by `Reply` or `AwaitDurable`.
+    /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end; or the last
+    /// chunk after a `TakeChunk` has. Hands the turn over; answered by `Reply` or `AwaitDurable`.
     Content {
         /// The connection.
         conn: Conn,
         /// Its turn.
         turn: u32,
-        /// The number given with `Take`, or by [`EventSink::open_draft`].
+        /// The number given with `Take` or `TakeChunk`, or by [`EventSink::open_draft`].
         draft: u64,
         /// The sink given with that number; it holds the whole content only if the status is `Complete`.
         sink: Box<dyn ContentSink>,
@@ -88,7 +89,7 @@ pub enum NetEvent {
         flags: ContentFlags,
         /// Octets of the message (RFC 1870).
         size: u64,
-        /// Octets stored: dots still stuffed.
+        /// Octets stored: dots still stuffed if DATA brought them.
         wire_size: u64,
         /// What its header section says.
         facts: HeaderFacts,
@@ -157,6 +158,8 @@ pub enum ContentStatus {
     TooLarge,
     /// It has a bare CR or a bare LF.
     BadLineEnding,
+    /// It has a NUL.
+    Nul,
     /// The sink was full for too long.
     Starved,
 }

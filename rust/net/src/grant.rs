@@ -17,7 +17,8 @@ pub enum Grant {
     /// None.
     #[default]
     None,
-    /// MAIL with a valid path, and no parameters but a SIZE within the limit and a BODY of 7BIT or 8BITMIME.
+    /// MAIL with a valid path in US-ASCII, and no parameters but a SIZE within the limit and a BODY of 7BIT or 8BITMIME,
+    /// each only where it is offered.
     Mail,
     /// DATA, if a draft can be had for its content.
     Data,
@@ -32,14 +33,20 @@ pub struct StandardReplies {
     pub data: Bytes,
     /// The largest message (RFC 1870).
     pub limit_bytes: u64,
+    /// Whether SIZE is offered, and may be said.
+    pub takes_size: bool,
+    /// Whether BODY is.
+    pub takes_body: bool,
 }
 
 impl StandardReplies {
     /// Whether a MAIL with these parameters may be answered.
     pub(crate) fn covers(&self, params: &[Param]) -> bool {
         params.iter().all(|param| match (param.key.as_str(), &param.value) {
-            ("SIZE", Some(_)) => declared(param).is_some_and(|size| size <= self.limit_bytes),
-            ("BODY", Some(body)) => {
+            ("SIZE", Some(_)) if self.takes_size => {
+                declared(param).is_some_and(|size| size <= self.limit_bytes)
+            }
+            ("BODY", Some(body)) if self.takes_body => {
                 body.eq_ignore_ascii_case("7BIT") || body.eq_ignore_ascii_case("8BITMIME")
             }
             _ => false,

@@ -44,7 +44,7 @@ mod tls;
 mod transport;
 mod wheel;
 
-pub use action::{FlightPart, NetAction};
+pub use action::{BeginChunks, FlightPart, NetAction};
 pub use config::{ClientLimits, NetConfig, ServerLimits};
 pub use conn::Conn;
 pub use event::{CloseReason, ContentState, ContentStatus, DialStage, EventSink, NetEvent};

@@ -3,30 +3,69 @@
 //! Octets go from the thread's read buffer straight into the sink. When that is full, what was read already waits here,
 //! and nothing more is read until the sink's waker fires. Content that will be refused is read to its true end and
 //! forgotten.
+//!
+//! What BDAT brings comes in several goes, one per chunk; between them it is kept as it is, and the connection reads
+//! commands. The chunk of a BDAT that was refused is read in the same way, and goes nowhere.
 
+use std::any::Any;
+
+use bytes::Bytes;
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::smtp::content::ContentStep;
+use penstock_core::smtp::limits::TEXT_LINE_MAX;
 use penstock_core::smtp::server_wire::{Intake, IntakeFault, ServerWire};
 
 use crate::context::{Context, Next, PASS_OCTETS};
 use crate::link::{Link, Read};
 use crate::transport::Stream;
-use crate::{CloseReason, Conn, ContentStatus, NetEvent, ServerLimits};
+use crate::{BeginChunks, CloseReason, Conn, ContentStatus, NetEvent, ServerLimits};
 
 /// Over how long the rate of a content is measured.
 const RATE_WINDOW_MS: u64 = 30_000;
 
+/// A BDAT as it was said.
+#[derive(Copy, Clone)]
+pub(crate) struct Chunk {
+    pub(crate) size: u64,
+    pub(crate) is_last: bool,
+}
+
+/// What follows when the octets have come.
+pub(crate) enum Then {
+    /// The caller is asked for the verdict on the content.
+    Ask,
+    /// This is the reply, and the content goes on.
+    Reply(Bytes),
+    /// All has been said.
+    GoOn,
+}
+
+/// Takes octets and forgets them.
+struct Nowhere;
+
+impl ContentSink for Nowhere {
+    fn offer(&mut self, _chunk: &[u8], _waker: &WakeHandle) -> Offer {
+        Offer::Taken
+    }
+
+    fn into_any(self: Box<Self>) -> Box<dyn Any + Send> {
+        self
+    }
+}
+
 /// How far a content has come.
 pub(crate) enum Received {
     More(Next),
-    Complete,
+    Complete(Then),
     /// The peer has ended its side before the content.
     End,
     Failed,
 }
 
 pub(crate) struct Receiving {
-    draft: u64,
+    /// None if the octets go nowhere.
+    draft: Option<u64>,
+    then: Then,
     sink: Box<dyn ContentSink>,
     waker: WakeHandle,
     intake: Intake,
@@ -35,6 +74,8 @@ pub(crate) struct Receiving {
     full_since_ms: Option<u64>,
     is_starved: bool,
     has_ended: bool,
+    /// Octets without the end of a line.
+    unlined_octets: usize,
     window_from_ms: u64,
     window_octets: u64,
 }
@@ -48,21 +89,56 @@ impl Receiving {
         waker: WakeHandle,
         now_ms: u64,
     ) -> Self {
+        Self::with(Some(draft), Then::Ask, sink, waker, Intake::new(limit_bytes, header_bytes), now_ms)
+    }
+
+    /// Begin a content that comes in chunks, before the first of them.
+    pub(crate) fn in_chunks(begin: BeginChunks, header_bytes: usize, waker: WakeHandle, now_ms: u64) -> Self {
+        let intake = Intake::in_chunks(begin.is_binary, begin.limit_bytes, header_bytes);
+        Self::with(Some(begin.draft), Then::GoOn, begin.sink, waker, intake, now_ms)
+    }
+
+    /// Begin with a chunk that goes nowhere.
+    pub(crate) fn nowhere(chunk: Chunk, waker: WakeHandle, now_ms: u64) -> Self {
+        // Nothing is over the limit, and nothing a fault: nobody will ask.
+        let intake = Intake::in_chunks(true, u64::MAX, 0);
+        let mut receiving = Self::with(None, Then::GoOn, Box::new(Nowhere), waker, intake, now_ms);
+        receiving.begin_chunk(Chunk { is_last: false, ..chunk }, Then::GoOn, now_ms);
+        receiving
+    }
+
+    fn with(
+        draft: Option<u64>,
+        then: Then,
+        sink: Box<dyn ContentSink>,
+        waker: WakeHandle,
+        intake: Intake,
+        now_ms: u64,
+    ) -> Self {
         Self {
             draft,
+            then,
             sink,
             waker,
-            intake: Intake::new(limit_bytes, header_bytes),
+            intake,
             waiting: Vec::new(),
             full_since_ms: None,
             is_starved: false,
             has_ended: false,
+            unlined_octets: 0,
             window_from_ms: now_ms,
             window_octets: 0,
         }
     }
 
-    pub(crate) fn draft(&self) -> u64 {
+    /// Go on with a chunk.
+    pub(crate) fn begin_chunk(&mut self, chunk: Chunk, then: Then, now_ms: u64) {
+        self.then = if chunk.is_last { Then::Ask } else { then };
+        self.has_ended = self.intake.begin_chunk(chunk.size, chunk.is_last);
+        self.restart_clock(now_ms);
+    }
+
+    pub(crate) fn draft(&self) -> Option<u64> {
         self.draft
     }
 
@@ -124,7 +200,7 @@ impl Receiving {
                 return Received::More(Next::Wait);
             }
             if self.has_ended {
-                return Received::Complete;
+                return Received::Complete(std::mem::replace(&mut self.then, Then::GoOn));
             }
             if !wire.rest().is_empty() {
                 let step = self.intake.push(wire.rest());
@@ -173,8 +249,10 @@ impl Receiving {
         self.has_ended = step.end;
         self.window_octets += step.consumed as u64;
         let content = input.get(..step.content).unwrap_or_default();
-        // Only lines count: a peer that sends an octet now and then sends nothing.
-        if step.end || content.contains(&b'\n') {
+        // Only lines count, or as many octets: a peer that sends an octet now and then sends nothing.
+        self.unlined_octets += content.len();
+        if step.end || content.contains(&b'\n') || self.unlined_octets >= TEXT_LINE_MAX {
+            self.unlined_octets = 0;
             *idle_from_ms = now_ms;
         }
         if self.is_starved || self.intake.fault().is_some() {
@@ -194,6 +272,7 @@ impl Receiving {
     pub(crate) fn into_event(self, conn: Conn, turn: u32) -> NetEvent {
         let status = match self.intake.fault() {
             Some(IntakeFault::BadLineEnding) => ContentStatus::BadLineEnding,
+            Some(IntakeFault::Nul) => ContentStatus::Nul,
             Some(IntakeFault::TooLarge) => ContentStatus::TooLarge,
             None if self.is_starved => ContentStatus::Starved,
             None => ContentStatus::Complete,
@@ -201,7 +280,7 @@ impl Receiving {
         NetEvent::Content {
             conn,
             turn,
-            draft: self.draft,
+            draft: self.draft.unwrap_or_default(),
             sink: self.sink,
             status,
             flags: self.intake.flags(),

@@ -18,6 +18,9 @@
 //! A MAIL that is answered under a grant stays in `Reading`, a DATA goes to `Receiving`; the turn is the one before. So a
 //! farewell of that turn still reaches a peer whose MAIL nobody has been told of.
 //!
+//! A content that comes in chunks is in `Receiving` while one of them does, and in `chunks` between them, where commands
+//! are read as ever. Whatever ends the transaction otherwise forgets it, and so does the end of the connection.
+//!
 //! STARTTLS: until the 220 is in the kernel the socket is looked at before each attempt to send it. Octets found there
 //! came before they could have been asked for, and end the connection; so nothing that was sent in plain text is ever
 //! read after the handshake. A new wire begins with it.
@@ -36,11 +39,11 @@ use penstock_core::smtp::server_wire::{Batch, ServerWire};
 use crate::context::{Context, Next, PASS_OCTETS};
 use crate::link::{Ending, Link, Read};
 use crate::output::Flush;
-use crate::receiving::{Received, Receiving};
+use crate::receiving::{Chunk, Received, Receiving, Then};
 use crate::tls::Handshaking;
 use crate::tls::layer::Shaken;
 use crate::transport::{Readiness, Stream};
-use crate::{CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, ServerTls, grant};
+use crate::{BeginChunks, CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, ServerTls, grant};
 
 /// Octets of commands read at a time.
 const COMMANDS_READ: usize = 16 * 1024;
@@ -58,13 +61,32 @@ enum Question {
     Secured,
     Commands {
         unanswered: u32,
-        ends_with_data: bool,
-        ends_with_starttls: bool,
+        last: Last,
     },
     /// The verdict on content; the spool may have spoken before the caller has said that it will.
     Content {
         durable: Option<bool>,
     },
+}
+
+/// The last one of the commands that were asked about.
+#[derive(Copy, Clone)]
+enum Last {
+    Data,
+    Bdat(Chunk),
+    StartTls,
+    Other,
+}
+
+impl Last {
+    fn of(items: &[Result<Command, Malformed>]) -> Self {
+        match items.last() {
+            Some(Ok(Command::Data)) => Self::Data,
+            Some(&Ok(Command::Bdat { size, is_last })) => Self::Bdat(Chunk { size, is_last }),
+            Some(Ok(Command::StartTls)) => Self::StartTls,
+            _ => Self::Other,
+        }
+    }
 }
 
 /// The replies of which the spool's completion picks one.
@@ -114,6 +136,8 @@ pub(crate) struct Server<S> {
     is_paused: bool,
     /// The draft of a content that was cut off.
     lost_draft: Option<u64>,
+    /// A content between two of its chunks.
+    chunks: Option<Box<Receiving>>,
     /// What we may answer to the next command.
     grant: Grant,
     /// What we have answered and not reported.
@@ -147,6 +171,7 @@ impl<S: Stream> Server<S> {
             is_replying: false,
             is_paused: false,
             lost_draft: None,
+            chunks: None,
             grant: Grant::None,
             answered: Vec::new(),
             size_hint: 0,
@@ -167,6 +192,10 @@ impl<S: Stream> Server<S> {
         if turn != self.turn {
             return false;
         }
+        if matches!((&self.phase, &action), (Phase::Asked { .. }, NetAction::Forget { .. })) {
+            self.chunks = None;
+            return true;
+        }
         self.owes_answer = false;
         let Phase::Asked { question, .. } = &mut self.phase else { return self.farewell(action, cx) };
         let is_followed = match action {
@@ -174,6 +203,7 @@ impl<S: Stream> Server<S> {
                 if matches!(question, Question::Banner) =>
             {
                 self.limits = limits;
+                self.wire.set_charset(self.limits.charset);
                 if let Some(tls) = tls {
                     self.secure(tls, None, cx);
                 } else {
@@ -183,7 +213,7 @@ impl<S: Stream> Server<S> {
                 true
             }
             NetAction::StartTls { tls, reply, .. }
-                if matches!(question, Question::Commands { unanswered: 1, ends_with_starttls: true, .. })
+                if matches!(question, Question::Commands { unanswered: 1, last: Last::StartTls })
                     && !self.link.is_tls() =>
             {
                 self.secure(tls, Some(reply), cx);
@@ -194,11 +224,13 @@ impl<S: Stream> Server<S> {
                 self.answer(bytes, answers, delay_ms, close, cx)
             }
             NetAction::Take { draft, sink, limit_bytes, reply, .. }
-                if matches!(question, Question::Commands { unanswered: 1, ends_with_data: true, .. }) =>
+                if matches!(question, Question::Commands { unanswered: 1, last: Last::Data }) =>
             {
                 self.receive_into(draft, sink, limit_bytes, reply, cx);
                 true
             }
+            NetAction::TakeChunk { begin, reply, .. } => self.take_chunk(begin, reply, cx),
+            NetAction::Discard { reply, delay_ms, .. } => self.discard(reply, delay_ms, cx),
             NetAction::AwaitDurable { ok, failed, grant, .. } => self.await_durable(ok, failed, grant, cx),
             _ => false,
         };
@@ -330,16 +362,26 @@ impl<S: Stream> Server<S> {
     pub(crate) fn finish(&mut self, reason: CloseReason) {
         let reason = match &self.phase {
             Phase::Ending { reason, .. } | Phase::Over { reason } => *reason,
-            Phase::Receiving(receiving) => {
-                self.lost_draft = Some(receiving.draft());
-                reason
-            }
             _ => reason,
         };
+        self.lose_draft();
         self.link.drop_stream();
         self.wire = ServerWire::new();
         // Last, since it releases what is not ours, and may panic.
+        let chunks = self.chunks.take();
         self.phase = Phase::Over { reason };
+        drop(chunks);
+    }
+
+    /// Remember the draft of a content that will not come whole.
+    fn lose_draft(&mut self) {
+        let receiving = match &self.phase {
+            Phase::Receiving(receiving) => Some(receiving),
+            _ => self.chunks.as_ref(),
+        };
+        if let Some(receiving) = receiving {
+            self.lost_draft = receiving.draft();
+        }
     }
 
     fn answer(&mut self, bytes: Bytes, answers: u32, delay_ms: u64, close: bool, cx: &mut Context) -> bool {
@@ -429,9 +471,8 @@ impl<S: Stream> Server<S> {
 
     /// Close in an orderly way: what is left is sent.
     fn end(&mut self, reason: CloseReason, cx: &mut Context) {
-        if let Phase::Receiving(receiving) = &self.phase {
-            self.lost_draft = Some(receiving.draft());
-        }
+        self.lose_draft();
+        self.chunks = None;
         self.wire = ServerWire::new();
         self.phase = Phase::Ending { reason, ending: Ending::begin(cx.now_ms) };
     }
@@ -548,6 +589,7 @@ impl<S: Stream> Server<S> {
             return;
         };
         self.grant = Grant::None;
+        self.chunks = None;
         let is_asked_for = reply.is_some();
         let securing = Securing { tls, is_asked_for, since_ms: cx.now_ms, _under_way: under_way };
         self.reply(reply.unwrap_or_default(), 0, cx);
@@ -624,6 +666,7 @@ impl<S: Stream> Server<S> {
     fn secured(&mut self, cx: &mut Context) {
         let Some(facts) = self.link.tls_facts() else { return self.finish(CloseReason::Error) };
         self.wire = ServerWire::new();
+        self.wire.set_charset(self.limits.charset);
         self.line_from_ms = None;
         self.size_hint = 0;
         let turn = self.hand_over(Question::Secured, cx);
@@ -638,8 +681,8 @@ impl<S: Stream> Server<S> {
         }
         let limits = Arc::clone(&self.limits);
         match batch.items.first() {
-            Some(Ok(Command::Mail { params, .. }))
-                if granted == Grant::Mail && limits.standard.covers(params) =>
+            Some(Ok(Command::Mail { path, params }))
+                if granted == Grant::Mail && path.address.is_ascii() && limits.standard.covers(params) =>
             {
                 self.answered.append(&mut batch.items);
                 self.reply(limits.standard.mail.clone(), 0, cx);
@@ -658,10 +701,8 @@ impl<S: Stream> Server<S> {
 
     /// Ask the caller what is to be said to commands.
     fn ask(&mut self, batch: Batch, cx: &mut Context) {
-        let ends_with_data = matches!(batch.items.last(), Some(Ok(Command::Data)));
-        let ends_with_starttls = matches!(batch.items.last(), Some(Ok(Command::StartTls)));
-        let unanswered = batch.items.len() as u32;
-        let question = Question::Commands { unanswered, ends_with_data, ends_with_starttls };
+        let question =
+            Question::Commands { unanswered: batch.items.len() as u32, last: Last::of(&batch.items) };
         let turn = self.hand_over(question, cx);
         let mut items = std::mem::take(&mut self.answered);
         let answered = items.len() as u32;
@@ -691,7 +732,53 @@ impl<S: Stream> Server<S> {
         let waker = cx.waker(self.conn);
         let receiving = Receiving::new(draft, sink, limit_bytes, self.limits.header_bytes, waker, cx.now_ms);
         self.idle_from_ms = cx.now_ms;
+        self.chunks = None;
         self.phase = Phase::Receiving(Box::new(receiving));
+    }
+
+    /// The chunk that the last command has announced, if that is all that is to be answered.
+    fn announced(&self) -> Option<Chunk> {
+        match &self.phase {
+            Phase::Asked {
+                question: Question::Commands { unanswered: 1, last: Last::Bdat(chunk) }, ..
+            } => Some(*chunk),
+            _ => None,
+        }
+    }
+
+    /// Put the chunk of a BDAT into a sink: a new one, or the one that has those before.
+    fn take_chunk(&mut self, begin: Option<BeginChunks>, reply: Bytes, cx: &mut Context) -> bool {
+        let Some(chunk) = self.announced() else { return false };
+        let held = self.chunks.take();
+        let mut receiving = match begin {
+            None => match held {
+                Some(receiving) => receiving,
+                None => return false,
+            },
+            Some(begin) => {
+                let waker = cx.waker(self.conn);
+                Box::new(Receiving::in_chunks(begin, self.limits.header_bytes, waker, cx.now_ms))
+            }
+        };
+        receiving.begin_chunk(chunk, Then::Reply(reply), cx.now_ms);
+        self.receive_chunk(receiving, cx);
+        true
+    }
+
+    /// Refuse a BDAT and pass over its chunk.
+    fn discard(&mut self, reply: Bytes, delay_ms: u64, cx: &mut Context) -> bool {
+        let Some(chunk) = self.announced() else { return false };
+        self.reply(reply, delay_ms, cx);
+        self.chunks = None;
+        let receiving = Receiving::nowhere(chunk, cx.waker(self.conn), cx.now_ms);
+        self.receive_chunk(Box::new(receiving), cx);
+        true
+    }
+
+    fn receive_chunk(&mut self, receiving: Box<Receiving>, cx: &Context) {
+        self.wire.begin_content();
+        self.idle_from_ms = cx.now_ms;
+        self.phase = Phase::Receiving(receiving);
     }
 
     fn receive(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {
@@ -701,10 +788,20 @@ impl<S: Stream> Server<S> {
         }
         match receiving.step(&mut self.link, &mut self.wire, &mut self.idle_from_ms, cx, budget) {
             Received::More(next) => Some(next),
-            Received::Complete => {
+            Received::Complete(then) => {
                 if let Phase::Receiving(receiving) = std::mem::replace(&mut self.phase, Phase::Reading) {
-                    let turn = self.hand_over(Question::Content { durable: None }, cx);
-                    cx.events.push(receiving.into_event(self.conn, turn));
+                    match then {
+                        Then::Ask => {
+                            let turn = self.hand_over(Question::Content { durable: None }, cx);
+                            cx.events.push(receiving.into_event(self.conn, turn));
+                        }
+                        Then::Reply(reply) => {
+                            self.chunks = Some(receiving);
+                            self.reply(reply, 0, cx);
+                            self.go_on(cx);
+                        }
+                        Then::GoOn => self.go_on(cx),
+                    }
                 }
                 None
             }

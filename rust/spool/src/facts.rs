@@ -120,7 +120,47 @@ pub struct EnvelopeParams {
     pub envid: Option<String>,
     /// Whether BODY=8BITMIME was given (RFC 6152).
     pub eight_bit: bool,
+    /// What few messages have.
+    pub more: Option<Box<MoreParams>>,
 }
+
+/// Parameters of MAIL that few messages have.
+#[derive(Clone, Eq, PartialEq, Debug, Default)]
+pub struct MoreParams {
+    /// Whether SMTPUTF8 was given (RFC 6531).
+    pub smtp_utf8: bool,
+    /// Whether BODY=BINARYMIME was given (RFC 3030 3).
+    pub binary: bool,
+    /// Whether REQUIRETLS was given (RFC 8689).
+    pub require_tls: bool,
+    /// BY of RFC 2852.
+    pub deliver_by: Option<String>,
+    /// When it may be delivered at the earliest, in Unix milliseconds (RFC 4865).
+    pub release_ms: Option<u64>,
+    /// MT-PRIORITY of RFC 6710, -9 to 9.
+    pub mt_priority: Option<i8>,
+    /// AUTH of RFC 4954 5, `<>` if it was not known who submitted the message.
+    pub auth_sender: Option<String>,
+}
+
+impl MoreParams {
+    /// The parameters, or nothing if there are none.
+    pub fn given(self) -> Option<Box<Self>> {
+        (self != Self::default()).then(|| Box::new(self))
+    }
+
+    /// The priority as a number of no sign: 0 to 18.
+    pub(crate) fn priority_number(priority: i8) -> u8 {
+        priority.saturating_add(PRIORITY_BIAS).clamp(0, 2 * PRIORITY_BIAS).unsigned_abs()
+    }
+
+    /// The priority behind such a number.
+    pub(crate) fn priority_of(number: u8) -> i8 {
+        i8::try_from(number).unwrap_or(i8::MAX).min(2 * PRIORITY_BIAS) - PRIORITY_BIAS
+    }
+}
+
+const PRIORITY_BIAS: i8 = 9;
 
 /// A recipient of a message.
 #[derive(Clone, Eq, PartialEq, Debug)]

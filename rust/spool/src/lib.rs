@@ -99,8 +99,8 @@ pub use edit::{
 pub use errors::{CommitError, CopyError, DraftRefused, OpenError};
 pub use events::{SpoolEvent, SpoolSink};
 pub use facts::{
-    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
-    OutcomeState, RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, MoreParams,
+    Outcome, OutcomeState, RecipientRecord, RoutedTo,
 };
 pub use index::query::{
     Budget, Cursor, DEPTH_MAX, Execution, Filter, GROUPS_MAX, Group, Key, Kind, LISTED_MAX, NODES_MAX,

@@ -264,6 +264,8 @@ pub struct MessageRow {
     pub peer: String,
     /// What that called itself.
     pub helo: String,
+    /// Its parameters.
+    pub params: EnvelopeParams,
     /// All recipients.
     pub recipients: Vec<MessageRecipient>,
     /// What is left to do.

@@ -1,8 +1,9 @@
 //! The grammar of commands (RFC 5321 4.1.1), strict.
 //!
 //! What this module decides is whether a line is a command and what it says. Whether it is in order, offered, or
-//! allowed is decided elsewhere. A line holds printable US-ASCII and spaces only; there is no space after the colon of
-//! `MAIL FROM:` and `RCPT TO:`; a parameter comes once. White space at the end of a line is forgiven (RFC 5321 4.1.1).
+//! allowed is decided elsewhere. A line holds printable US-ASCII and spaces only, and where RFC 6531 is offered paths and
+//! values of parameters may have UTF-8; there is no space after the colon of `MAIL FROM:` and `RCPT TO:`; a parameter
+//! comes once. White space at the end of a line is forgiven (RFC 5321 4.1.1).
 
 use super::cursor::Cursor;
 use super::limits::{DOMAIN_MAX, PARAMETERS_MAX};
@@ -66,7 +67,12 @@ pub enum Command {
     /// AUTH (RFC 4954).
     Auth,
     /// BDAT (RFC 3030).
-    Bdat,
+    Bdat {
+        /// Octets of the chunk, which follows at once.
+        size: u64,
+        /// Whether the content ends with it.
+        is_last: bool,
+    },
     /// XCLIENT (Postfix).
     Xclient,
     /// A line that begins with something else.
@@ -126,6 +132,11 @@ impl Verb {
             Self::Bdat => "BDAT",
             Self::Xclient => "XCLIENT",
         }
+    }
+
+    /// Whether its argument may have UTF-8 where RFC 6531 is offered.
+    const fn takes_utf8(self) -> bool {
+        matches!(self, Self::Mail | Self::Rcpt | Self::Vrfy | Self::Expn)
     }
 
     /// Return the verb that a line begins with, whatever the rest of the line is like.
@@ -221,6 +232,24 @@ pub struct Malformed {
     pub verb: Option<Verb>,
 }
 
+/// Which characters a line may have.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub enum Charset {
+    /// US-ASCII.
+    #[default]
+    Ascii,
+    /// In MAIL, RCPT, VRFY and EXPN also UTF-8, but for its control characters (RFC 6531 3.3, 3.7.4).
+    Utf8,
+}
+
+/// Read a line, without its CRLF, as a command in US-ASCII; [`parse_command_in`] has the rest.
+///
+/// # Errors
+/// The line is no well-formed command.
+pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
+    parse_command_in(Charset::Ascii, line)
+}
+
 /// Read a line, without its CRLF, as a command.
 ///
 /// The argument of EHLO and HELO is one word of at most 255 octets without any of `()<>"\,;`.
@@ -229,7 +258,7 @@ pub struct Malformed {
 ///
 /// # Errors
 /// The line is no well-formed command; a well-formed one with another verb is [`Command::Unknown`].
-pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
+pub fn parse_command_in(charset: Charset, line: &[u8]) -> Result<Command, Malformed> {
     let mut line = line;
     while let [head @ .., b' ' | b'\t'] = line {
         line = head;
@@ -237,10 +266,18 @@ pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
     let verb = Verb::of_line(line);
     let fault = |kind, offset: usize| Malformed { kind, offset: offset as u32, verb };
     let unprintable = line.iter().enumerate().find(|(_, octet)| !matches!(octet, b' '..=b'~'));
-    if let Some((offset, &octet)) = unprintable {
+    let is_ours = |octet: u8| charset == Charset::Utf8 && octet >= 0x80 && verb.is_some_and(Verb::takes_utf8);
+    if let Some((offset, &octet)) = unprintable
+        && !is_ours(octet)
+    {
         return Err(fault(MalformedKind::of_octet(octet), offset));
     }
     let text = str::from_utf8(line).map_err(|error| fault(MalformedKind::NotAscii, error.valid_up_to()))?;
+    if unprintable.is_some()
+        && let Some((offset, _)) = text.char_indices().find(|&(_, character)| is_unsafe(character))
+    {
+        return Err(fault(MalformedKind::of_octet(line.get(offset).copied().unwrap_or_default()), offset));
+    }
     let mut cursor = Cursor::new(text);
     let word = cursor.eat_while(|octet| octet != b' ');
     if word.is_empty() {
@@ -251,6 +288,11 @@ pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
         return Ok(Command::Unknown { verb });
     };
     arguments(verb, &mut cursor).map_err(|kind| fault(kind, cursor.at()))
+}
+
+/// Whether a character could break a line of a log or a report: control characters, and what ends lines elsewhere.
+fn is_unsafe(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// Read what follows the verb.
@@ -273,7 +315,7 @@ fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKi
         Verb::Help => Command::Help { arg: cursor.rest().to_owned() },
         Verb::Noop => Command::Noop,
         Verb::Auth => Command::Auth,
-        Verb::Bdat => Command::Bdat,
+        Verb::Bdat => chunk(cursor)?,
         Verb::Xclient => Command::Xclient,
         Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls if has_argument => {
             return Err(MalformedKind::Argument);
@@ -283,6 +325,20 @@ fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKi
         Verb::Quit => Command::Quit,
         Verb::StartTls => Command::StartTls,
     })
+}
+
+/// Read `chunk-size [ SP end-marker ]` (RFC 3030 2).
+///
+/// A size that cannot be read or has no room in 64 bits is a fault after which nothing can be read: nobody knows how
+/// long the chunk is.
+fn chunk(cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
+    let digits = cursor.eat_while(|octet| octet.is_ascii_digit());
+    let size = digits.parse().map_err(|_| MalformedKind::Argument)?;
+    let is_last = cursor.eat(b' ');
+    if (is_last && !cursor.eat_word("LAST")) || !cursor.is_at_end() {
+        return Err(MalformedKind::Argument);
+    }
+    Ok(Command::Bdat { size, is_last })
 }
 
 fn client_name(cursor: &mut Cursor<'_>) -> Result<String, MalformedKind> {
@@ -357,7 +413,7 @@ mod tests {
     #[test]
     fn commands_are_read_in_any_case() {
         let name = || "client.example".to_owned();
-        let table: [(&[u8], Command); 17] = [
+        let table: [(&[u8], Command); 20] = [
             (b"EHLO client.example", Command::Ehlo { domain: name() }),
             (b"ehlo client.example", Command::Ehlo { domain: name() }),
             (b"HELO client.example", Command::Helo { domain: name() }),
@@ -373,7 +429,10 @@ mod tests {
             (b"QUIT", Command::Quit),
             (b"STARTTLS", Command::StartTls),
             (b"AUTH PLAIN AHgAeQ==", Command::Auth),
-            (b"BDAT 10 LAST", Command::Bdat),
+            (b"BDAT 10 LAST", Command::Bdat { size: 10, is_last: true }),
+            (b"bdat 0 last", Command::Bdat { size: 0, is_last: true }),
+            (b"BDAT 18446744073709551615", Command::Bdat { size: u64::MAX, is_last: false }),
+            (b"BDAT 0000000000000000000000000000001 ", Command::Bdat { size: 1, is_last: false }),
             (b"XCLIENT ADDR=192.0.2.1", Command::Xclient),
         ];
         for (line, command) in table {
@@ -420,7 +479,7 @@ mod tests {
     #[test]
     fn malformed_lines_say_what_and_where() {
         use MalformedKind::{Argument, BareCr, BareLf, NotAscii, Nul, Parameter, Syntax};
-        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 33] = [
+        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 46] = [
             (b"", Syntax, 0, None),
             (b"   ", Syntax, 0, None),
             (b" NOOP", Syntax, 0, None),
@@ -436,6 +495,19 @@ mod tests {
             (b"RSET x", Argument, 5, Some(Verb::Rset)),
             (b"QUIT now", Argument, 5, Some(Verb::Quit)),
             (b"STARTTLS x", Argument, 9, Some(Verb::StartTls)),
+            (b"BDAT", Argument, 4, Some(Verb::Bdat)),
+            (b"BDAT LAST", Argument, 5, Some(Verb::Bdat)),
+            (b"BDAT -1", Argument, 5, Some(Verb::Bdat)),
+            (b"BDAT +1", Argument, 5, Some(Verb::Bdat)),
+            (b"BDAT 0x10", Argument, 6, Some(Verb::Bdat)),
+            (b"BDAT 1,5", Argument, 6, Some(Verb::Bdat)),
+            (b"BDAT 18446744073709551616", Argument, 25, Some(Verb::Bdat)),
+            (b"BDAT 99999999999999999999999999999", Argument, 34, Some(Verb::Bdat)),
+            (b"BDAT 1  LAST", Argument, 7, Some(Verb::Bdat)),
+            (b"BDAT 1LAST", Argument, 6, Some(Verb::Bdat)),
+            (b"BDAT 1 FIRST", Argument, 7, Some(Verb::Bdat)),
+            (b"BDAT 1 LASTS", Argument, 11, Some(Verb::Bdat)),
+            (b"BDAT 1 LAST 2", Argument, 11, Some(Verb::Bdat)),
             (b"VRFY", Argument, 4, Some(Verb::Vrfy)),
             (b"EXPN ", Argument, 4, Some(Verb::Expn)),
             (b"MAIL", Argument, 4, Some(Verb::Mail)),
@@ -461,6 +533,35 @@ mod tests {
     }
 
     #[test]
+    fn utf8_is_read_where_it_is_offered() {
+        let read = |line: &str| parse_command_in(Charset::Utf8, line.as_bytes());
+        let Ok(Command::Mail { path, params }) = read("MAIL FROM:<J\u{f6}rg@B\u{dc}CHER.example> SMTPUTF8")
+        else {
+            panic!("not read")
+        };
+        assert_eq!((&*path.address, &*path.domain), ("J\u{f6}rg@B\u{dc}CHER.example", "b\u{fc}cher.example"));
+        assert_eq!(params.len(), 1);
+        assert!(matches!(
+            read("RCPT TO:<\"\u{4e2d} \\\u{6587}\"@b> ORCPT=utf-8;\u{e4}@b"),
+            Ok(Command::Rcpt { .. })
+        ));
+        assert!(matches!(read("VRFY \u{e4}"), Ok(Command::Vrfy { .. })));
+        assert_eq!(read("NOOP \u{e4}").unwrap_err().kind, MalformedKind::NotAscii);
+        assert_eq!(read("EHLO \u{e4}").unwrap_err().kind, MalformedKind::NotAscii);
+        assert_eq!(read("\u{e4}").unwrap_err().kind, MalformedKind::NotAscii);
+        assert_eq!(read("MAIL FROM:<a@b> K\u{e4}=1").unwrap_err().kind, MalformedKind::Parameter);
+        for unsafe_character in ["\u{85}", "\u{9b}", "\u{2028}", "\u{2029}"] {
+            let line = format!("RCPT TO:<a{unsafe_character}@b>");
+            assert_eq!(read(&line).unwrap_err().kind, MalformedKind::NotAscii);
+            assert_eq!(read(&line).unwrap_err().offset, 10);
+        }
+        assert_eq!(read("RCPT TO:<\u{e4}\u{1b}@b>").unwrap_err().kind, MalformedKind::Syntax);
+        for line in [&b"MAIL FROM:<\xff@b>"[..], b"MAIL FROM:<\xc3@b>", b"MAIL FROM:<\xed\xa0\x80@b>"] {
+            assert_eq!(parse_command_in(Charset::Utf8, line).unwrap_err().kind, MalformedKind::NotAscii);
+        }
+    }
+
+    #[test]
     fn client_name_may_have_255_octets() {
         let line = |octets| format!("EHLO {}", "n".repeat(octets)).into_bytes();
         assert!(parse_command(&line(255)).is_ok());
@@ -481,6 +582,20 @@ mod tests {
         #[test]
         fn any_line_is_read_without_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_command(&line);
+            let _ = parse_command_in(Charset::Utf8, &line);
+        }
+
+        #[test]
+        fn lines_near_utf8_are_read_without_panic(
+            line in "(MAIL FROM:|RCPT TO:|VRFY )[<>@a\"\\\\.=; \u{80}-\u{9f}\u{e4}\u{4e2d}\u{1f4e7}]{0,24}",
+            cut: prop::sample::Index,
+        ) {
+            let cut = cut.index(line.len() + 1);
+            for line in [line.as_bytes(), line.as_bytes().get(..cut).unwrap()] {
+                if let Err(malformed) = parse_command_in(Charset::Utf8, line) {
+                    prop_assert!(malformed.offset as usize <= line.len());
+                }
+            }
         }
 
         #[test]

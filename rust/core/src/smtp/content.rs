@@ -324,37 +324,3 @@ impl Stuffer {
 
 #[cfg(test)]
 mod tests;
-
-/// Find what is unusual about content in plain form, whole.
-pub fn plain_flags(content: &[u8]) -> ContentFlags {
-    let mut flags = ContentFlags(0);
-    if memchr(0, content).is_some() {
-        flags |= ContentFlags::NUL;
-    }
-    if !content.is_ascii() {
-        flags |= ContentFlags::EIGHT_BIT;
-    }
-    if !content.is_empty() && !content.ends_with(b"\r\n") {
-        flags |= ContentFlags::NO_FINAL_CRLF;
-    }
-    let mut rest = content;
-    while !rest.is_empty() {
-        if rest.first() == Some(&b'.') {
-            flags |= ContentFlags::DOT_LINES;
-        }
-        let line = memchr::memmem::find(rest, b"\r\n").map_or(rest.len(), |cr| cr + 2);
-        let (line, behind) = rest.split_at(line);
-        let text = line.strip_suffix(b"\r\n").unwrap_or(line);
-        if text.len() + 2 > TEXT_LINE_MAX {
-            flags |= ContentFlags::OVER_LONG;
-        }
-        if memchr(b'\r', text).is_some() {
-            flags |= ContentFlags::BARE_CR;
-        }
-        if memchr(b'\n', text).is_some() {
-            flags |= ContentFlags::BARE_LF;
-        }
-        rest = behind;
-    }
-    flags
-}

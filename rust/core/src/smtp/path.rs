@@ -2,6 +2,9 @@
 //!
 //! RFC 5321 4.1.2 deviation: an underscore is taken for a letter in a domain, because hosts are named so and send mail
 //! under their own name.
+//!
+//! Whatever is beyond US-ASCII is part of a local-part or a label (RFC 6531 3.3); a line in which it may not be is refused
+//! before its paths are read.
 
 use core::net::{Ipv4Addr, Ipv6Addr};
 
@@ -79,10 +82,9 @@ fn mailbox(cursor: &mut Cursor<'_>) -> Result<Path, MalformedKind> {
     } else {
         domain(cursor)?;
     }
-    Ok(Path {
-        address: cursor.since(start).to_owned(),
-        domain: cursor.since(domain_start).to_ascii_lowercase(),
-    })
+    let domain = cursor.since(domain_start);
+    let domain = if domain.is_ascii() { domain.to_ascii_lowercase() } else { domain.to_lowercase() };
+    Ok(Path { address: cursor.since(start).to_owned(), domain })
 }
 
 fn dot_string(cursor: &mut Cursor<'_>) -> Result<(), MalformedKind> {
@@ -111,11 +113,16 @@ fn quoted_string(cursor: &mut Cursor<'_>) -> Result<(), MalformedKind> {
 fn domain(cursor: &mut Cursor<'_>) -> Result<(), MalformedKind> {
     let start = cursor.at();
     loop {
-        let label = cursor.eat_while(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_');
+        let label = cursor.eat_while(|octet| {
+            octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_' || octet >= 0x80
+        });
         if label.is_empty() || label.starts_with('-') || label.ends_with('-') {
             return Err(MalformedKind::Path);
         }
-        within(label.len(), LABEL_MAX)?;
+        // What limits a U-label is how long it is as an A-label (RFC 5890 2.3.2.1).
+        if label.is_ascii() {
+            within(label.len(), LABEL_MAX)?;
+        }
         if !cursor.eat(b'.') {
             return within(cursor.at() - start, DOMAIN_MAX);
         }
@@ -145,7 +152,7 @@ fn within(octets: usize, max: usize) -> Result<(), MalformedKind> {
 /// `atext` of RFC 5322 3.2.3.
 fn is_atext(octet: u8) -> bool {
     matches!(octet, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'/' | b'=' | b'?'
-        | b'^'..=b'`' | b'{'..=b'~')
+        | b'^'..=b'`' | b'{'..=b'~' | 0x80..)
 }
 
 #[cfg(test)]

@@ -5,8 +5,12 @@
 //! *synchronising* command. What comes behind that one before its reply is *early*. It is reported, and where it would
 //! change the meaning of what follows (content behind a refused DATA would be read as commands) the connection cannot
 //! go on.
+//!
+//! BDAT ends a batch too, but what comes behind it is not early: it is the chunk, as long as the command says, and then
+//! the next command. Only if that size cannot be read can the connection not go on.
 
-use super::command::{Command, Malformed, Verb, parse_command};
+use super::chunk::ChunkReader;
+use super::command::{Charset, Command, Malformed, Verb, parse_command_in};
 use super::content::{ContentReader, ContentStep};
 use super::framing::LineBuffer;
 use super::limits::COMMAND_LINE_GROWN_MAX;
@@ -37,7 +41,7 @@ enum Owed {
     Awaited,
     /// As before, and what follows a refusal may be content.
     BeforeContent,
-    /// As before, and what follows is content in any case.
+    /// A reply that the client need not wait for; what follows is content in any case.
     BeforeChunk,
 }
 
@@ -47,6 +51,7 @@ pub struct ServerWire {
     lines: LineBuffer,
     owed: Owed,
     early: bool,
+    charset: Charset,
 }
 
 impl Default for ServerWire {
@@ -58,12 +63,22 @@ impl Default for ServerWire {
 impl ServerWire {
     /// Make a wire whose banner has not been sent.
     pub const fn new() -> Self {
-        Self { lines: LineBuffer::new(COMMAND_LINE_GROWN_MAX), owed: Owed::Awaited, early: false }
+        Self {
+            lines: LineBuffer::new(COMMAND_LINE_GROWN_MAX),
+            owed: Owed::Awaited,
+            early: false,
+            charset: Charset::Ascii,
+        }
+    }
+
+    /// Set which characters commands may have, from the next one on.
+    pub fn set_charset(&mut self, charset: Charset) {
+        self.charset = charset;
     }
 
     /// Add octets that have arrived.
     pub fn push(&mut self, input: &[u8]) {
-        self.early |= self.owed != Owed::Free && !input.is_empty();
+        self.early |= self.is_awaited() && !input.is_empty();
         self.lines.push(input);
     }
 
@@ -76,14 +91,14 @@ impl ServerWire {
                 None => break,
                 Some(Ok(line)) => {
                     octets += line.len() + 2;
-                    parse_command(line)
+                    parse_command_in(self.charset, line)
                 }
                 Some(Err(malformed)) => Err(malformed),
             };
             self.owed = owed_after(&item);
             items.push(item);
             if self.owed != Owed::Free {
-                self.early |= !self.lines.is_empty();
+                self.early |= self.is_awaited() && !self.lines.is_empty();
                 break;
             }
         }
@@ -101,14 +116,15 @@ impl ServerWire {
         match std::mem::replace(&mut self.owed, Owed::Free) {
             Owed::Free | Owed::Awaited => true,
             Owed::BeforeContent => self.lines.is_empty(),
-            // The chunk of a BDAT comes without being asked for (RFC 3030 2), and we do not know how long it is.
+            // The chunk of a BDAT comes without being asked for (RFC 3030 2), and nobody has said what is to be done
+            // with it, or knows how long it is.
             Owed::BeforeChunk => false,
         }
     }
 
     /// Whether the last command was one whose reply the client must wait for.
     pub fn is_awaited(&self) -> bool {
-        self.owed != Owed::Free
+        matches!(self.owed, Owed::Awaited | Owed::BeforeContent)
     }
 
     /// Whether the beginning of a command waits for its end.
@@ -138,7 +154,7 @@ fn owed_after(item: &Result<Command, Malformed>) -> Owed {
         Ok(Command::Ehlo { .. }) => Some(Verb::Ehlo),
         Ok(Command::Helo { .. }) => Some(Verb::Helo),
         Ok(Command::Data) => Some(Verb::Data),
-        Ok(Command::Bdat) => Some(Verb::Bdat),
+        Ok(Command::Bdat { .. }) => Some(Verb::Bdat),
         Ok(Command::Auth) => Some(Verb::Auth),
         Ok(Command::StartTls) => Some(Verb::StartTls),
         Ok(Command::Xclient) => Some(Verb::Xclient),
@@ -161,33 +177,63 @@ fn owed_after(item: &Result<Command, Malformed>) -> Owed {
 pub enum IntakeFault {
     /// It has a bare CR or a bare LF.
     BadLineEnding,
+    /// It has a NUL, which no line may have (RFC 2045 2.7, 2.8). There are servers that drop it, for which a dot behind
+    /// it would be alone in its line.
+    Nul,
     /// It is larger than allowed.
     TooLarge,
 }
 
-/// Reads the content that follows a 354 reply, with its header section, against a limit.
+/// How content comes.
+#[derive(Debug)]
+enum Reader {
+    Data(ContentReader),
+    Chunks(ChunkReader),
+}
+
+/// Reads the content that follows a 354 reply, or comes in chunks, with its header section, against a limit.
 #[derive(Debug)]
 pub struct Intake {
-    reader: ContentReader,
+    reader: Reader,
+    /// Whether a bare CR or LF is an octet like others: content that is not lines (RFC 3030 3).
+    is_binary: bool,
     scanner: HeaderScanner,
     wants_header: bool,
     limit_bytes: u64,
 }
 
 impl Intake {
-    /// Begin with the first octet; the header section is looked at up to `header_bytes`.
+    /// Begin with the first octet of what DATA brings; the header section is looked at up to `header_bytes`.
     pub fn new(limit_bytes: u64, header_bytes: usize) -> Self {
-        Self {
-            reader: ContentReader::new(),
-            scanner: HeaderScanner::new(header_bytes),
-            wants_header: true,
-            limit_bytes,
+        Self::with(Reader::Data(ContentReader::new()), false, limit_bytes, header_bytes)
+    }
+
+    /// Begin with a content that comes in chunks; `is_binary` says that it need not be lines.
+    pub fn in_chunks(is_binary: bool, limit_bytes: u64, header_bytes: usize) -> Self {
+        Self::with(Reader::Chunks(ChunkReader::default()), is_binary, limit_bytes, header_bytes)
+    }
+
+    fn with(reader: Reader, is_binary: bool, limit_bytes: u64, header_bytes: usize) -> Self {
+        Self { reader, is_binary, scanner: HeaderScanner::new(header_bytes), wants_header: true, limit_bytes }
+    }
+
+    /// Take note of a BDAT; return whether its chunk is complete already, since it is empty.
+    pub fn begin_chunk(&mut self, size: u64, is_last: bool) -> bool {
+        match &mut self.reader {
+            Reader::Data(_) => false,
+            Reader::Chunks(reader) => {
+                reader.begin(size, is_last);
+                reader.is_complete()
+            }
         }
     }
 
-    /// Read on; nothing is read after the end.
+    /// Read on; nothing is read after the end of the content or chunk.
     pub fn push(&mut self, input: &[u8]) -> ContentStep {
-        let step = self.reader.push(input);
+        let step = match &mut self.reader {
+            Reader::Data(reader) => reader.push(input),
+            Reader::Chunks(reader) => reader.push(input),
+        };
         if self.wants_header {
             let content = input.get(..step.content).unwrap_or_default();
             self.wants_header = self.scanner.push(step.prefix) && self.scanner.push(content);
@@ -198,9 +244,12 @@ impl Intake {
     /// Tell why the content will be refused, as far as is known. Line endings come first: it is they that make the
     /// rest untrustworthy.
     pub fn fault(&self) -> Option<IntakeFault> {
-        if self.flags().intersects(ContentFlags::BARE_CR | ContentFlags::BARE_LF) {
+        let bare = ContentFlags::BARE_CR | ContentFlags::BARE_LF;
+        if !self.is_binary && self.flags().intersects(bare) {
             Some(IntakeFault::BadLineEnding)
-        } else if self.reader.size() > self.limit_bytes {
+        } else if !self.is_binary && self.flags().contains(ContentFlags::NUL) {
+            Some(IntakeFault::Nul)
+        } else if self.size() > self.limit_bytes {
             Some(IntakeFault::TooLarge)
         } else {
             None
@@ -209,17 +258,26 @@ impl Intake {
 
     /// Return what is unusual about the content so far.
     pub fn flags(&self) -> ContentFlags {
-        self.reader.flags()
+        match &self.reader {
+            Reader::Data(reader) => reader.flags(),
+            Reader::Chunks(reader) => reader.flags(),
+        }
     }
 
     /// Return the size of the message so far (RFC 1870).
     pub fn size(&self) -> u64 {
-        self.reader.size()
+        match &self.reader {
+            Reader::Data(reader) => reader.size(),
+            Reader::Chunks(reader) => reader.size(),
+        }
     }
 
-    /// Return how many octets of content were read, dots still stuffed.
+    /// Return how many octets of content were read, dots still stuffed if they came so.
     pub fn wire_size(&self) -> u64 {
-        self.reader.wire_size()
+        match &self.reader {
+            Reader::Data(reader) => reader.wire_size(),
+            Reader::Chunks(reader) => reader.size(),
+        }
     }
 
     /// Return what the header section says.
@@ -251,6 +309,8 @@ mod tests {
             (b"QUIT\r\n\r\n", 1, true),
             (b"STARTTLS\r\nEHLO a\r\n", 1, true),
             (b"DATA now\r\nRSET\r\n", 1, true),
+            (b"RCPT TO:<a@b.example>\r\nBDAT 3\r\nabcRSET\r\n", 2, false),
+            (b"BDAT 3 LAST\r\n", 1, false),
         ] {
             let mut wire = greeted();
             wire.push(input);
@@ -304,10 +364,38 @@ mod tests {
         assert_eq!((intake.size(), intake.wire_size(), intake.fault()), (4, 5, None));
         assert!(!intake.push(b"y").end);
         assert_eq!(intake.fault(), Some(IntakeFault::TooLarge));
+        assert!(!intake.push(b"\0").end);
+        assert_eq!(intake.fault(), Some(IntakeFault::Nul));
         assert!(!intake.push(b"\n").end);
         assert_eq!(intake.fault(), Some(IntakeFault::BadLineEnding));
         let step = intake.push(b"\r\n.\r\nQUIT\r\n");
         assert!(step.end && step.consumed == 5);
+    }
+
+    #[test]
+    fn content_in_chunks_may_be_binary_if_that_was_said() {
+        for (is_binary, fault) in [(false, Some(IntakeFault::BadLineEnding)), (true, None)] {
+            let mut intake = Intake::in_chunks(is_binary, 100, 1000);
+            assert!(!intake.begin_chunk(4, false));
+            assert!(intake.push(b"a\nb\r").end);
+            assert!(!intake.begin_chunk(2, true));
+            let step = intake.push(b"\n.\r\n.\r\n");
+            assert_eq!((step.consumed, step.end), (2, true));
+            assert_eq!((intake.size(), intake.wire_size(), intake.fault()), (6, 6, fault));
+        }
+    }
+
+    #[test]
+    fn chunks_may_have_as_many_octets_as_the_limit_together() {
+        for (second, fault) in [(2, None), (3, Some(IntakeFault::TooLarge))] {
+            let mut intake = Intake::in_chunks(false, 5, 1000);
+            assert!(!intake.begin_chunk(3, false));
+            assert!(intake.push(b"abc").end);
+            assert!(!intake.begin_chunk(second, false));
+            assert!(intake.push(&b"def"[..second as usize]).end);
+            assert!(intake.begin_chunk(0, true));
+            assert_eq!(intake.fault(), fault);
+        }
     }
 
     proptest! {

@@ -24,7 +24,8 @@ impl Caller {
     /// Make one that grants what it would say itself.
     pub(crate) fn granting(grants: Vec<Grant>) -> Self {
         let (mail, data) = (Bytes::from_static(b"250 ok\r\n"), Bytes::from_static(b"354 go\r\n"));
-        let standard = StandardReplies { mail, data, limit_bytes: 1 << 30 };
+        let standard =
+            StandardReplies { mail, data, limit_bytes: 1 << 30, takes_size: true, takes_body: true };
         Self { limits: ServerLimits { standard, ..ServerLimits::default() }, grants, ..Self::default() }
     }
 

@@ -20,6 +20,8 @@ fn limits() -> ServerLimits {
         mail: Bytes::from_static(b"250 sender\r\n"),
         data: Bytes::from_static(b"354 granted\r\n"),
         limit_bytes: LIMIT_BYTES,
+        takes_size: true,
+        takes_body: true,
     };
     ServerLimits { standard, idle_ms: 60_000, ..ServerLimits::default() }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::missing_panics_doc)]
 
 mod caller;
+mod chunks;
 mod client;
 mod grants;
 mod harness;
@@ -10,5 +11,6 @@ mod properties;
 mod sequences;
 mod server;
 mod server_limits;
+mod smuggling;
 mod sockets;
 mod tls;

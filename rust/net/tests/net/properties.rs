@@ -150,7 +150,7 @@ proptest! {
         window in 1_usize..60,
     ) {
         let plain = parts.concat().into_bytes();
-        let flags = penstock_core::smtp::content::plain_flags(&plain);
+        let flags = penstock_core::smtp::chunk::plain_flags(&plain);
         let mut bench = Bench::new();
         let (peer, conn, turn) = bench.asked_for_content(ClientLimits::default());
         peer.limit_window(window);

@@ -7,8 +7,8 @@ use penstock_core::queue_id::QueueId;
 
 use crate::edit::{Author, Change, EditKind, EditRecord, Suspension};
 use crate::facts::{
-    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
-    OutcomeState, RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, MoreParams,
+    Outcome, OutcomeState, RecipientRecord, RoutedTo,
 };
 use crate::redo::InBlob;
 
@@ -92,6 +92,8 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     const ENTRY: u16 = n(a::ENTRY);
     const AS_OF: u16 = n(a::AS_OF);
     const BLOB: u16 = n(a::BLOB);
+    const BINARY: u16 = n(a::BINARY);
+    const REQUIRE_TLS: u16 = n(a::REQUIRE_TLS);
     let (mut queue_id, mut extent, mut in_blob, mut hops) = (None, None, None, Vec::new());
     let (mut as_of, mut attempts) = (None, Vec::new());
     let mut message = Accepted {
@@ -110,6 +112,7 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
         recipients: Vec::new(),
         entries: Vec::new(),
     };
+    let mut more = MoreParams::default();
     while let Some(field) = reader.next()? {
         match field.tag() {
             QUEUE_ID => queue_id = Some(QueueId(field.number()?)),
@@ -132,6 +135,13 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             a::RET => message.params.ret = Some(field.small()?),
             a::ENVID => message.params.envid = Some(field.text()?),
             a::EIGHT_BIT => message.params.eight_bit = field.number()? != 0,
+            a::SMTP_UTF8 => more.smtp_utf8 = field.number()? != 0,
+            BINARY => more.binary = field.number()? != 0,
+            REQUIRE_TLS => more.require_tls = field.number()? != 0,
+            a::DELIVER_BY => more.deliver_by = Some(field.text()?),
+            a::RELEASE => more.release_ms = Some(field.number()?),
+            a::MT_PRIORITY => more.mt_priority = Some(MoreParams::priority_of(field.small()?)),
+            a::AUTH_SENDER => more.auth_sender = Some(field.text()?),
             a::CONNECTOR => message.connector = field.text()?,
             a::PEER => message.peer = field.text()?,
             a::HELO => message.helo = field.text()?,
@@ -152,6 +162,7 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
     if in_blob.is_some() != (extent.ok_or(MISSING)? == a::IN_BLOB) {
         return Err(MISSING);
     }
+    message.params.more = more.given();
     let (queue_id, accepted) = (queue_id.ok_or(MISSING)?, Box::new(message));
     Ok(match as_of {
         None => Part::Accepted { queue_id, accepted, hops, blob: in_blob },

@@ -7,7 +7,8 @@ use penstock_core::queue_id::QueueId;
 
 use crate::edit::{Change, EditRecord};
 use crate::facts::{
-    Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, Outcome, RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, Fact, HopId, HopName, Lsn, MoreParams, Outcome, RecipientRecord,
+    RoutedTo,
 };
 use crate::redo::InBlob;
 
@@ -70,6 +71,9 @@ fn write_message(
             fields.octets(a::ENVID, envid.as_bytes());
         }
         fields.number(a::EIGHT_BIT, message.params.eight_bit.into());
+        if let Some(more) = &message.params.more {
+            more_params(fields, more);
+        }
         for (tag, text) in [
             (a::CONNECTOR, &message.connector),
             (a::PEER, &message.peer),
@@ -148,6 +152,24 @@ pub(crate) fn started(out: &mut Vec<u8>, queue_id: QueueId, hop: HopId, attempt:
         fields.number(started::ATTEMPT, attempt.into());
         fields.text(started::PEER, peer);
     });
+}
+
+fn more_params(fields: &mut FieldWriter<'_>, more: &MoreParams) {
+    fields.number(a::SMTP_UTF8, more.smtp_utf8.into());
+    fields.number(a::BINARY, more.binary.into());
+    fields.number(a::REQUIRE_TLS, more.require_tls.into());
+    if let Some(by) = &more.deliver_by {
+        fields.octets(a::DELIVER_BY, by.as_bytes());
+    }
+    if let Some(release_ms) = more.release_ms {
+        fields.given_number(a::RELEASE, release_ms);
+    }
+    if let Some(priority) = more.mt_priority {
+        fields.given_number(a::MT_PRIORITY, MoreParams::priority_number(priority).into());
+    }
+    if let Some(sender) = &more.auth_sender {
+        fields.octets(a::AUTH_SENDER, sender.as_bytes());
+    }
 }
 
 fn write_recipient(fields: &mut FieldWriter<'_>, one: &RecipientRecord) {

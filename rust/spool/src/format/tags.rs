@@ -40,6 +40,15 @@ pub(super) mod accepted {
     pub(crate) const AS_OF: u16 = 0x14 | CRITICAL;
 
     pub(crate) const BLOB: u16 = 0x13 | CRITICAL;
+    pub(crate) const SMTP_UTF8: u16 = 0x15;
+    /// Critical, because whoever does not know it could send the content as lines.
+    pub(crate) const BINARY: u16 = 0x16 | CRITICAL;
+    /// Critical, because whoever does not know it could send the message in the clear.
+    pub(crate) const REQUIRE_TLS: u16 = 0x17 | CRITICAL;
+    pub(crate) const DELIVER_BY: u16 = 0x18;
+    pub(crate) const RELEASE: u16 = 0x19;
+    pub(crate) const MT_PRIORITY: u16 = 0x1a;
+    pub(crate) const AUTH_SENDER: u16 = 0x1b;
 
     /// The content is in the same record, behind the body.
     pub(crate) const INLINE: u64 = 1;

@@ -13,8 +13,8 @@ use super::fields::{CRITICAL, FieldWriter};
 use super::record::{HEADER, RecordHeader};
 use crate::edit::{Author, Change, EditRecord, Suspension};
 use crate::facts::{
-    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Outcome, OutcomeState,
-    RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, MoreParams, Outcome,
+    OutcomeState, RecipientRecord, RoutedTo,
 };
 use crate::redo::InBlob;
 
@@ -49,9 +49,27 @@ fn entry() -> impl Strategy<Value = (EntryRecord, Arc<HopName>)> {
     )
 }
 
+fn more_params() -> impl Strategy<Value = Option<Box<MoreParams>>> {
+    let texts = (prop::option::of(text()), prop::option::of(text()));
+    (any::<[bool; 3]>(), texts, any::<Option<u64>>(), prop::option::of(-9i8..=9)).prop_map(
+        |([smtp_utf8, binary, require_tls], (deliver_by, auth_sender), release_ms, mt_priority)| {
+            let more = MoreParams {
+                smtp_utf8,
+                binary,
+                require_tls,
+                deliver_by,
+                release_ms,
+                mt_priority,
+                auth_sender,
+            };
+            more.given()
+        },
+    )
+}
+
 fn message() -> impl Strategy<Value = Part> {
-    let params = (any::<Option<u8>>(), prop::option::of(text()), any::<bool>())
-        .prop_map(|(ret, envid, eight_bit)| EnvelopeParams { ret, envid, eight_bit });
+    let params = (any::<Option<u8>>(), prop::option::of(text()), any::<bool>(), more_params())
+        .prop_map(|(ret, envid, eight_bit, more)| EnvelopeParams { ret, envid, eight_bit, more });
     let texts: [_; 7] = std::array::from_fn(|_| text());
     let recipients = prop::collection::vec(recipient(), 0..4);
     let entries = prop::collection::vec(entry(), 0..3);

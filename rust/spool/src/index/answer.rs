@@ -391,6 +391,7 @@ impl<'t> View<'t> {
             connector: message.connector.into(),
             peer: message.peer.into(),
             helo: message.helo.into(),
+            params: message.params(),
             recipients,
             entries: self.message_entries(queue_id, message.head.recipients, names)?,
         }))

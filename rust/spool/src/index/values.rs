@@ -3,7 +3,9 @@
 use penstock_core::flow::{ContentFlags, Form};
 
 use crate::edit::{Author, EditKind, LastEdit, Suspension};
-use crate::facts::{Accepted, EnvelopeParams, HopKind, HopName, Lsn, Outcome, OutcomeState, RecipientRecord};
+use crate::facts::{
+    Accepted, EnvelopeParams, HopKind, HopName, Lsn, MoreParams, Outcome, OutcomeState, RecipientRecord,
+};
 use crate::redo::{InBlob, Location, Stored};
 
 use super::codec::{Malformed, Reader, put_number, put_text};
@@ -26,6 +28,14 @@ const IN_BLOB: u8 = 0x80;
 const EIGHT_BIT: u8 = 1;
 const HAS_RET: u8 = 2;
 const HAS_ENVID: u8 = 4;
+const HAS_MORE: u8 = 8;
+const SMTP_UTF8: u8 = 1;
+const BINARY: u8 = 2;
+const REQUIRE_TLS: u8 = 4;
+const HAS_DELIVER_BY: u8 = 8;
+const HAS_RELEASE: u8 = 16;
+const HAS_PRIORITY: u8 = 32;
+const HAS_AUTH_SENDER: u8 = 64;
 const HAS_ORCPT: u8 = 1;
 const HAS_OUTCOME: u8 = 2;
 const SUSPENSION: u8 = 3;
@@ -56,6 +66,7 @@ pub(super) struct MessageValue<'a> {
     pub(super) eight_bit: bool,
     pub(super) ret: Option<u8>,
     pub(super) envid: Option<&'a str>,
+    pub(super) more: Option<Box<MoreParams>>,
     pub(super) sender: &'a str,
     pub(super) connector: &'a str,
     pub(super) peer: &'a str,
@@ -77,6 +88,7 @@ impl<'a> MessageValue<'a> {
             eight_bit: accepted.params.eight_bit,
             ret: accepted.params.ret,
             envid: accepted.params.envid.as_deref(),
+            more: accepted.params.more.clone(),
             sender: &accepted.sender,
             connector: &accepted.connector,
             peer: &accepted.peer,
@@ -88,7 +100,12 @@ impl<'a> MessageValue<'a> {
     }
 
     pub(super) fn params(&self) -> EnvelopeParams {
-        EnvelopeParams { ret: self.ret, envid: self.envid.map(Into::into), eight_bit: self.eight_bit }
+        EnvelopeParams {
+            ret: self.ret,
+            envid: self.envid.map(Into::into),
+            eight_bit: self.eight_bit,
+            more: self.more.clone(),
+        }
     }
 
     pub(super) fn encode(&self, out: &mut Vec<u8>) {
@@ -122,11 +139,15 @@ impl<'a> MessageValue<'a> {
         out.push(
             flag(self.eight_bit, EIGHT_BIT)
                 | flag(self.ret.is_some(), HAS_RET)
-                | flag(self.envid.is_some(), HAS_ENVID),
+                | flag(self.envid.is_some(), HAS_ENVID)
+                | flag(self.more.is_some(), HAS_MORE),
         );
         out.extend(self.ret);
         if let Some(envid) = self.envid {
             put_text(out, envid);
+        }
+        if let Some(more) = &self.more {
+            put_more(out, more);
         }
         for text in
             [self.sender, self.connector, self.peer, self.helo, self.session, self.message_id, self.subject]
@@ -142,7 +163,7 @@ impl<'a> MessageValue<'a> {
     fn read(mut reader: Reader<'a>) -> Result<Self, Malformed> {
         let head = head(&mut reader)?;
         let present = reader.octet()?;
-        if present & !(EIGHT_BIT | HAS_RET | HAS_ENVID) != 0 {
+        if present & !(EIGHT_BIT | HAS_RET | HAS_ENVID | HAS_MORE) != 0 {
             return Err(Malformed("parameters are not known"));
         }
         let message = Self {
@@ -150,6 +171,7 @@ impl<'a> MessageValue<'a> {
             eight_bit: present & EIGHT_BIT != 0,
             ret: (present & HAS_RET != 0).then(|| reader.octet()).transpose()?,
             envid: (present & HAS_ENVID != 0).then(|| reader.text()).transpose()?,
+            more: (present & HAS_MORE != 0).then(|| read_more(&mut reader)).transpose()?,
             sender: reader.text()?,
             connector: reader.text()?,
             peer: reader.text()?,
@@ -160,6 +182,46 @@ impl<'a> MessageValue<'a> {
         };
         reader.finish().map(|()| message)
     }
+}
+
+fn put_more(out: &mut Vec<u8>, more: &MoreParams) {
+    out.push(
+        flag(more.smtp_utf8, SMTP_UTF8)
+            | flag(more.binary, BINARY)
+            | flag(more.require_tls, REQUIRE_TLS)
+            | flag(more.deliver_by.is_some(), HAS_DELIVER_BY)
+            | flag(more.release_ms.is_some(), HAS_RELEASE)
+            | flag(more.mt_priority.is_some(), HAS_PRIORITY)
+            | flag(more.auth_sender.is_some(), HAS_AUTH_SENDER),
+    );
+    if let Some(by) = &more.deliver_by {
+        put_text(out, by);
+    }
+    if let Some(release_ms) = more.release_ms {
+        put_number(out, release_ms);
+    }
+    out.extend(more.mt_priority.map(MoreParams::priority_number));
+    if let Some(sender) = &more.auth_sender {
+        put_text(out, sender);
+    }
+}
+
+fn read_more(reader: &mut Reader<'_>) -> Result<Box<MoreParams>, Malformed> {
+    let present = reader.octet()?;
+    let has = |bit| present & bit != 0;
+    let more = MoreParams {
+        smtp_utf8: has(SMTP_UTF8),
+        binary: has(BINARY),
+        require_tls: has(REQUIRE_TLS),
+        deliver_by: has(HAS_DELIVER_BY).then(|| reader.text().map(Into::into)).transpose()?,
+        release_ms: has(HAS_RELEASE).then(|| reader.number()).transpose()?,
+        mt_priority: has(HAS_PRIORITY).then(|| reader.octet().map(MoreParams::priority_of)).transpose()?,
+        auth_sender: has(HAS_AUTH_SENDER).then(|| reader.text().map(Into::into)).transpose()?,
+    };
+    if present & 0x80 != 0 {
+        return Err(Malformed("parameters are not known"));
+    }
+    more.given().ok_or(Malformed("there are no more parameters"))
 }
 
 /// A row of `finished`: a message that is kept although it is finished.

@@ -365,6 +365,7 @@ fn row(queue_id: QueueId, message: &Message, names: &BTreeMap<HopId, HopName>) -
         connector: accepted.connector.clone(),
         peer: accepted.peer.clone(),
         helo: accepted.helo.clone(),
+        params: accepted.params.clone(),
         recipients: recipients.collect(),
         entries: entries.collect(),
     }

@@ -6,7 +6,7 @@ use penstock_core::flow::{ContentFlags, Form};
 use proptest::prelude::*;
 
 use crate::edit::{Author, EditKind, LastEdit, Suspension};
-use crate::facts::{HopKind, OutcomeState};
+use crate::facts::{HopKind, MoreParams, OutcomeState};
 use crate::index::codec::Malformed;
 use crate::index::set::RecipientSet;
 use crate::index::values::{
@@ -77,7 +77,14 @@ proptest! {
         (plain, flags, eight_bit, ret) in any::<(bool, u8, bool, Option<u8>)>(),
         envid in prop::option::of(text()),
         texts in prop::collection::vec(text(), 7),
+        (marks, release_ms, mt_priority) in any::<([bool; 3], Option<u64>, Option<bool>)>(),
+        more_texts in (prop::option::of(text()), prop::option::of(text())),
     ) {
+        let [smtp_utf8, binary, require_tls] = marks;
+        let (deliver_by, auth_sender) = more_texts;
+        let mt_priority = mt_priority.map(|is_low| if is_low { -9 } else { 9 });
+        let more =
+            MoreParams { smtp_utf8, binary, require_tls, deliver_by, release_ms, mt_priority, auth_sender };
         let form = if plain { Form::Plain } else { Form::Wire };
         let stored = Stored { location, form, flags: ContentFlags(flags) };
         let value = MessageValue {
@@ -85,6 +92,7 @@ proptest! {
             eight_bit,
             ret,
             envid: envid.as_deref(),
+            more: more.given(),
             sender: &texts[0],
             connector: &texts[1],
             peer: &texts[2],

@@ -24,8 +24,8 @@ use super::tables::Table;
 use super::{Index, rowcheck};
 use crate::edit::{Author, Change, EditRecord};
 use crate::facts::{
-    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, Outcome,
-    OutcomeState, RecipientRecord, RoutedTo,
+    Accepted, Disposition, EntryRecord, EnvelopeParams, Fact, HopId, HopKind, HopName, Lsn, MoreParams,
+    Outcome, OutcomeState, RecipientRecord, RoutedTo,
 };
 use crate::redo::{InBlob, Location, Redo, Watermark};
 
@@ -86,6 +86,14 @@ pub(super) fn message(id: u64, recipients: usize, entries: Vec<EntryRecord>) -> 
             ret: (id.is_multiple_of(2)).then_some((id % 4 / 2) as u8),
             envid: (id.is_multiple_of(3)).then(|| format!("envelope {id}")),
             eight_bit: id.is_multiple_of(5),
+            more: id.is_multiple_of(7).then(|| {
+                Box::new(MoreParams {
+                    smtp_utf8: true,
+                    mt_priority: Some(-3),
+                    auth_sender: Some("<>".into()),
+                    ..MoreParams::default()
+                })
+            }),
         },
         connector: "inbound".into(),
         peer: "192.0.2.7".into(),

@@ -372,6 +372,7 @@ impl Model {
             connector: accepted.connector.clone(),
             peer: accepted.peer.clone(),
             helo: accepted.helo.clone(),
+            params: accepted.params.clone(),
             recipients: recipients.collect(),
             entries: entries.collect(),
         }
