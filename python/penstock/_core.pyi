@@ -12,10 +12,15 @@ Events, each a tuple that begins with its name:
     ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
     ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
-        ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
-        ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
+        ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",)
+        ("AUTH", mechanism, initial or None) ("BDAT",) ("XCLIENT",) ("unknown", verb)
+        ("malformed", kind, offset, verb);
+        initial: the initial response, decoded; a secret, to be neither kept nor told
         params: tuple of (key, value or None)
         answered: how many of the first ones were answered under a grant; no action counts them
+    ("auth_line", conn, turn, what, response, early)
+        what: response (decoded, a secret), cancel, or as the kind of a malformed line; the latter two with
+        an empty response; early: octets came behind it
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, starved
     ("closed", conn, reason, draft or None)
@@ -36,6 +41,7 @@ Actions:
     ("begin", conn, turn, limits, banner, delay_ms)
     ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
     ("take", conn, turn, draft, limit_bytes, reply)
+    ("challenge", conn, turn, octets)               what the peer sends next is an auth_line
     ("await_durable", conn, turn, ticket, ok, failed[, grant])
     ("flight", conn, turn, [(octets, replies, deadline_ms), ...])
     ("content", conn, turn, queue_id, hop, attempt, peer, flight)

@@ -89,6 +89,9 @@ fn action(
             limit_bytes: field(t, 4)?,
             reply: octets(t, 5)?,
         },
+        "challenge" => {
+            Action::Net(NetAction::Challenge { conn: conn()?, turn: turn()?, bytes: octets(t, 3)? })
+        }
         "await_durable" => Action::AwaitDurable {
             conn: conn()?,
             turn: turn()?,

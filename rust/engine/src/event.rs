@@ -7,6 +7,7 @@ use penstock_core::message::header::HeaderFacts;
 use penstock_core::queue_id::QueueId;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
+use penstock_core::smtp::sasl::Response;
 use penstock_net::{CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent};
 use penstock_spool::{Answer, CommitError};
 
@@ -50,6 +51,8 @@ pub enum Event {
         early: bool,
         eof: bool,
     },
+    /// A peer has answered a challenge.
+    AuthLine { conn: Conn, turn: u32, response: Response, early: bool },
     /// Content is complete in its draft, or was refused.
     Content {
         conn: Conn,
@@ -83,7 +86,9 @@ impl Event {
             | Self::Poisoned { .. } => Lane::Spool,
             Self::Closed { .. } | Self::ClientClosed { .. } => Lane::Closure,
             Self::Connected { .. } | Self::DialFailed { .. } | Self::Replies { .. } => Lane::Client,
-            Self::Opened { .. } | Self::Commands { .. } | Self::Content { .. } => Lane::Server,
+            Self::Opened { .. } | Self::Commands { .. } | Self::AuthLine { .. } | Self::Content { .. } => {
+                Lane::Server
+            }
         }
     }
 
@@ -98,6 +103,9 @@ impl Event {
             }
             NetEvent::Commands { conn, turn, items, answered, early, eof } => {
                 Self::Commands { conn, turn, items, answered, early, eof }
+            }
+            NetEvent::AuthLine { conn, turn, response, early } => {
+                Self::AuthLine { conn, turn, response, early }
             }
             NetEvent::Content { conn, turn, draft, sink, status, flags, size, facts, .. } => {
                 keep(draft, sink);

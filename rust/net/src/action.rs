@@ -59,6 +59,15 @@ pub enum NetAction {
         /// The 354.
         reply: Bytes,
     },
+    /// Go on with an authentication exchange (RFC 4954): the peer's next line is a response.
+    Challenge {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, all of them answered but the AUTH at the end, or of the `AuthLine`.
+        turn: u32,
+        /// The 334.
+        bytes: Bytes,
+    },
     /// Let [`Net::complete`](crate::Net::complete) answer the content.
     AwaitDurable {
         /// The connection.
@@ -130,6 +139,7 @@ impl NetAction {
             Self::Begin { conn, .. }
             | Self::Reply { conn, .. }
             | Self::Take { conn, .. }
+            | Self::Challenge { conn, .. }
             | Self::AwaitDurable { conn, .. }
             | Self::Abort { conn }
             | Self::Flight { conn, .. }
@@ -145,6 +155,7 @@ impl NetAction {
             Self::Begin { turn, .. }
             | Self::Reply { turn, .. }
             | Self::Take { turn, .. }
+            | Self::Challenge { turn, .. }
             | Self::AwaitDurable { turn, .. }
             | Self::Flight { turn, .. }
             | Self::Content { turn, .. }

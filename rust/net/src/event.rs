@@ -10,6 +10,7 @@ use penstock_core::flow::{ContentFlags, ContentSink};
 use penstock_core::message::header::HeaderFacts;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
+use penstock_core::smtp::sasl::Response;
 
 use crate::Conn;
 
@@ -45,7 +46,8 @@ pub enum NetEvent {
         /// Our end.
         local: SocketAddr,
     },
-    /// A peer has sent commands. Hands the turn over; answered by `Reply`, or `Take` for a final DATA.
+    /// A peer has sent commands. Hands the turn over; answered by `Reply`, or at last by `Take` for a final DATA
+    /// or `Challenge` for a final AUTH.
     Commands {
         /// The connection.
         conn: Conn,
@@ -60,6 +62,17 @@ pub enum NetEvent {
         early: bool,
         /// Whether the peer has ended its side; it may still wait for the replies.
         eof: bool,
+    },
+    /// A peer has answered a `Challenge`. Hands the turn over; answered by `Reply` or another `Challenge`.
+    AuthLine {
+        /// The connection.
+        conn: Conn,
+        /// Its turn.
+        turn: u32,
+        /// What it says.
+        response: Response,
+        /// Whether octets came behind it before its reply.
+        early: bool,
     },
     /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end. Hands the turn
     /// over; answered by `Reply` or `AwaitDurable`.

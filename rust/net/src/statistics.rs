@@ -57,6 +57,8 @@ counted! {
     refused,
     /// Events of commands.
     commands,
+    /// Events of responses to challenges.
+    auth_lines,
     /// Events of content.
     content,
     /// Incoming connections that have ended.
@@ -93,6 +95,7 @@ impl Tally {
         *match event {
             NetEvent::Opened { .. } => &mut self.opened,
             NetEvent::Commands { .. } => &mut self.commands,
+            NetEvent::AuthLine { .. } => &mut self.auth_lines,
             NetEvent::Content { .. } => &mut self.content,
             NetEvent::Closed { .. } => &mut self.closed,
             NetEvent::Connected { .. } => &mut self.connected,
@@ -105,10 +108,11 @@ impl Tally {
 
 impl NetStatistics {
     /// Events handed to the sink, by kind.
-    pub const fn events(&self) -> [(&'static str, u64); 8] {
+    pub const fn events(&self) -> [(&'static str, u64); 9] {
         [
             ("opened", self.opened),
             ("commands", self.commands),
+            ("auth_line", self.auth_lines),
             ("content", self.content),
             ("closed", self.closed),
             ("connected", self.connected),

@@ -197,6 +197,7 @@ pub(crate) fn kind(event: &NetEvent) -> String {
     match event {
         NetEvent::Opened { .. } => "opened".into(),
         NetEvent::Commands { items, .. } => format!("commands {items:?}"),
+        NetEvent::AuthLine { response, early, .. } => format!("auth line {response:?} {early}"),
         NetEvent::Content { status, .. } => format!("content {status:?}"),
         NetEvent::Closed { reason, draft, .. } => format!("closed {reason:?} {draft:?}"),
         NetEvent::Connected { .. } => "connected".into(),
