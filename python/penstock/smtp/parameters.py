@@ -1,12 +1,13 @@
-"""The parameters of MAIL that are offered: SIZE (RFC 1870) and BODY (RFC 6152)."""
+"""The parameters of MAIL that are offered: SIZE (RFC 1870), BODY (RFC 6152) and AUTH (RFC 4954 5)."""
 
 from __future__ import annotations
 
+import re
 from typing import Final, TypeAlias
 
 from penstock.smtp import replies
 
-__all__ = ["MailParameters", "mail_parameters"]
+__all__ = ["MailParameters", "mail_parameters", "without_auth"]
 
 MailParameters: TypeAlias = tuple[int, bool, "bytes | None"]
 """The SIZE or 0, whether BODY is 8BITMIME, and the reply that refuses them, or None."""
@@ -34,3 +35,20 @@ def mail_parameters(params: tuple[tuple[str, str | None], ...]) -> MailParameter
         else:
             return 0, False, replies.PARAMETER_UNKNOWN
     return size, is_eight_bit, None
+
+
+_MAILBOX_IN_XTEXT: Final = re.compile(r"<>|(?:[!-*,-<>-~]|\+[0-9A-F]{2}){1,500}")
+"""RFC 4954 3 and 5, RFC 3461 4."""
+
+
+def without_auth(params: tuple[tuple[str, str | None], ...]) -> tuple[tuple[str, str | None], ...]:
+    """Return the parameters without a well-formed AUTH, which has to be taken wherever AUTH is offered.
+
+    Who says there that somebody else has authenticated the sender is believed by nobody, as if it were `<>`
+    (RFC 4954 5). One that is not well-formed stays and is refused.
+    """
+    return tuple(
+        (key, value)
+        for key, value in params
+        if key != "AUTH" or value is None or _MAILBOX_IN_XTEXT.fullmatch(value) is None
+    )

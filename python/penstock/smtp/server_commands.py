@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from penstock.smtp import replies
-from penstock.smtp.parameters import mail_parameters
+from penstock.smtp import replies, server_auth
+from penstock.smtp.parameters import mail_parameters, without_auth
 from penstock.smtp.tables import SERVER, ServerState
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def _ehlo(session: ServerSession, item: Item) -> bytes:
     session.greeting = item[1]
     session.is_extended = True
     session.recipients = {}
-    return session.terms.ehlo
+    return session.terms.ehlo_secure if session.is_secure else session.terms.ehlo
 
 
 def _helo(session: ServerSession, item: Item) -> bytes:
@@ -45,6 +45,10 @@ def _helo(session: ServerSession, item: Item) -> bytes:
 
 def _mail(session: ServerSession, item: Item) -> bytes:
     _, address, domain, params = item
+    if session.terms.requires_authentication and not session.login:
+        return replies.AUTHENTICATION_REQUIRED
+    if params and session.terms.mechanisms:
+        params = without_auth(params)
     session.size_declared, session.is_eight_bit, refusal = mail_parameters(params)
     if refusal is not None:
         return wrong(session, refusal)
@@ -106,6 +110,11 @@ def _help(session: ServerSession, _item: Item) -> bytes:
     return replies.HELP
 
 
+def _auth(session: ServerSession, item: Item) -> bytes:
+    refusal = server_auth.begin(session, item[1])
+    return wrong(session, refusal) if refusal else b""
+
+
 def _not_implemented(session: ServerSession, _item: Item) -> bytes:
     return wrong(session, replies.NOT_IMPLEMENTED)
 
@@ -120,7 +129,7 @@ def _malformed(session: ServerSession, item: Item) -> bytes:
     _, kind, _, verb = item
     if kind in NO_TEXT and verb is None:
         _spend_errors(session)
-    return wrong(session, replies.MALFORMED_PATH.get((verb, kind)) or replies.malformed(kind))
+    return wrong(session, replies.MALFORMED_OF_VERB.get((verb, kind)) or replies.malformed(kind))
 
 
 def _out_of_order(session: ServerSession, item: Item) -> bytes:
@@ -159,7 +168,7 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "HELP": _help,
     "QUIT": _quit,
     "STARTTLS": _not_implemented,
-    "AUTH": _not_implemented,
+    "AUTH": _auth,
     "BDAT": _not_implemented,
     "XCLIENT": _not_implemented,
     "unknown": _unknown,

@@ -20,7 +20,8 @@ a call.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from penstock.smtp import replies
 from penstock.smtp.parameters import mail_parameters
@@ -28,12 +29,17 @@ from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
 
+if TYPE_CHECKING:
+    from penstock.smtp.sasl import Mechanism
+
 __all__ = ["Action", "Item", "Policy", "ServerSession"]
 
 Action: TypeAlias = tuple[Any, ...]
 """A boundary action; `_core.pyi` says which there are."""
 TARPIT_MAX_MS: Final = 30_000
 """The longest that one batch of replies is delayed, however many of them are refusals."""
+
+NO_GRANTS: Final[Mapping[ServerState, str]] = {}
 
 _CLASS_4: Final = ord("4")
 _CLASS_5: Final = ord("5")
@@ -54,6 +60,11 @@ class ServerSession:
 
     Attributes:
         state: Where it stands.
+        login: The name under which the peer has authenticated itself, or empty.
+        is_secure: Whether the connection is encrypted.
+        exchange: The authentication exchange under way, if any.
+        logon_failures: Exchanges that have failed.
+        grants: `terms.grants`, unless the peer has to authenticate itself first.
         greeting: What the peer called itself, or empty.
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.
@@ -67,9 +78,14 @@ class ServerSession:
     __slots__ = (
         "conn",
         "errors",
+        "exchange",
+        "grants",
         "greeting",
         "is_eight_bit",
         "is_extended",
+        "is_secure",
+        "login",
+        "logon_failures",
         "policy",
         "recipients",
         "refusals",
@@ -103,6 +119,16 @@ class ServerSession:
         self.is_eight_bit = False
         self.size_declared = 0
         self.recipients: dict[str, str] = {}
+        self.login = ""
+        self.is_secure = False
+        self.exchange: Mechanism | None = None
+        self.logon_failures = 0
+        self.grants = NO_GRANTS if terms.requires_authentication else terms.grants
+
+    @property
+    def protocol(self) -> str:
+        """What a Received field calls the way a message came (RFC 3848)."""
+        return _PROTOCOLS[self.is_extended, self.is_secure, self.login != ""]
 
     def commands(
         self, turn: int, items: list[Item], early: bool, actions: list[Action], answered: int = 0
@@ -118,7 +144,8 @@ class ServerSession:
 
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
-            `take` or `refuse_data`. All others are answered; without such a one, nothing.
+            `take` or `refuse_data`, AUTH for `server_auth.respond`. All others are answered; without such a
+            one, nothing.
         """
         if answered:
             self._catch_up(items[:answered])
@@ -156,7 +183,7 @@ class ServerSession:
         delay_ms = self._delay_ms(refusals) if refusals else 0
         is_over = self.state is ServerState.CLOSED
         action = ("reply", self.conn, turn, answer, len(items), delay_ms, is_over)
-        grant = self.terms.grants.get(self.state)
+        grant = self.grants.get(self.state)
         actions.append(action if grant is None else (*action, grant))
         return ""
 
@@ -169,7 +196,7 @@ class ServerSession:
             self.state = ServerState.SENDER
 
     def _delay_ms(self, refusals: int) -> int:
-        return min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
+        return 0 if self.login else min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
 
     def take(self, turn: int, draft: int, actions: list[Action]) -> None:
         """Answer DATA with 354 and have the content put into a draft."""
@@ -226,7 +253,7 @@ class ServerSession:
         """Have the commit's completion answer the content, with one of two replies."""
         self._end_transaction()
         action = ("await_durable", self.conn, turn, ticket, queued, failed)
-        grant = self.terms.grants.get(self.state)
+        grant = self.grants.get(self.state)
         actions.append(action if grant is None else (*action, grant))
 
     def shut_down(self, turn: int, answers: int, actions: list[Action]) -> None:
@@ -244,4 +271,12 @@ _CONTENT_REFUSALS: Final = {
     "too_large": replies.CONTENT_TOO_LARGE,
     "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
     "starved": replies.INSUFFICIENT_STORAGE,
+}
+_PROTOCOLS: Final = {
+    (is_extended, is_secure, is_authenticated): "ESMTP" + "S" * is_secure + "A" * is_authenticated
+    if is_extended
+    else "SMTP"
+    for is_extended in (False, True)
+    for is_secure in (False, True)
+    for is_authenticated in (False, True)
 }

@@ -24,6 +24,11 @@ class ServerTerms:
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
+        mechanisms: What is offered for authentication (RFC 4954); without any, AUTH is not known.
+        auth_requires_tls: Whether it is offered only where the connection is encrypted.
+        requires_authentication: Whether mail is taken from nobody else.
+        max_logon_failures: The exchange that fails as this one ends the session; 0 for never.
+        auth_tarpit_ms: How long the reply to each failed exchange is delayed; 0 for none.
         has_standard_replies: Whether net can give the usual replies to MAIL and DATA by itself.
         grants: The command that it may do so for, by state.
     """
@@ -36,11 +41,17 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
+    mechanisms: tuple[str, ...] = ()
+    auth_requires_tls: bool = False
+    requires_authentication: bool = False
+    max_logon_failures: int = 3
+    auth_tarpit_ms: int = 5_000
     has_standard_replies: bool = False
     grants: Mapping[ServerState, str] = field(init=False)
     banner: bytes = field(init=False)
     helo: bytes = field(init=False)
     ehlo: bytes = field(init=False)
+    ehlo_secure: bytes = field(init=False)
     goodbye: bytes = field(init=False)
 
     def __post_init__(self) -> None:
@@ -49,7 +60,12 @@ class ServerTerms:
         put(self, "grants", GRANTS if self.has_standard_replies else {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
-        put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))
+        for key, mechanisms in (
+            ("ehlo", () if self.auth_requires_tls else self.mechanisms),
+            ("ehlo_secure", self.mechanisms),
+        ):
+            reply = replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes, mechanisms=mechanisms)
+            put(self, key, reply)
         put(self, "goodbye", replies.goodbye(self.fqdn))
 
 
