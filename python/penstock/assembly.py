@@ -13,6 +13,7 @@ from penstock.queue.retry import RetrySchedule
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
+from penstock.smtp.sasl import MECHANISMS
 
 __all__ = ["deliver_settings", "open_core", "receive_settings", "router", "segment_bytes"]
 
@@ -87,6 +88,10 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 max_header_bytes=connector.max_header_bytes,
                 max_recipients_per_message=connector.max_recipients_per_message,
                 max_protocol_errors=connector.max_protocol_errors,
+                mechanisms=tuple(MECHANISMS) if connector.takes_passwords else (),
+                auth_requires_tls=connector.passwords_require_tls,
+                max_logon_failures=connector.max_logon_failures,
+                auth_tarpit_ms=connector.auth_tarpit_ms,
                 max_hop_count=connector.max_hop_count,
                 tarpit_ms=connector.tarpit_ms,
                 max_inbound_connection=connector.max_inbound_connection,
@@ -96,6 +101,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
             )
             for connector in config.receive_connectors
         ),
+        users_file=config.users_file,
         message_expiration_ms=config.queue.message_expiration_ms,
     )
 

@@ -230,6 +230,7 @@ class Engine(Queryable):
         if self._core.recovery["is_restored"]:
             self._deliverer.drain()
         self._deliverer.start(now_ms())
+        await nursery.start(self._receiver.run)
         nursery.start_soon(self._dispatcher.run, self._handlers(), self._deliverer.turn)
         nursery.start_soon(self._deliverer.run)
         nursery.start_soon(watch, self._lag)
@@ -266,6 +267,7 @@ class Engine(Queryable):
         return {
             "opened": receiver.opened,
             "commands": receiver.commands,
+            "auth_line": receiver.auth_line,
             "content": receiver.content,
             "closed": closed,
             "committed": committed,
@@ -327,6 +329,7 @@ class Engine(Queryable):
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
         problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
+        problems += [("users_unreadable", problem) for problem in self._receiver.user_problems()]
         problems += spool_alarms(samples, self._core.recovery)
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))

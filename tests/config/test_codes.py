@@ -210,8 +210,8 @@ WARNINGS = [
     Case("C206", lan(ranges='[«"10.20.0.11/16"»]'), f"{RANGES}[0]", '"10.20.0.0/16"'),
 ]
 
-ELSEWHERE = {"C112", "C113", "C114", "C115", "C201", "C301"}
-"""Codes of files and layers, not of a text alone: test_sources.py, test_layers.py."""
+ELSEWHERE = {"C112", "C113", "C114", "C115", "C127", "C132", "C201", "C207", "C301"}
+"""Codes of files and layers, not of a text alone: test_sources.py, test_layers.py, test_authentication.py."""
 
 
 def assert_points(problem: Problem, case: Case, severity: str, folder: Folder) -> None:
@@ -266,6 +266,8 @@ LIMITS = [
     ("lan", "max_recipients_per_message", "1", "5000", "0", "5001"),
     ("lan", "max_protocol_errors", "1", "10000", "0", "10001"),
     ("lan", "tarpit_interval", '"0s"', '"10m"', '"0"', '"10m1ms"'),
+    ("lan", "max_logon_failures", "0", "10", "-1", "11"),
+    ("lan", "auth_tarpit_interval", '"0s"', '"10m"', '"0"', '"10m1ms"'),
     ("lan", "max_inbound_connection", "1", "50000", "0", "50001"),
     ("lan", "max_inbound_connection_per_source", "1", "50000", "-1", "50001"),
     ("lan", "connection_timeout", '"5m1ms"', '"1d"', '"999ms"', '"1d1ms"'),

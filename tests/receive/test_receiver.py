@@ -35,7 +35,11 @@ class Core:
         self.hints: list[int] = []
         self.commits: list[tuple[Any, ...]] = []
         self.refusal = ""
+        self.applied: list[list[tuple[Any, ...]]] = []
         self._drafts = itertools.count(500)
+
+    def apply(self, actions: list[tuple[Any, ...]]) -> None:
+        self.applied.append(actions)
 
     def draft(self, size_hint: int) -> int:
         if self.refusal:

@@ -22,6 +22,7 @@ from penstock.cli.serve import serve
 from penstock.cli.spool import spool
 from penstock.cli.status import status
 from penstock.cli.text import printable
+from penstock.cli.user import user
 from penstock.cli.version import print_version, version
 from penstock.errors import Ambiguous, ConfigError, NotFound, PenstockError, Unreachable
 
@@ -58,7 +59,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, status, queue, message, spool, config, version):
+for _command in (serve, status, queue, message, user, spool, config, version):
     root.add_command(_command)
 
 

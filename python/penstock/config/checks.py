@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from penstock.config import model
+from penstock.config.auth_checks import Finding, connector_findings, store_findings
 from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.config.tree import Entry, Layer, Node, Path, plain
@@ -53,6 +54,7 @@ class Checks:
         for name, send in self._tables.send_connectors.items():
             if send.enabled:
                 self._send(("send_connector", name), send)
+        self._authentication()
         self._same_ranges()
         self._endpoints()
         self._socket()
@@ -178,6 +180,17 @@ class Checks:
             if other != version:
                 message = f"{smart_host.host} cannot be reached from {connector.source_ip_address}."
                 self._add("C103", message, (*path, "smart_hosts", index))
+
+    def _authentication(self) -> None:
+        found: list[Finding] = []
+        for name, connector in in_force(self._tree, self._tables):
+            ranges = connector.remote_ip_ranges or EVERYWHERE
+            found += connector_findings(name, connector, ranges, self._tables)
+        for name, store in self._tables.user_stores.items():
+            file = absolute(self._tree, ("user_store", name, "file"), store.file)
+            found += store_findings(name, file, self._tables)
+        for code, message, path, is_key, fix in found:
+            self._add(code, message, path, is_key=is_key, fix=fix)
 
     def _same_ranges(self) -> None:
         seen: dict[tuple[Endpoint, IpRange], str] = {}

@@ -43,6 +43,7 @@ __all__ = [
     "Spool",
     "Table",
     "Top",
+    "UserStore",
     "key_names",
 ]
 
@@ -78,6 +79,17 @@ RECEIVE_USAGE: Final = Choice(
         "internal": "authentication of servers",
         "partner": "TLS",
         "custom": "permission groups",
+    },
+)
+AUTH_MECHANISM: Final = Choice(
+    "none",
+    "tls",
+    "basic_auth",
+    "basic_auth_require_tls",
+    later={
+        "integrated": "NTLM and Kerberos",
+        "exchange_server": "authentication of servers",
+        "external_authoritative": "permission groups",
     },
 )
 SEND_USAGE: Final = Choice(
@@ -191,10 +203,19 @@ class ReceiveConnector(Table):
     max_protocol_errors: Annotated[int, Count(1, 10_000)]
     max_hop_count: Annotated[int, Count(1, 500)]
     tarpit_interval: Annotated[int, Duration(0, read_duration("10m"))]
+    auth_mechanism: tuple[Annotated[str, AUTH_MECHANISM], ...]
+    max_logon_failures: Annotated[int, Count(0, 10)]
+    auth_tarpit_interval: Annotated[int, Duration(0, read_duration("10m"))]
     max_inbound_connection: Annotated[int, Count(1, CONNECTIONS_MAX)]
     max_inbound_connection_per_source: Annotated[int, Count(1, CONNECTIONS_MAX)]
     connection_timeout: Timeout
     connection_inactivity_timeout: Timeout
+
+
+class UserStore(Table):
+    """`[user_store.NAME]`: who may log in."""
+
+    file: Annotated[str, Text(read_path), Field(examples=['"users"'])]
 
 
 class SendConnector(Table):
@@ -226,6 +247,7 @@ TABLES: Final[dict[str, type[Table]]] = {
 NAMED_TABLES: Final[dict[str, type[Table]]] = {
     "accepted_domain": AcceptedDomain,
     "receive_connector": ReceiveConnector,
+    "user_store": UserStore,
     "send_connector": SendConnector,
 }
 INNER_TABLES: Final[dict[str, type[Table]]] = {"recipients": RecipientsSource, "deliver_to": DeliverTo}

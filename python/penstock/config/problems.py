@@ -39,11 +39,14 @@ CODES: Final = {
     "C124": "`deliver_to` belongs to an authoritative domain.",
     "C125": "A file that the configuration names cannot be read.",
     "C126": "Two addresses to listen on exclude each other.",
+    "C127": "`basic_auth` needs a user store.",
+    "C132": "A file with secrets could be read or changed by others.",
     "C201": "No receive connector is in force: no mail comes in.",
     "C202": "The server has no fully qualified name.",
     "C203": "Two ranges are the same: the first one wins.",
     "C205": "No send connector covers a relay domain: its mail waits as Unreachable.",
     "C206": "A network is written with an address inside it.",
+    "C207": "Passwords come in unencrypted from public addresses.",
     "C301": "One file overrides another.",
 }
 

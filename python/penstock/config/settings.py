@@ -55,6 +55,10 @@ class ReceiveConnector:
         tarpit_ms: Delay of 5yz replies.
         max_inbound_connection: Connections to it at a time.
         max_inbound_connection_per_source: Connections to it of one address at a time.
+        takes_passwords: Whether peers may authenticate themselves with a password.
+        passwords_require_tls: Whether only on an encrypted connection.
+        max_logon_failures: The failed authentication that ends a session; 0 for never.
+        auth_tarpit_ms: Delay of the reply to a failed authentication.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
     """
@@ -72,6 +76,10 @@ class ReceiveConnector:
     tarpit_ms: int
     max_inbound_connection: int
     max_inbound_connection_per_source: int
+    takes_passwords: bool
+    passwords_require_tls: bool
+    max_logon_failures: int
+    auth_tarpit_ms: int
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
 
@@ -147,6 +155,7 @@ class Config:
         listeners: Where to listen, each address and port once.
         receive_connectors: Those in force, in the order of the files.
         send_connectors: All of them, in the order of the files.
+        users_file: File of those who may log in; None if there is no user store.
         queue: Retry and expiry.
         log_directory: Directory of the journal.
         control_socket: Path of the control socket.
@@ -169,6 +178,7 @@ class Config:
     listeners: tuple[Endpoint, ...]
     receive_connectors: tuple[ReceiveConnector, ...]
     send_connectors: tuple[SendConnector, ...]
+    users_file: str | None
     queue: Queue
     log_directory: str
     control_socket: str

@@ -19,7 +19,7 @@ from penstock.config.problems import Problem
 from penstock.config.tree import Layer, Node, Path, Place, plain
 from penstock.config.values import Refused, quoted, read_connector_name, read_domain
 
-__all__ = ["Tables", "validate"]
+__all__ = ["Tables", "user_stores", "validate"]
 
 SUGGESTIONS_MAX: Final = 100
 """Problems after which no more is guessed what was meant."""
@@ -31,6 +31,7 @@ _NAME_READERS: Final[Mapping[str, Callable[[str], str]]] = {
     "accepted_domain": read_domain,
     "receive_connector": read_connector_name,
     "send_connector": read_connector_name,
+    "user_store": read_connector_name,
 }
 
 
@@ -47,6 +48,7 @@ class Tables:
     accepted_domains: dict[str, model.AcceptedDomain] = field(default_factory=dict)
     receive_connectors: dict[str, model.ReceiveConnector] = field(default_factory=dict)
     send_connectors: dict[str, model.SendConnector] = field(default_factory=dict)
+    user_stores: dict[str, model.UserStore] = field(default_factory=dict)
 
 
 def validate(tree: Node, problems: list[Problem]) -> Tables:
@@ -63,7 +65,13 @@ def validate(tree: Node, problems: list[Problem]) -> Tables:
         accepted_domains=reader.named(model.AcceptedDomain, "accepted_domain"),
         receive_connectors=reader.named(model.ReceiveConnector, "receive_connector"),
         send_connectors=reader.named(model.SendConnector, "send_connector"),
+        user_stores=reader.named(model.UserStore, "user_store"),
     )
+
+
+def user_stores(tree: Node, problems: list[Problem]) -> dict[str, model.UserStore]:
+    """Return the user stores alone; add to the problems what is wrong with them."""
+    return _Reader(tree, problems).named(model.UserStore, "user_store")
 
 
 class _Reader:

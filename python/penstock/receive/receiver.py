@@ -14,8 +14,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
+import trio
+
 from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
+from penstock.receive.authentication import Authentication
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
@@ -24,6 +27,7 @@ from penstock.receive.received import ReceivedField, address_literal
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
+from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
@@ -35,12 +39,13 @@ Event: TypeAlias = tuple[Any, ...]
 Action: TypeAlias = tuple[Any, ...]
 
 LOOK_EVERY_MS: Final = 1_000
-"""How often recipients' files are looked at, and storage that was full is tried again."""
+"""How often files of recipients and users are looked at, and storage that was full is tried again."""
 
 
 class Core(Protocol):
     """What is needed of `_core.Engine`."""
 
+    def apply(self, actions: list[Action]) -> None: ...  # noqa: D102
     def draft(self, size_hint: int) -> int: ...  # noqa: D102
     def drop_draft(self, draft: int) -> None: ...  # noqa: D102
     def commit(  # noqa: D102
@@ -79,6 +84,11 @@ class _Connector:
             max_hops=settings.max_hop_count,
             tarpit_ms=settings.tarpit_ms,
             postmaster=(f"postmaster@{home}", home),
+            mechanisms=settings.mechanisms,
+            auth_requires_tls=settings.auth_requires_tls,
+            requires_authentication=settings.requires_authentication,
+            max_logon_failures=settings.max_logon_failures,
+            auth_tarpit_ms=settings.auth_tarpit_ms,
             has_standard_replies=True,
         )
         self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
@@ -119,8 +129,9 @@ class Receiver:
             format_queue_id: Writes a queue id as operators see it.
 
         Raises:
-            OSError: A file of recipients cannot be read.
-            ValueError: A range of addresses cannot be read, or would make an open relay.
+            OSError: A file of recipients or users cannot be read.
+            ValueError: A range of addresses cannot be read, or would make an open relay; or the users' file
+                cannot be used.
         """
         self._core = core
         self._settings = settings
@@ -129,6 +140,8 @@ class Receiver:
         self._format_queue_id = format_queue_id
         self._domains = AcceptedDomains(settings.accepted_domains)
         self._storage = Storage()
+        self._verdicts = Verdicts(self._act)
+        self._authentication = Authentication(settings.users_file, self._verdicts)
         self._ranges = ReceiveConnectors(settings.connectors)
         self._connectors = {
             connector.name: _Connector(
@@ -160,6 +173,10 @@ class Receiver:
         self._sessions = 0
         self._is_draining = False
 
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Find the answers that take time, for ever."""
+        await self._verdicts.run(task_status)
+
     @property
     def connections(self) -> int:
         """How many connections are in."""
@@ -175,6 +192,10 @@ class Receiver:
     def problems(self) -> list[str]:
         """Return what an operator should know: files of recipients that cannot be read."""
         return self._domains.problems()
+
+    def user_problems(self) -> list[str]:
+        """Return what an operator should know of the file of users, and of how logins are verified."""
+        return [*self._authentication.problems(), *self._verdicts.problems()]
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
@@ -233,12 +254,15 @@ class Receiver:
         if now_ms >= self._next_look_ms:
             self._next_look_ms = now_ms + LOOK_EVERY_MS
             self._domains.refresh()
+            self._authentication.refresh()
             self._storage.try_again()
         connection.turn = turn
         session = connection.session
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
-        elif session.commands(turn, items, early, actions, answered):
+            return
+        waiting = session.commands(turn, items, early, actions, answered)
+        if waiting == "DATA":
             try:
                 draft = self._core.draft(session.size_declared)
             except DraftRefused as refused:
@@ -246,6 +270,19 @@ class Receiver:
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
             else:
                 session.take(turn, draft, actions)
+        elif waiting == "AUTH":
+            self._authentication.began(session, turn, items[-1][2], early, actions, now_ms)
+
+    def auth_line(self, event: Event, actions: list[Action], now_ms: int) -> None:
+        """Go on with an authentication exchange."""
+        connection = self._connections.get(event[1])
+        if connection is None:
+            return
+        connection.turn = event[2]
+        if self._is_draining:
+            connection.session.shut_down(event[2], 1, actions)
+        else:
+            self._authentication.line(connection.session, event, actions, now_ms)
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
@@ -269,7 +306,7 @@ class Receiver:
             greeting=session.greeting,
             peer=connection.peer_literal,
             fqdn=connector.fqdn,
-            protocol="ESMTP" if session.is_extended else "SMTP",
+            protocol=session.protocol,
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
@@ -298,6 +335,7 @@ class Receiver:
     def closed(self, event: Event) -> None:
         """Forget a connection; a half-received draft is gone already."""
         conn = event[1]
+        self._verdicts.forget(conn)
         connection = self._connections.pop(conn, None)
         if connection is not None:
             connection.connector.counts.sessions -= 1
@@ -331,6 +369,9 @@ class Receiver:
     def poisoned(self) -> None:
         """Refuse all mail from now on: the spool has failed."""
         self._storage.refused("poisoned")
+
+    def _act(self, actions: list[Action]) -> None:
+        self._core.apply(actions)
 
     def _session_id(self, now_ms: int) -> str:
         """Return 16 hexadecimal digits that no other session has: the time and a counter."""
