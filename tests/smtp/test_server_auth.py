@@ -11,7 +11,7 @@ from penstock.smtp import replies, server_auth
 from penstock.smtp.parameters import without_auth
 from penstock.smtp.sasl import Password
 from penstock.smtp.server_session import ServerSession
-from penstock.smtp.tables import ServerState
+from penstock.smtp.tables import GRANTS, ServerState
 from tests.smtp.test_server_session import CONN, DATA, EHLO, MAIL, RCPT, Policy, terms
 
 PLAIN = ("AUTH", "PLAIN", b"\0me\0sesame")
@@ -54,10 +54,14 @@ def greeted(**changed: Any) -> ServerSession:
     return server
 
 
+def accept(server: ServerSession, actions: list[tuple[Any, ...]]) -> None:
+    server_auth.accept(server, 1, "me", actions, policy=server.policy, grants=server.terms.grants)
+
+
 def log_in(server: ServerSession) -> tuple[Any, ...]:
     actions, given = ask(server, PLAIN)
     assert (actions, given) == ([], ME)
-    server_auth.accept(server, 1, "me", actions)
+    accept(server, actions)
     (action,) = actions
     return action
 
@@ -125,6 +129,14 @@ def test_auth_is_said_once() -> None:
     assert server.login == "me"
 
 
+def test_a_login_brings_another_policy() -> None:
+    server = greeted()
+    other = Policy()
+    other.sender_refusal = replies.UNABLE_TO_RELAY
+    server_auth.accept(server, 1, "me", [], policy=other, grants={})
+    assert said(server, MAIL) == replies.UNABLE_TO_RELAY
+
+
 def test_a_second_ehlo_keeps_the_login() -> None:
     server = greeted()
     log_in(server)
@@ -160,7 +172,7 @@ def test_protocol_is_named_by_rfc_3848(is_secure: bool, login: str, greeting: st
 
 
 def test_mail_needs_a_login_where_it_is_required() -> None:
-    server = greeted(requires_authentication=True, has_standard_replies=True)
+    server = greeted(requires_authentication=True, grants=GRANTS)
     actions, _ = ask(server, MAIL, RCPT, DATA)
     assert [len(action) for action in actions] == [7], "nothing is granted to a peer that has not logged in"
     assert actions[0][3] == replies.AUTHENTICATION_REQUIRED + replies.NEED_MAIL * 2
@@ -329,7 +341,7 @@ class Exchanges(RuleBasedStateMachine):
         actions: list[tuple[Any, ...]] = []
         if verdict == "accept":
             self.is_accepted = True
-            server_auth.accept(self.server, 1, "me", actions)
+            accept(self.server, actions)
         elif verdict == "refuse":
             server_auth.refuse(self.server, 1, actions)
         else:

@@ -52,7 +52,7 @@ def connector_findings(
         return
     if not tables.user_stores:
         message = "basic_auth needs a user store; `penstock user add` makes its file."
-        yield Finding("C127", message, path, is_key=True, fix='[user_store.local]\nfile = "users"')
+        yield Finding("C128", message, path, is_key=True, fix='[user_store.local]\nfile = "users"')
     if "basic_auth_require_tls" not in offered and not all(is_private(parse_range(text)) for text in ranges):
         message = (
             "Passwords come in unencrypted here, and not from private addresses alone: "

@@ -24,12 +24,12 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
+from penstock.receive.connection import Connection, grants_under
 from penstock.receive.passwords import matches
 from penstock.receive.users import User, UserFile
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import server_auth
 from penstock.smtp.sasl import Password
-from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
 
 __all__ = ["Authentication"]
@@ -85,7 +85,7 @@ class Authentication:
 
     def began(
         self,
-        session: ServerSession,
+        connection: Connection,
         turn: int,
         response: bytes | None,
         early: bool,
@@ -93,21 +93,21 @@ class Authentication:
         now_ms: int,
     ) -> None:
         """Go on with an exchange that AUTH has begun."""
-        given = server_auth.respond(session, turn, response, early, actions)
+        given = server_auth.respond(connection.session, turn, response, early, actions)
         if given is not None:
-            self._verify(session, turn, given, actions, now_ms)
+            self._verify(connection, turn, given, actions, now_ms)
 
     def line(
-        self, session: ServerSession, event: tuple[Any, ...], actions: list[Action], now_ms: int
+        self, connection: Connection, event: tuple[Any, ...], actions: list[Action], now_ms: int
     ) -> None:
         """Go on with what a client has said to a challenge."""
         _, _, turn, what, response, early = event
-        given = server_auth.line(session, turn, what, response, early, actions)
+        given = server_auth.line(connection.session, turn, what, response, early, actions)
         if given is not None:
-            self._verify(session, turn, given, actions, now_ms)
+            self._verify(connection, turn, given, actions, now_ms)
 
     def _verify(
-        self, session: ServerSession, turn: int, given: Password, actions: list[Action], now_ms: int
+        self, connection: Connection, turn: int, given: Password, actions: list[Action], now_ms: int
     ) -> None:
         if self._file is None:
             raise AssertionError("invariant: AUTH is offered only where there are users")
@@ -116,13 +116,13 @@ class Authentication:
         if user is not None and not user.is_disabled:
             digest = self._recent.digest(user, given.password)
             if self._recent.knows(digest, now_ms):
-                server_auth.accept(session, turn, user.name, actions)
+                _accept(connection, turn, user.name, actions)
                 return
         stored = self._file.stand_in if user is None else user.stored
         question = partial(self._is_right, stored, given.password)
-        then = partial(self._tell, session, turn, user, digest, now_ms)
-        if not self._verdicts.ask(session.conn, question, then, within_s=VERIFY_WITHIN_S):
-            server_auth.put_off(session, turn, actions)
+        then = partial(self._tell, connection, turn, user, digest, now_ms)
+        if not self._verdicts.ask(connection.session.conn, question, then, within_s=VERIFY_WITHIN_S):
+            server_auth.put_off(connection.session, turn, actions)
 
     async def _is_right(self, stored: str, password: str) -> bool:
         return await trio.to_thread.run_sync(
@@ -131,7 +131,7 @@ class Authentication:
 
     def _tell(
         self,
-        session: ServerSession,
+        connection: Connection,
         turn: int,
         user: User | None,
         digest: bytes,
@@ -139,6 +139,7 @@ class Authentication:
         is_right: bool | None,
         actions: list[Action],
     ) -> None:
+        session = connection.session
         if session.state is ServerState.CLOSED:
             # It was told that the service stops.
             return
@@ -146,13 +147,19 @@ class Authentication:
             server_auth.put_off(session, turn, actions)
         elif is_right and user is not None and not user.is_disabled and self._is_as_before(user):
             self._recent.remember(digest, now_ms)
-            server_auth.accept(session, turn, user.name, actions)
+            _accept(connection, turn, user.name, actions)
         else:
             server_auth.refuse(session, turn, actions)
 
     def _is_as_before(self, user: User) -> bool:
         """Whether a user's line is still the one that was verified."""
         return self._file is not None and self._file.users.get(user.name) == user
+
+
+def _accept(connection: Connection, turn: int, login: str, actions: list[Action]) -> None:
+    policy = connection.connector.policy_of_user(login, connection.peer_ip)
+    grants = grants_under(policy)
+    server_auth.accept(connection.session, turn, login, actions, policy=policy, grants=grants)
 
 
 class _Recent:

@@ -19,19 +19,19 @@ import trio
 from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
 from penstock.receive.authentication import Authentication
+from penstock.receive.connection import Connection, Connector, largest
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
-from penstock.receive.received import ReceivedField, address_literal
+from penstock.receive.received import ReceivedField
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
-from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.self_test import open_to
+from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
-from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
-from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Core", "Receiver"]
 
@@ -55,57 +55,6 @@ class Core(Protocol):
     def server_limits(  # noqa: D102
         self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
     ) -> int: ...
-
-
-class _Connector:
-    """A receive connector, ready for its sessions."""
-
-    __slots__ = ("counts", "fqdn", "limits", "policy", "settings", "terms")
-
-    def __init__(
-        self,
-        settings: ReceiveConnectorSettings,
-        server: ReceiveSettings,
-        domains: AcceptedDomains,
-        storage: Storage,
-        limits: int,
-    ) -> None:
-        self.settings = settings
-        self.limits = limits
-        self.counts = ConnectorCounts(settings.name)
-        self.fqdn = settings.fqdn or server.fqdn
-        home = server.default_domain or server.fqdn
-        self.terms = ServerTerms(
-            fqdn=self.fqdn,
-            max_message_bytes=settings.max_message_bytes,
-            max_header_bytes=settings.max_header_bytes,
-            max_recipients=settings.max_recipients_per_message,
-            max_protocol_errors=settings.max_protocol_errors,
-            max_hops=settings.max_hop_count,
-            tarpit_ms=settings.tarpit_ms,
-            postmaster=(f"postmaster@{home}", home),
-            mechanisms=settings.mechanisms,
-            auth_requires_tls=settings.auth_requires_tls,
-            requires_authentication=settings.requires_authentication,
-            max_logon_failures=settings.max_logon_failures,
-            auth_tarpit_ms=settings.auth_tarpit_ms,
-            has_standard_replies=True,
-        )
-        self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
-
-
-class _Connection:
-    """An incoming connection that was let in."""
-
-    __slots__ = ("connector", "peer_ip", "peer_literal", "session", "session_id", "turn")
-
-    def __init__(self, conn: int, connector: _Connector, peer_ip: str, session_id: str) -> None:
-        self.connector = connector
-        self.peer_ip = peer_ip
-        self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
-        self.session_id = session_id
-        self.turn = 0
 
 
 class Receiver:
@@ -144,7 +93,7 @@ class Receiver:
         self._authentication = Authentication(settings.users_file, self._verdicts)
         self._ranges = ReceiveConnectors(settings.connectors)
         self._connectors = {
-            connector.name: _Connector(
+            connector.name: Connector(
                 connector,
                 settings,
                 self._domains,
@@ -156,18 +105,18 @@ class Receiver:
                         # One more than allowed, so that a section that is too large is seen to be.
                         "header_bytes": connector.max_header_bytes + 1,
                     },
-                    (replies.SENDER_OK, replies.START_CONTENT, connector.max_message_bytes),
+                    (replies.SENDER_OK, replies.START_CONTENT, largest(connector)),
                 ),
             )
             for connector in settings.connectors
         }
         self._uncovered = ConnectorCounts(NO_CONNECTOR)
         self._admission = Admission()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()
         self._closed_unseen: set[int] = set()
-        self._committing: dict[int, tuple[FreshMessage, _Connector]] = {}
+        self._committing: dict[int, tuple[FreshMessage, Connector]] = {}
         self._received = ReceivedField()
         self._next_look_ms = 0
         self._sessions = 0
@@ -196,6 +145,17 @@ class Receiver:
     def user_problems(self) -> list[str]:
         """Return what an operator should know of the file of users, and of how logins are verified."""
         return [*self._authentication.problems(), *self._verdicts.problems()]
+
+    def open_to(self) -> list[tuple[str, str]]:
+        """Return which strangers could relay, as (address, recipient); see `self_test`."""
+        listeners = {listener for settings in self._settings.connectors for listener in settings.listeners}
+        home = self._settings.default_domain or self._settings.fqdn
+
+        def policy_of(listener: int, peer_ip: str) -> RelayPolicy | None:
+            found = self._ranges.find(listener, peer_ip)
+            return None if found is None else self._connectors[found.name].policy
+
+        return open_to(sorted(listeners), policy_of, self._domains, home)
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
@@ -234,7 +194,7 @@ class Receiver:
             else:
                 refused = self._admission.admit(settings, peer_ip)
                 if refused is None:
-                    connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                    connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
                     connection.turn = turn
                     counts.sessions += 1
                     self._connections[conn] = connection
@@ -252,12 +212,11 @@ class Receiver:
         if connection is None:
             return
         if now_ms >= self._next_look_ms:
-            self._next_look_ms = now_ms + LOOK_EVERY_MS
-            self._domains.refresh()
-            self._authentication.refresh()
-            self._storage.try_again()
+            self._look(now_ms)
         connection.turn = turn
         session = connection.session
+        if connection.connector.rates is not None:
+            connection.connector.rates.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
             return
@@ -271,7 +230,18 @@ class Receiver:
             else:
                 session.take(turn, draft, actions)
         elif waiting == "AUTH":
-            self._authentication.began(session, turn, items[-1][2], early, actions, now_ms)
+            self._authentication.began(connection, turn, items[-1][2], early, actions, now_ms)
+
+    def _look(self, now_ms: int) -> None:
+        """Do what has to be done every now and then."""
+        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        self._domains.refresh()
+        self._authentication.refresh()
+        self._storage.try_again()
+        for connector in self._connectors.values():
+            if connector.rates is not None:
+                connector.rates.now_ms = now_ms
+                connector.rates.forget_full()
 
     def auth_line(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Go on with an authentication exchange."""
@@ -282,7 +252,7 @@ class Receiver:
         if self._is_draining:
             connection.session.shut_down(event[2], 1, actions)
         else:
-            self._authentication.line(connection.session, event, actions, now_ms)
+            self._authentication.line(connection, event, actions, now_ms)
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""

@@ -12,6 +12,7 @@ read, so the connection ends, whatever it has sent.
 from __future__ import annotations
 
 from base64 import b64encode
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from penstock.smtp import replies
@@ -19,7 +20,7 @@ from penstock.smtp.sasl import MECHANISMS, Challenge, Password
 from penstock.smtp.tables import ServerState
 
 if TYPE_CHECKING:
-    from penstock.smtp.server_session import ServerSession
+    from penstock.smtp.server_session import Policy, ServerSession
 
 __all__ = ["accept", "begin", "line", "put_off", "refuse", "respond"]
 
@@ -99,10 +100,28 @@ def line(
     return None
 
 
-def accept(session: ServerSession, turn: int, login: str, actions: list[Action]) -> None:
-    """Let the client be who it says it is, for the rest of the session."""
+def accept(
+    session: ServerSession,
+    turn: int,
+    login: str,
+    actions: list[Action],
+    *,
+    policy: Policy,
+    grants: Mapping[ServerState, str],
+) -> None:
+    """Let the client be who it says it is, for the rest of the session.
+
+    Args:
+        session: One whose exchange has ended in a password that is right.
+        turn: The event's turn.
+        login: Who it is.
+        actions: Where the answer goes.
+        policy: What it may do.
+        grants: What net may answer ahead under that.
+    """
     session.login = login
-    session.grants = session.terms.grants
+    session.policy = policy
+    session.grants = grants
     grant = session.grants.get(session.state)
     action = ("reply", session.conn, turn, replies.AUTHENTICATED, 1, 0, False)
     actions.append(action if grant is None else (*action, grant))

@@ -64,7 +64,8 @@ class ServerSession:
         is_secure: Whether the connection is encrypted.
         exchange: The authentication exchange under way, if any.
         logon_failures: Exchanges that have failed.
-        grants: `terms.grants`, unless the peer has to authenticate itself first.
+        grants: What net may answer ahead: `terms.grants` at first, nothing if the peer has to authenticate
+            itself.
         greeting: What the peer called itself, or empty.
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.smtp import replies
-from penstock.smtp.tables import GRANTS, ServerState
+from penstock.smtp.tables import ServerState
 
 __all__ = ["ClientTerms", "ServerTerms"]
 
@@ -29,8 +29,7 @@ class ServerTerms:
         requires_authentication: Whether mail is taken from nobody else.
         max_logon_failures: The exchange that fails as this one ends the session; 0 for never.
         auth_tarpit_ms: How long the reply to each failed exchange is delayed; 0 for none.
-        has_standard_replies: Whether net can give the usual replies to MAIL and DATA by itself.
-        grants: The command that it may do so for, by state.
+        grants: The command that net may answer by itself with the usual reply, by state.
     """
 
     fqdn: str
@@ -46,8 +45,7 @@ class ServerTerms:
     requires_authentication: bool = False
     max_logon_failures: int = 3
     auth_tarpit_ms: int = 5_000
-    has_standard_replies: bool = False
-    grants: Mapping[ServerState, str] = field(init=False)
+    grants: Mapping[ServerState, str] = field(default_factory=dict)
     banner: bytes = field(init=False)
     helo: bytes = field(init=False)
     ehlo: bytes = field(init=False)
@@ -57,7 +55,6 @@ class ServerTerms:
     def __post_init__(self) -> None:
         """Encode the replies that depend on these terms."""
         put = object.__setattr__
-        put(self, "grants", GRANTS if self.has_standard_replies else {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
         for key, mechanisms in (

@@ -6,7 +6,7 @@ mod common;
 use common::{Bench, Ledger, directory, reopen, silent};
 use penstock_core::flow::GateState;
 use penstock_core::queue_id::QueueId;
-use penstock_spool::testing::{Call, Fault, FaultyDevice};
+use penstock_spool::testing::{Call, Fate, Fault, FaultyDevice};
 use penstock_spool::{Draft, Request, SpoolConfig};
 use tempfile::TempDir;
 
@@ -247,6 +247,21 @@ fn a_failure_and_its_report_are_both_there_or_neither() {
     assert!(losses.iter().all(|found| found.messages == [report] || found.messages == [failed]));
     let reported = losses.iter().filter(|found| found.messages == [report]).count();
     assert!((1..SEEDS as usize).contains(&reported), "both happen: {reported}");
+}
+
+#[test]
+fn a_failure_and_its_report_are_not_parted_by_a_write_that_loses_its_last_sector() {
+    // Wherever the failure comes to lie in a sector: it begins in the last but one at some of these lengths.
+    for octets in (2_500..3_100).step_by(32) {
+        let (mut bench, dir, failed) = accepted();
+        let report = bench.commit_for(octets, Some(failed)).unwrap();
+        bench.device.fail_all(Call::Sync, Some(Fault::Halt));
+        bench.step();
+        let crash = Crash::of((bench, dir));
+        let torn = crash.device.moment().after_power_loss(&|_| Fate::Short);
+        let found = crash.found(&torn, &format!("report of {octets}"));
+        assert!(found.messages == [report] || found.messages == [failed], "{octets}: {:?}", found.messages);
+    }
 }
 
 #[test]

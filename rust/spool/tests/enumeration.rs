@@ -26,11 +26,11 @@ use OutcomeState::{Deferred, Delivered, Expired, Failed, InDoubt};
 
 /// A part of what can be tried, for every run of the tests.
 const SOME: Effort = Effort {
-    part: 12,
+    part: 6,
     combinations: 2,
     tears: &[Fate::Short, Fate::Spoilt],
     pages: false,
-    nested: 300,
+    nested: 600,
     go_on: 8,
 };
 
