@@ -37,7 +37,7 @@ PURE_MAY_IMPORT = frozenset(
             "enum",
         ),
         *("functools", "hashlib", "heapq", "ipaddress", "itertools", "math", "operator", "re", "string"),
-        *("types", "typing", "unicodedata"),
+        *("stringprep", "types", "typing", "unicodedata"),
     }
 )
 

@@ -12,14 +12,19 @@ Events, each a tuple that begins with its name:
     ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
     ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
-        ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",) ("AUTH",)
-        ("BDAT", octets, is_last) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
+        ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",)
+        ("AUTH", mechanism, initial or None) ("BDAT", octets, is_last) ("XCLIENT",) ("unknown", verb)
+        ("malformed", kind, offset, verb);
+        initial: the initial response, decoded; a secret, to be neither kept nor told
         params: tuple of (key, value or None)
         answered: how many of the first ones were answered under a grant; no action counts them
     ("tls_up", conn, turn, version, cipher, sni or None, client_certificate or None, is_resumed)
         version: 1.2, 1.3; cipher: as IANA names it; client_certificate: (facts, fingerprint), facts as of
         `read_certificate`, fingerprint the SHA-256 in hexadecimal digits; nobody has looked at who vouches.
         Answered by a reply to one command: the banner, or nothing after STARTTLS. Nothing of before survives.
+    ("auth_line", conn, turn, what, response, early)
+        what: response (decoded, a secret), cancel, or as the kind of a malformed line; the latter two with
+        an empty response; early: octets came behind it
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, nul, starved
     ("closed", conn, reason, draft or None)         tls: a handshake failed, or what followed was no TLS
@@ -45,6 +50,7 @@ Actions:
         None: the draft of the chunks before; reply: when the chunk has come, unless it is the last
     ("discard", conn, turn, reply, delay_ms)        refuses a BDAT; its chunk is passed over
     ("forget", conn, turn)                          drops the chunks so far; does not end the turn
+    ("challenge", conn, turn, octets)               what the peer sends next is an auth_line
     ("await_durable", conn, turn, ticket, ok, failed[, grant])
     ("flight", conn, turn, [(octets, replies, deadline_ms), ...])
     ("content", conn, turn, queue_id, hop, attempt, peer, flight)

@@ -28,6 +28,7 @@ from penstock.receive.settings import (
 )
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
+from penstock.smtp.sasl import MECHANISMS
 from penstock.views import About
 
 __all__ = [
@@ -113,6 +114,10 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 max_header_bytes=connector.max_header_bytes,
                 max_recipients_per_message=connector.max_recipients_per_message,
                 max_protocol_errors=connector.max_protocol_errors,
+                mechanisms=tuple(MECHANISMS) if connector.takes_passwords else (),
+                auth_requires_tls=connector.passwords_require_tls,
+                max_logon_failures=connector.max_logon_failures,
+                auth_tarpit_ms=connector.auth_tarpit_ms,
                 max_hop_count=connector.max_hop_count,
                 tarpit_ms=connector.tarpit_ms,
                 max_inbound_connection=connector.max_inbound_connection,
@@ -130,6 +135,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
             )
             for connector in config.receive_connectors
         ),
+        users_file=config.users_file,
         message_expiration_ms=config.queue.message_expiration_ms,
     )
 

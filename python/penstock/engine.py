@@ -252,6 +252,7 @@ class Engine(Queryable):
         if self._core.recovery["is_restored"]:
             self._deliverer.drain()
         self._deliverer.start(now_ms())
+        await nursery.start(self._receiver.run)
         nursery.start_soon(self._dispatcher.run, self._handlers(), self._deliverer.turn)
         nursery.start_soon(self._deliverer.run)
         nursery.start_soon(watch, self._lag)
@@ -290,6 +291,7 @@ class Engine(Queryable):
             "opened": receiver.opened,
             "commands": receiver.commands,
             "tls_up": receiver.tls_up,
+            "auth_line": receiver.auth_line,
             "content": receiver.content,
             "closed": closed,
             "committed": committed,
@@ -332,8 +334,7 @@ class Engine(Queryable):
         samples = {(name, labels): value for name, labels, value in self._core.metrics()}
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
-        problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
-        problems += [("certificate_unusable", problem) for problem in self._receiver.certificate_problems()]
+        problems = list(self._receiver.alarms())
         problems += spool_alarms(samples, self._core.recovery)
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))

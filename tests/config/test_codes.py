@@ -174,7 +174,7 @@ ERRORS = [
     Case("C108", '[spool]\npath = «""»', "spool.path"),
     Case("C109", "config_version = «2»", "config_version", "config_version = 1"),
     Case("C109", 'profile = «"exchange"»', "profile"),
-    Case("C109", lan('usage = «"Client"»'), f"{LAN}.usage"),
+    Case("C109", lan('usage = «"Partner"»'), f"{LAN}.usage"),
     Case("C109", out(usage='«"m365_connector"»'), f"{OUT}.usage"),
     Case("C110", lan() + out(name="«LAN»"), "send_connector.LAN"),
     Case("C110", out() + out(name="«Out»"), "send_connector.Out"),
@@ -290,8 +290,8 @@ WARNINGS = [
     Case("C206", lan(ranges='[«"10.20.0.11/16"»]'), f"{RANGES}[0]", '"10.20.0.0/16"'),
 ]
 
-ELSEWHERE = {"C112", "C113", "C114", "C115", "C201", "C301"}
-"""Codes of files and layers, not of a text alone: test_sources.py, test_layers.py."""
+ELSEWHERE = {"C112", "C113", "C114", "C115", "C132", "C134", "C201", "C209", "C301"}
+"""Codes of files and layers, not of a text alone: test_sources.py, test_layers.py, test_authentication.py."""
 
 
 def assert_points(problem: Problem, case: Case, severity: str, folder: Folder) -> None:
@@ -359,6 +359,8 @@ LIMITS = [
     ("lan", "max_recipients_per_message", "1", "5000", "0", "5001"),
     ("lan", "max_protocol_errors", "1", "10000", "0", "10001"),
     ("lan", "tarpit_interval", '"0s"', '"10m"', '"0"', '"10m1ms"'),
+    ("lan", "max_logon_failures", "0", "10", "-1", "11"),
+    ("lan", "auth_tarpit_interval", '"0s"', '"10m"', '"0"', '"10m1ms"'),
     ("lan", "max_inbound_connection", "1", "50000", "0", "50001"),
     ("lan", "max_inbound_connection_per_source", "1", "50000", "-1", "50001"),
     ("lan", "max_inbound_connection_percentage_per_source", "1", "100", "0", "101"),

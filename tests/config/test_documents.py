@@ -41,6 +41,8 @@ def written(value: object) -> str:
     """A value as the document has it."""
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
+    if isinstance(value, tuple):
+        return f"`[{', '.join(written(item).strip('`') for item in value)}]`"
     return f'`"{value}"`' if isinstance(value, str) else f"`{value}`"
 
 

@@ -7,6 +7,7 @@ import itertools
 import select
 import socket
 import time
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -90,6 +91,10 @@ class FakeCore:
         self.committed: list[tuple[int, tuple[Any, ...], bytes]] = []
         self._numbers = itertools.count(1)
 
+    def apply(self, actions: list[Any]) -> None:
+        """Carry out actions between turns; there are none."""
+        assert not actions
+
     def draft(self, size_hint: int) -> int:
         """Open a draft, unless told otherwise."""
         if self.refusals:
@@ -137,7 +142,10 @@ def item(line: str) -> tuple[Any, ...]:
     if verb == "BDAT":
         size, _, last = rest.partition(" ")
         return verb, int(size), last.upper() == "LAST"
-    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "AUTH", "XCLIENT")
+    if verb == "AUTH":
+        mechanism, _, initial = rest.partition(" ")
+        return verb, mechanism, b64decode(initial) if initial else None
+    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "XCLIENT")
     return (verb,) if verb in known else ("unknown", verb)
 
 

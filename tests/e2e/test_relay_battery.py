@@ -7,12 +7,18 @@ that is not ours), `refused`.
 
 from __future__ import annotations
 
+import smtplib
 import socket
+import ssl
 from collections.abc import Callable, Iterator
 from typing import Final
 
 import pytest
 
+from penstock.receive.passwords import hashed
+from penstock.receive.user_edits import change
+from penstock.receive.users import User
+from tests.support.certificates import ROOT, install, table
 from tests.support.daemon import Daemon
 
 FAR: Final = "far.invalid"
@@ -122,6 +128,7 @@ OWN: Final[list[Row]] = [
 ]
 
 ROWS: Final = [*COMMON, *SCANNER, *OWN]
+PASSWORD: Final = "open sesame"
 STRANGER: Final = "127.0.0.5"
 LISTED: Final = "127.0.0.1"
 
@@ -139,7 +146,18 @@ def relay(launch: Callable[..., Daemon]) -> Daemon:
             *patient,
         ],
         f'accepted_domain."{PASSED_ON}"': ['type = "internal_relay"'],
+        "receive_connector.submit": [
+            'usage = "client"',
+            f'bindings = ["127.0.0.2:{relay.port}"]',
+            'remote_ip_ranges = ["127.0.0.0/8"]',
+            'message_rate_limit = "unlimited"',
+            'tls_certificate_name = "mail"',
+            *patient,
+        ],
+        "user_store.local": [f'file = "{relay.folder / "users"}"'],
+        **table("mail", *install(relay.folder, "mail")),
     }
+    change(relay.folder / "users", "erp", lambda _: User(name="erp", stored=hashed(PASSWORD)))
     relay.write_configuration()
     relay.start()
     return relay
@@ -163,6 +181,36 @@ def answers(port: int, source: str, rows: list[Row]) -> Iterator[tuple[str, str]
             mail = ask(f"MAIL FROM:<{sender}>")
             yield mail, ask(f"RCPT TO:<{recipient}>")
             assert ask("RSET").startswith("250")
+
+
+def test_a_user_relays_under_his_own_address_alone(relay: Daemon) -> None:
+    """Who has logged in may send to everybody, as himself; who has not may not send at all."""
+    context = ssl.create_default_context(cafile=str(ROOT))
+    own = f"erp@{OURS}"
+    wrong: list[object] = []
+    with smtplib.SMTP("127.0.0.2", relay.port, timeout=20) as client:
+        client._host = "mail.example"  # type: ignore[attr-defined]
+        client.ehlo("client.invalid")
+        assert not client.has_extn("auth")
+        assert client.docmd("AUTH", "PLAIN AHgAeQ==")[0] == 538
+        assert client.docmd("MAIL", f"FROM:<{own}>")[0] == 530
+        client.starttls(context=context)
+        client.ehlo("client.invalid")
+        assert client.docmd("MAIL", f"FROM:<{own}>")[0] == 530
+        client.login("erp", PASSWORD)
+        for row in ROWS:
+            sender, recipient, _, listed = row
+            mail = client.docmd("MAIL", f"FROM:<{own}>")
+            rcpt = client.docmd("RCPT", f"TO:<{recipient}>")
+            # Rights to relay are those of a listed peer.
+            if mail[0] != 250 or (rcpt[0] == 250) != (listed != REFUSED):
+                wrong.append((row, mail, rcpt))
+            client.docmd("RSET")
+            theirs = client.docmd("MAIL", f"FROM:<{sender}>")
+            if theirs[0] != (250 if sender == "" else 550):
+                wrong.append((row, theirs, None))
+            client.docmd("RSET")
+    assert wrong == []
 
 
 def test_every_form_is_answered_as_the_table_says(relay: Daemon) -> None:

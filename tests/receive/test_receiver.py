@@ -41,7 +41,11 @@ class Core:
         self.journalled: list[str] = []
         self.tls: list[tuple[Any, ...]] = []
         self.unusable: CertificateUnusable | None = None
+        self.applied: list[list[tuple[Any, ...]]] = []
         self._drafts = itertools.count(500)
+
+    def apply(self, actions: list[tuple[Any, ...]]) -> None:
+        self.applied.append(actions)
 
     def draft(self, size_hint: int) -> int:
         if self.refusal:
@@ -414,7 +418,7 @@ def test_changed_recipients_are_seen_within_a_second(rig: Rig) -> None:
     rig.recipients.unlink()
     rig.now_ms += 1000
     assert rig.say(1, [rcpt("new@contoso.example")])[0][1] == replies.RECIPIENT_OK
-    assert len(rig.receiver.problems()) == 1
+    assert len(list(rig.receiver.alarms())) == 1
 
 
 def test_drain_lets_transactions_finish_and_none_begin(rig: Rig) -> None:

@@ -10,7 +10,7 @@ from penstock.smtp.extensions import Extensions
 REPLY_LINE_MAX = 512  # RFC 5321 4.5.3.1.5
 CONSTANTS = {
     name: value for name in replies.__all__ if isinstance(value := getattr(replies, name), bytes)
-} | {f"MALFORMED {key}": value for key, value in (replies.MALFORMED | replies.MALFORMED_PATH).items()}
+} | {f"MALFORMED {key}": value for key, value in (replies.MALFORMED | replies.MALFORMED_OF_VERB).items()}
 ONE_LINE = re.compile(rb"([2-5]\d\d) (?:([245])\.\d{1,3}\.\d{1,3} )?[ -~]+\r\n")
 
 

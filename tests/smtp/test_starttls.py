@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from penstock.smtp import replies
+from penstock.smtp import replies, server_tls
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS, ServerState
 from tests.smtp.test_server_session import DATA, EHLO, MAIL, RCPT, Policy, ask, terms
@@ -21,13 +21,14 @@ def session(**changed: Any) -> ServerSession:
 def start(server: ServerSession, *items: tuple[Any, ...]) -> list[tuple[Any, ...]]:
     actions: list[tuple[Any, ...]] = []
     assert server.commands(1, [*items, STARTTLS], False, actions) == "STARTTLS"
-    server.start_tls(1, 3, actions)
+    server_tls.start(server, 1, 3, actions)
     return actions
 
 
 def secure(server: ServerSession, banner: bytes = b"") -> list[tuple[Any, ...]]:
     actions: list[tuple[Any, ...]] = []
-    server.secured(2, server.terms.under_tls(GRANTS), banner, actions)
+    terms = server.terms.under_tls(GRANTS)
+    server_tls.secured(server, 2, terms, banner, actions, policy=Policy())
     return actions
 
 

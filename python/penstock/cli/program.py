@@ -23,6 +23,7 @@ from penstock.cli.serve import serve
 from penstock.cli.spool import spool
 from penstock.cli.status import status
 from penstock.cli.text import printable
+from penstock.cli.user import user
 from penstock.cli.version import print_version, version
 from penstock.errors import Ambiguous, ConfigError, NotFound, PenstockError, Unreachable
 
@@ -59,7 +60,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, status, queue, message, spool, explain, config, version):
+for _command in (serve, status, queue, message, user, spool, explain, config, version):
     root.add_command(_command)
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from penstock.config import model
+from penstock.config.auth_checks import Finding, connector_findings, store_findings
 from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.config.tls import check_tls
@@ -72,6 +73,7 @@ class Checks:
         for name, send in self._tables.send_connectors.items():
             if send.enabled:
                 self._send(("send_connector", name), send)
+        self._authentication()
         self._same_ranges()
         self._pressure()
         self._endpoints()
@@ -231,6 +233,17 @@ class Checks:
             if high is not None and (medium is None or medium >= high):
                 message = f"{resource}_high has to be more than {resource}_medium."
                 self._add("C103", message, ("back_pressure", f"{resource}_high"))
+
+    def _authentication(self) -> None:
+        found: list[Finding] = []
+        for name, connector in in_force(self._tree, self._tables):
+            ranges = connector.remote_ip_ranges or EVERYWHERE
+            found += connector_findings(name, connector, ranges, self._tables)
+        for name, store in self._tables.user_stores.items():
+            file = absolute(self._tree, ("user_store", name, "file"), store.file)
+            found += store_findings(name, file, self._tables)
+        for code, message, path, is_key, fix in found:
+            self._add(code, message, path, is_key=is_key, fix=fix)
 
     def _same_ranges(self) -> None:
         seen: dict[tuple[Endpoint, IpRange], str] = {}

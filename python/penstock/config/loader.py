@@ -16,12 +16,12 @@ from penstock.config.problems import Problem
 from penstock.config.resolve import Host, ThisHost, resolved
 from penstock.config.settings import Config
 from penstock.config.sources import read_drop_ins, read_file, read_profile, read_set, shown
-from penstock.config.tree import Entry, Layer, Node, Path, Place, merged, plain
-from penstock.config.validate import validate
+from penstock.config.tree import Entry, Layer, Node, Path, Place, absolute, merged, plain
+from penstock.config.validate import user_stores, validate
 from penstock.config.values import Refused
 from penstock.errors import ConfigError
 
-__all__ = ["load"]
+__all__ = ["load", "user_store_file"]
 
 _UNREADABLE: Final = frozenset({"C100", "C114", "C115"})
 USAGES: Final = "usages"
@@ -67,6 +67,29 @@ def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = (), host: H
     if config is None:
         raise ConfigError(problems)
     return dataclasses.replace(config, warnings=tuple(problems), notes=tuple(notes))
+
+
+def user_store_file(path: str | os.PathLike[str]) -> str | None:
+    """Return the file of the user store, or None if there is none; nothing else is judged.
+
+    So a file that is not there yet can be made although the configuration, which names it, is refused.
+
+    **Blocking**: reads files.
+
+    Raises:
+        ConfigError: The files cannot be read, or what they say of user stores.
+    """
+    problems: list[Problem] = []
+    main_path = os.fspath(path)
+    main = read_file(main_path, Layer.MAIN, problems)
+    layers = [*([main] if main is not None else []), *read_drop_ins(main_path, problems)]
+    if not any(problem.severity == "error" for problem in problems):
+        tree = _merged(layers, [])
+        stores = user_stores(tree, problems)
+        if not any(problem.severity == "error" for problem in problems):
+            files = (absolute(tree, ("user_store", name, "file"), each.file) for name, each in stores.items())
+            return next(files, None)
+    raise ConfigError(_ordered(problems, main_path))
 
 
 def _refuse_main_keys(layer: Node, problems: list[Problem]) -> None:

@@ -64,6 +64,7 @@ __all__ = [
     "Spool",
     "Table",
     "Top",
+    "UserStore",
     "key_names",
 ]
 
@@ -99,11 +100,22 @@ PROFILE: Final = Choice(
 RECEIVE_USAGE: Final = Choice(
     "relay",
     "internet",
+    "client",
     "custom",
     later={
-        "client": "authentication",
         "internal": "authentication of servers",
         "partner": "authentication by certificate",
+    },
+)
+AUTH_MECHANISM: Final = Choice(
+    "none",
+    "tls",
+    "basic_auth",
+    "basic_auth_require_tls",
+    later={
+        "integrated": "NTLM and Kerberos",
+        "exchange_server": "authentication of servers",
+        "external_authoritative": "trust in servers",
     },
 )
 MEMBERS: Final = Choice(Member.ANONYMOUS, Member.USERS, Member.SERVERS)
@@ -280,6 +292,9 @@ class ReceiveConnector(Table):
     max_protocol_errors: Annotated[int, Count(1, 10_000)]
     max_hop_count: Annotated[int, Count(1, 500)]
     tarpit_interval: Annotated[int, Duration(0, read_duration("10m"))]
+    auth_mechanism: tuple[Annotated[str, AUTH_MECHANISM], ...]
+    max_logon_failures: Annotated[int, Count(0, 10)]
+    auth_tarpit_interval: Annotated[int, Duration(0, read_duration("10m"))]
     max_inbound_connection: Annotated[int, Count(1, CONNECTIONS_MAX)]
     max_inbound_connection_per_source: Annotated[int, Count(1, CONNECTIONS_MAX)]
     max_inbound_connection_percentage_per_source: Annotated[int, Count(1, 100)]
@@ -309,6 +324,12 @@ class ReceiveConnector(Table):
     reject_reserved_top_level_recipient_domains: Switch
     reject_reserved_second_level_recipient_domains: Switch
     reject_single_label_recipient_domains: Switch
+
+
+class UserStore(Table):
+    """`[user_store.NAME]`: who may log in."""
+
+    file: Annotated[str, Text(read_path), Field(examples=['"users"'])]
 
 
 class SendConnector(Table):
@@ -343,6 +364,7 @@ NAMED_TABLES: Final[dict[str, type[Table]]] = {
     "accepted_domain": AcceptedDomain,
     "permission_group": PermissionGroup,
     "receive_connector": ReceiveConnector,
+    "user_store": UserStore,
     "send_connector": SendConnector,
 }
 INNER_TABLES: Final[dict[str, type[Table]]] = {

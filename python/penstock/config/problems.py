@@ -42,8 +42,9 @@ CODES: Final = {
     "C127": "A certificate and its key cannot be used.",
     "C128": "No certificate has this name.",
     "C129": "TLS needs `tls_certificate_name`.",
-    "C132": "The file of a secret can be read by others than its owner.",
+    "C132": "A file with secrets could be read or changed by others.",
     "C133": "A receive connector names a permission group that does not exist.",
+    "C134": "`basic_auth` needs a user store.",
     "C201": "No receive connector is in force: no mail comes in.",
     "C202": "The server has no fully qualified name.",
     "C203": "Two ranges are the same: the first one wins.",
@@ -52,6 +53,7 @@ CODES: Final = {
     "C206": "A network is written with an address inside it.",
     "C207": "A certificate does not hold now.",
     "C208": "An extension is offered that delivery does not honour yet.",
+    "C209": "Passwords come in unencrypted from public addresses.",
     "C301": "One file overrides another.",
 }
 

@@ -103,6 +103,7 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
         send_connectors=tuple(
             _send_connector(name, connector, fqdn) for name, connector in tables.send_connectors.items()
         ),
+        users_file=_users_file(tree, tables.user_stores),
         queue=_queue(_there(tables.queue)),
         back_pressure=tuple(
             settings.BackPressure(
@@ -168,6 +169,13 @@ def _certificate(tree: Node, name: str, certificate: model.Certificate) -> setti
     )
 
 
+def _users_file(tree: Node, stores: dict[str, model.UserStore]) -> str | None:
+    """Return the file of the one user store."""
+    return next(
+        (absolute(tree, ("user_store", name, "file"), store.file) for name, store in stores.items()), None
+    )
+
+
 def _receive_connector(
     name: str,
     connector: model.ReceiveConnector,
@@ -196,6 +204,10 @@ def _receive_connector(
         tarpit_ms=connector.tarpit_interval,
         max_inbound_connection=connector.max_inbound_connection,
         max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+        takes_passwords="basic_auth" in connector.auth_mechanism,
+        passwords_require_tls="basic_auth_require_tls" in connector.auth_mechanism,
+        max_logon_failures=connector.max_logon_failures,
+        auth_tarpit_ms=connector.auth_tarpit_interval,
         max_inbound_connection_percentage_per_source=connector.max_inbound_connection_percentage_per_source,
         message_rate=None if connector.message_rate_source == "none" else connector.message_rate_limit,
         message_rate_source=cast("RateSource", connector.message_rate_source),

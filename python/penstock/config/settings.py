@@ -84,6 +84,10 @@ class ReceiveConnector:
         max_hop_count: Most `Received:` fields.
         tarpit_ms: Delay of 5yz replies.
         max_inbound_connection: Connections to it at a time.
+        takes_passwords: Whether peers may authenticate themselves with a password.
+        passwords_require_tls: Whether only on an encrypted connection.
+        max_logon_failures: The failed authentication that ends a session; 0 for never.
+        auth_tarpit_ms: Delay of the reply to a failed authentication.
         max_inbound_connection_per_source: Connections to it of one source at a time.
         max_inbound_connection_percentage_per_source: And of what is free, so many per cent.
         message_rate: So many messages of one source within so many milliseconds; None for any number.
@@ -114,6 +118,10 @@ class ReceiveConnector:
     tarpit_ms: int
     max_inbound_connection: int
     max_inbound_connection_per_source: int
+    takes_passwords: bool
+    passwords_require_tls: bool
+    max_logon_failures: int
+    auth_tarpit_ms: int
     max_inbound_connection_percentage_per_source: int
     message_rate: tuple[int, int] | None
     message_rate_source: RateSource
@@ -213,6 +221,7 @@ class Config:
         listeners: Where to listen, each address and port once.
         receive_connectors: Those in force, in the order of the files.
         send_connectors: All of them, in the order of the files.
+        users_file: File of those who may log in; None if there is no user store.
         queue: Retry and expiry.
         back_pressure: When new mail is slowed down or refused.
         log_directory: Directory of the journal.
@@ -236,6 +245,7 @@ class Config:
     listeners: tuple[Endpoint, ...]
     receive_connectors: tuple[ReceiveConnector, ...]
     send_connectors: tuple[SendConnector, ...]
+    users_file: str | None
     queue: Queue
     back_pressure: tuple[BackPressure, ...]
     log_directory: str

@@ -25,7 +25,7 @@ from penstock.config.values import (
     read_domain,
 )
 
-__all__ = ["Tables", "validate"]
+__all__ = ["Tables", "user_stores", "validate"]
 
 SUGGESTIONS_MAX: Final = 100
 """Problems after which no more is guessed what was meant."""
@@ -39,6 +39,7 @@ _NAME_READERS: Final[Mapping[str, Callable[[str], str]]] = {
     "permission_group": read_connector_name,
     "receive_connector": read_connector_name,
     "send_connector": read_connector_name,
+    "user_store": read_connector_name,
 }
 
 
@@ -58,6 +59,7 @@ class Tables:
     permission_groups: dict[str, model.PermissionGroup] = field(default_factory=dict)
     receive_connectors: dict[str, model.ReceiveConnector] = field(default_factory=dict)
     send_connectors: dict[str, model.SendConnector] = field(default_factory=dict)
+    user_stores: dict[str, model.UserStore] = field(default_factory=dict)
 
 
 def validate(tree: Node, problems: list[Problem]) -> Tables:
@@ -77,7 +79,13 @@ def validate(tree: Node, problems: list[Problem]) -> Tables:
         permission_groups=reader.named(model.PermissionGroup, "permission_group"),
         receive_connectors=reader.named(model.ReceiveConnector, "receive_connector"),
         send_connectors=reader.named(model.SendConnector, "send_connector"),
+        user_stores=reader.named(model.UserStore, "user_store"),
     )
+
+
+def user_stores(tree: Node, problems: list[Problem]) -> dict[str, model.UserStore]:
+    """Return the user stores alone; add to the problems what is wrong with them."""
+    return _Reader(tree, problems).named(model.UserStore, "user_store")
 
 
 class _Reader:

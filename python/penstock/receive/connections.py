@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any, TypeAlias
 
 from penstock.receive.admission import source_of
 from penstock.receive.certificates import Certificates
 from penstock.receive.core import Core
 from penstock.receive.counts import ConnectorCounts
 from penstock.receive.rates import MessageRates
-from penstock.receive.received import address_literal
+from penstock.receive.received import address_literal, tls_comment
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.receive.wire import largest, standard_replies, switches
-from penstock.route.permissions import rights_of
+from penstock.route.permissions import Right, rights_of
+from penstock.smtp import server_auth, server_tls
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Connection", "Connector", "connectors_of"]
 
+Action: TypeAlias = tuple[Any, ...]
+
 
 class Connector:
     """A receive connector, ready for its sessions."""
 
     __slots__ = (
-        *("counts", "fqdn", "implicit", "limits", "policy", "rates", "settings"),
+        *("_grants", "counts", "fqdn", "implicit", "limits", "policy", "rates", "settings"),
         *("terms", "tls", "tls_terms"),
     )
 
@@ -70,8 +74,8 @@ class Connector:
             rates=self.rates,
             hygiene=settings.hygiene,
         )
-        if not self.policy.is_plain:
-            grants = GRANTS_WITHOUT_MAIL
+        self._grants = grants
+        grants = self.grants_under(self.policy)
         self.terms = ServerTerms(
             fqdn=self.fqdn,
             max_message_bytes=largest(settings),
@@ -84,6 +88,11 @@ class Connector:
             offers_tls=tls is not None,
             requires_tls=settings.tls is not None and settings.tls.is_required,
             extensions=settings.extensions,
+            mechanisms=settings.mechanisms,
+            auth_requires_tls=settings.auth_requires_tls,
+            requires_authentication=bool(settings.mechanisms) and Right.SUBMIT not in rights,
+            max_logon_failures=settings.max_logon_failures,
+            auth_tarpit_ms=settings.auth_tarpit_ms,
             grants=grants,
         )
         self.tls_terms = self.terms.under_tls(grants)
@@ -95,6 +104,18 @@ class Connector:
         by_source = self.settings.message_rate_source != "all"
         identity = Identity(rate_key=source_of(peer_ip) if by_source else "")
         return self.policy.with_identity(identity, self.policy.rights)
+
+    def policy_of_user(self, login: str, peer_ip: str) -> RelayPolicy:
+        """Return the policy of a session whose peer has authenticated as a user."""
+        # The prefix keeps a user who is called like an address from being counted as that.
+        keys = {"all": "", "user": f"user:{login}"}
+        rate_key = keys.get(self.settings.message_rate_source, source_of(peer_ip))
+        identity = Identity(login, rate_key=rate_key)
+        return self.policy.with_identity(identity, rights_of(self.settings.groups, is_user=True))
+
+    def grants_under(self, policy: RelayPolicy) -> Mapping[ServerState, str]:
+        """Return what net may answer ahead under a policy."""
+        return self._grants if policy.is_plain else GRANTS_WITHOUT_MAIL
 
 
 class Connection:
@@ -118,6 +139,21 @@ class Connection:
         self.banner = b""
         self.tls = ""
         self.tls_comment = ""
+
+    def secured(self, version: str, cipher: str, actions: list[Action]) -> None:
+        """Go on in TLS, as if nothing had been said before."""
+        self.tls = f"{version} {cipher}"
+        self.tls_comment = tls_comment(version, cipher)
+        policy = self.connector.policy_of(self.peer_ip)
+        terms = self.connector.tls_terms
+        server_tls.secured(self.session, self.turn, terms, self.banner, actions, policy=policy)
+
+    def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
+        """Let the peer be who it says it is."""
+        policy = self.connector.policy_of_user(login, self.peer_ip)
+        session = self.session
+        grants = {} if session.terms.requires_tls else self.connector.grants_under(policy)
+        server_auth.accept(session, turn, login, actions, policy=policy, grants=grants)
 
 
 def connectors_of(

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from penstock.receive.settings import ReceiveConnectorSettings
 from penstock.route.permissions import Right, rights_of
 
-__all__ = ["IpRange", "ReceiveConnectors", "is_open_to_the_public", "parse_range"]
+__all__ = ["IpRange", "ReceiveConnectors", "is_open_to_the_public", "is_private", "parse_range"]
 
 PUBLIC_RANGE_MAX: Final = {4: 1 << 16, 6: 1 << 96}
 """Addresses by IP version that a relay's range may hold at most if it is not private (a /16, a /32)."""
@@ -62,9 +62,14 @@ _PRIVATE: Final = tuple(
 )
 
 
+def is_private(span: IpRange) -> bool:
+    """Whether a range has only addresses that nobody on the Internet has."""
+    return any(private.covers(span) for private in _PRIVATE)
+
+
 def is_open_to_the_public(span: IpRange) -> bool:
     """Whether a relay with this range would serve a part of the Internet that nobody can answer for."""
-    if any(private.covers(span) for private in _PRIVATE):
+    if is_private(span):
         return False
     return span.size > PUBLIC_RANGE_MAX[span.version]
 

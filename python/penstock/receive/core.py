@@ -10,6 +10,7 @@ __all__ = ["Core"]
 class Core(Protocol):
     """What is needed of `_core.Engine`."""
 
+    def apply(self, actions: list[tuple[Any, ...]]) -> None: ...  # noqa: D102
     def draft(self, size_hint: int) -> int: ...  # noqa: D102
     def drop_draft(self, draft: int) -> None: ...  # noqa: D102
     def commit(  # noqa: D102

@@ -14,8 +14,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeAlias
 
-from penstock.errors import DraftRefused
+import trio
+
 from penstock.receive.admission import Admission
+from penstock.receive.authentication import Authentication
 from penstock.receive.certificates import Certificates
 from penstock.receive.connections import Connection, Connector, connectors_of
 from penstock.receive.connectors import ReceiveConnectors
@@ -23,15 +25,16 @@ from penstock.receive.core import Core
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
+from penstock.receive.owner import Owner
 from penstock.receive.pressure import Pressure
-from penstock.receive.received import ReceivedField, tls_comment
+from penstock.receive.received import ReceivedField
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.self_test import open_to
 from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
+from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
 from penstock.smtp.parameters import EnvelopeParams
-from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["Core", "Receiver"]
@@ -40,7 +43,7 @@ Event: TypeAlias = tuple[Any, ...]
 Action: TypeAlias = tuple[Any, ...]
 
 LOOK_EVERY_MS: Final = 1_000
-"""How often files of recipients and certificates are looked at, and storage that was full is tried again."""
+"""How often files of recipients, users and certificates are looked at, and full storage is tried again."""
 
 
 class Receiver:
@@ -66,9 +69,10 @@ class Receiver:
             pressure: What is short; whoever changes it calls `press`.
 
         Raises:
-            OSError: A file of recipients cannot be read.
+            OSError: A file of recipients or users cannot be read.
             CertificateFailed: A certificate cannot be used.
-            ValueError: A range of addresses cannot be read, or would make an open relay.
+            ValueError: A range of addresses cannot be read, or would make an open relay; or the users' file
+                cannot be used.
         """
         self._core = core
         self._settings = settings
@@ -80,6 +84,9 @@ class Receiver:
         self._storage = Storage(self._pressure)
         # Shared by all connectors on which nobody looks at the sender.
         self._grants = dict(GRANTS)
+        self._verdicts = Verdicts(core.apply)
+        self._authentication = Authentication(settings.users_file, self._verdicts)
+        self._owner = Owner(core, self._storage, self._authentication)
         self._ranges = ReceiveConnectors(settings.connectors)
         self._certificates = Certificates(core, settings.connectors)
         self._connectors = connectors_of(
@@ -98,6 +105,10 @@ class Receiver:
         self._sessions = 0
         self._is_draining = False
 
+    async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Find the answers that take time, for ever."""
+        await self._verdicts.run(task_status)
+
     @property
     def connections(self) -> int:
         """How many connections are in."""
@@ -110,9 +121,15 @@ class Receiver:
             connection.session.state in _BETWEEN_TRANSACTIONS for connection in self._connections.values()
         )
 
-    def problems(self) -> list[str]:
-        """Return what an operator should know: files of recipients that cannot be read."""
-        return self._domains.problems()
+    def alarms(self) -> Iterator[tuple[str, str]]:
+        """Yield what an operator should know: a short stable name and a sentence each."""
+        for name, problems in (
+            ("recipients_unreadable", self._domains.problems()),
+            ("certificate_unusable", self._certificates.problems()),
+            ("users_unreadable", self._authentication.problems()),
+            ("verdicts_failed", self._verdicts.problems()),
+        ):
+            yield from ((name, problem) for problem in problems)
 
     def open_to(self) -> list[tuple[str, str]]:
         """Return which strangers could relay, as (address, recipient); see `self_test`."""
@@ -124,10 +141,6 @@ class Receiver:
             return None if found is None else self._connectors[found.name].policy
 
         return open_to(sorted(listeners), policy_of, self._domains, home)
-
-    def certificate_problems(self) -> list[str]:
-        """Return what an operator should know: renewed certificates that cannot be used."""
-        return self._certificates.problems()
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
@@ -215,26 +228,10 @@ class Receiver:
             session.shut_down(turn, len(items) - answered, actions)
             return
         waiting = session.commands(turn, items, early, actions, answered)
-        if waiting == "BDAT":
-            self._take_chunk(connection, turn, items[-1], actions)
-        elif waiting == "DATA":
-            try:
-                draft = self._core.draft(session.size_declared)
-            except DraftRefused as refused:
-                connection.connector.counts.messages["spool"] += 1
-                session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
-            else:
-                session.take(turn, draft, actions)
-        elif waiting:
-            self._start_tls(connection, actions)
+        if waiting:
+            self._owner.act(waiting, connection, items[-1], early, actions, now_ms)
         if self._pressure.delay_ms and any(item[0] == "MAIL" for item in items[answered:]):
             _hold_back(actions, before, self._pressure.delay_ms)
-
-    def _start_tls(self, connection: Connection, actions: list[Action]) -> None:
-        tls = connection.connector.tls
-        if tls is None:
-            raise AssertionError("invariant: STARTTLS is offered only with a certificate")
-        connection.session.start_tls(connection.turn, tls, actions)
 
     def tls_up(self, event: Event, actions: list[Action], _now_ms: int) -> None:
         """Go on with a connection whose handshake is finished."""
@@ -243,36 +240,30 @@ class Receiver:
         if connection is None:
             return
         connection.turn = turn
-        connection.tls = f"{version} {cipher}"
-        connection.tls_comment = tls_comment(version, cipher)
-        session = connection.session
-        session.secured(turn, connection.connector.tls_terms, connection.banner, actions)
+        connection.secured(version, cipher, actions)
 
     def _look(self, now_ms: int) -> None:
         """Look at what changes from outside."""
         self._next_look_ms = now_ms + LOOK_EVERY_MS
         self._domains.refresh()
         self._certificates.refresh()
+        self._authentication.refresh()
         self._storage.try_again()
         for connector in self._connectors.values():
             if connector.rates is not None:
                 connector.rates.now_ms = now_ms
                 connector.rates.forget_full()
 
-    def _take_chunk(
-        self, connection: Connection, turn: int, item: tuple[Any, ...], actions: list[Action]
-    ) -> None:
-        """Take a chunk that is in order; open a draft for the first one."""
-        session = connection.session
-        draft = None
-        if not session.has_chunks:
-            try:
-                draft = self._core.draft(session.size_declared or item[1])
-            except DraftRefused as refused:
-                connection.connector.counts.messages["spool"] += 1
-                session.refuse_chunk(turn, self._storage.refused(refused.reason), actions)
-                return
-        session.take_chunk(turn, item, draft, actions)
+    def auth_line(self, event: Event, actions: list[Action], now_ms: int) -> None:
+        """Go on with an authentication exchange."""
+        connection = self._connections.get(event[1])
+        if connection is None:
+            return
+        connection.turn = event[2]
+        if self._is_draining:
+            connection.session.shut_down(event[2], 1, actions)
+        else:
+            self._authentication.line(connection, event, actions, now_ms)
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
@@ -304,7 +295,7 @@ class Receiver:
             greeting=session.greeting,
             peer=connection.peer_literal,
             fqdn=connector.fqdn,
-            protocol=_protocol(session),
+            protocol=session.protocol,
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
@@ -334,6 +325,7 @@ class Receiver:
     def closed(self, event: Event) -> None:
         """Forget a connection; a half-received draft is gone already."""
         conn = event[1]
+        self._verdicts.forget(conn)
         connection = self._connections.pop(conn, None)
         if connection is not None:
             connection.connector.counts.sessions -= 1
@@ -381,13 +373,6 @@ def _hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
             name, conn, turn, octets, answers, before_ms, *rest = actions[index]
             actions[index] = (name, conn, turn, octets, answers, max(before_ms, delay_ms), *rest)
             return
-
-
-def _protocol(session: ServerSession) -> str:
-    """Return what the trace header calls the protocol (RFC 3848, RFC 6531 4.3)."""
-    if not session.is_extended:
-        return "SMTP"
-    return ("UTF8SMTP" if session.is_utf8 else "ESMTP") + "S" * session.is_secure
 
 
 _CAUSES: Final = {

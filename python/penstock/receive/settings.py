@@ -113,6 +113,10 @@ class ReceiveConnectorSettings:
         max_header_bytes: Octets of a header section.
         max_recipients_per_message: More get 452.
         max_protocol_errors: The next wrong command ends the session.
+        mechanisms: What is offered for authentication; nothing to do without it.
+        auth_requires_tls: Whether it is offered only on an encrypted connection.
+        max_logon_failures: The failed authentication that ends the session; 0 for never.
+        auth_tarpit_ms: Delay of the reply to a failed authentication; 0 for none.
         max_hop_count: Received fields that a message may have.
         tarpit_ms: Delay of each 5yz reply; 0 for none.
         max_inbound_connection: Connections at a time.
@@ -138,6 +142,10 @@ class ReceiveConnectorSettings:
     max_header_bytes: int = 256 * 1024
     max_recipients_per_message: int = 200
     max_protocol_errors: int = 5
+    mechanisms: tuple[str, ...] = ()
+    auth_requires_tls: bool = False
+    max_logon_failures: int = 3
+    auth_tarpit_ms: int = 5_000
     max_hop_count: int = 30
     tarpit_ms: int = 5_000
     max_inbound_connection: int = 5_000
@@ -162,6 +170,7 @@ class ReceiveSettings:
             server's name.
         accepted_domains: Domains we take mail for.
         connectors: Receive connectors.
+        users_file: File of those who may log in; None where nobody may.
         message_expiration_ms: How long delivery of a new message is tried.
     """
 
@@ -169,4 +178,5 @@ class ReceiveSettings:
     default_domain: str
     accepted_domains: tuple[AcceptedDomainSettings, ...]
     connectors: tuple[ReceiveConnectorSettings, ...]
+    users_file: str | None = None
     message_expiration_ms: int = 4 * 86_400_000

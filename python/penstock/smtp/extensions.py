@@ -69,6 +69,7 @@ class Extensions:
         max_message_bytes: int,
         max_recipients: int,
         offers_tls: bool = False,
+        mechanisms: tuple[str, ...] = (),
         is_secure: bool = False,
         now_ms: int = 0,
     ) -> tuple[str, ...]:
@@ -80,6 +81,7 @@ class Extensions:
             (self.delivery_status_notification, "DSN"),
             (self.eight_bit_mime, "8BITMIME"),
             (offers_tls, "STARTTLS"),
+            (mechanisms, " ".join(("AUTH", *mechanisms))),
             (self.smtp_utf8, "SMTPUTF8"),
             (self.binary_mime, "BINARYMIME"),
             (self.chunking, "CHUNKING"),

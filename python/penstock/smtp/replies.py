@@ -10,6 +10,12 @@ import re
 from typing import Final
 
 __all__ = [
+    "ALREADY_AUTHENTICATED",
+    "AUTHENTICATED",
+    "AUTHENTICATION_FAILED",
+    "AUTHENTICATION_REQUIRED",
+    "AUTHENTICATION_UNAVAILABLE",
+    "AUTH_CANCELLED",
     "BAD_SEQUENCE",
     "CANNOT_VERIFY",
     "CONTENT_BAD_LINE_ENDING",
@@ -19,18 +25,22 @@ __all__ = [
     "CONTENT_TOO_MANY_HOPS",
     "DELIVER_BY_TOO_SOON",
     "EARLY_TALKER",
+    "ENCRYPTION_REQUIRED",
     "GREET_FIRST",
+    "GREET_WITH_EHLO",
     "HELP",
     "INSUFFICIENT_STORAGE",
     "LOCAL_FAILURE",
     "MALFORMED",
-    "MALFORMED_PATH",
+    "MALFORMED_OF_VERB",
+    "MECHANISM_UNKNOWN",
     "MESSAGE_ID_ECHOED_MAX",
     "MESSAGE_TOO_LARGE",
     "NEED_MAIL",
     "NEED_RECIPIENT",
     "NOOP_OK",
     "NOT_IMPLEMENTED",
+    "NOT_IN_TRANSACTION",
     "NO_CONNECTOR",
     "NO_VALID_RECIPIENTS",
     "PARAMETER_BODY",
@@ -60,6 +70,7 @@ __all__ = [
     "TOO_MANY_CONNECTIONS",
     "TOO_MANY_CONNECTIONS_FROM_SOURCE",
     "TOO_MANY_ERRORS",
+    "TOO_MANY_LOGON_FAILURES",
     "TOO_MANY_MESSAGES",
     "TOO_MANY_RECIPIENTS",
     "UNABLE_TO_RELAY",
@@ -71,6 +82,7 @@ __all__ = [
     "goodbye",
     "helo",
     "malformed",
+    "malformed_response",
     "queued",
     "without_codes",
 ]
@@ -121,14 +133,29 @@ MALFORMED: Final = {
     "bare_lf": b"500 5.5.2 Bare LF in a command line\r\n",
     "nul": b"500 5.5.2 NUL in a command line\r\n",
     "not_ascii": b"500 5.5.2 Command line is not US-ASCII\r\n",
+    "base64": b"501 5.5.2 Cannot decode the response\r\n",
 }
-MALFORMED_PATH: Final = {
+MALFORMED_OF_VERB: Final = {
     ("MAIL", "path"): b"501 5.1.7 Invalid sender address\r\n",
     ("MAIL", "path_too_long"): b"501 5.1.7 Sender address too long\r\n",
     ("RCPT", "path"): b"501 5.1.3 Invalid recipient address\r\n",
     ("RCPT", "path_too_long"): b"501 5.1.3 Recipient address too long\r\n",
+    ("AUTH", "line_too_long"): b"500 5.5.6 Authentication exchange line too long\r\n",
 }
-"""By verb and kind, where the enhanced status says whose address it is."""
+"""By verb and kind, where that says more: whose address it is, or what the line belongs to."""
+
+# Authentication (RFC 4954 4, 6).
+AUTHENTICATED: Final = b"235 2.7.0 Authentication successful\r\n"
+AUTHENTICATION_UNAVAILABLE: Final = b"454 4.7.0 Temporary authentication failure\r\n"
+TOO_MANY_LOGON_FAILURES: Final = b"421 4.7.0 Too many authentication failures\r\n"
+AUTH_CANCELLED: Final = b"501 5.7.0 Authentication cancelled\r\n"
+GREET_WITH_EHLO: Final = b"503 5.5.1 Send EHLO first\r\n"
+ALREADY_AUTHENTICATED: Final = b"503 5.5.1 Already authenticated\r\n"
+NOT_IN_TRANSACTION: Final = b"503 5.5.1 Not during a mail transaction\r\n"
+MECHANISM_UNKNOWN: Final = b"504 5.5.4 Unrecognized authentication type\r\n"
+AUTHENTICATION_REQUIRED: Final = b"530 5.7.0 Authentication required\r\n"
+AUTHENTICATION_FAILED: Final = b"535 5.7.8 Authentication credentials invalid\r\n"
+ENCRYPTION_REQUIRED: Final = b"538 5.7.11 Encryption required for requested authentication mechanism\r\n"
 
 # Policy.
 NO_CONNECTOR: Final = b"554 5.7.1 This address may not connect here\r\n"
@@ -171,6 +198,11 @@ MESSAGE_ID_ECHOED_MAX: Final = 150
 def malformed(kind: str) -> bytes:
     """Return the reply to a line that is no command."""
     return MALFORMED.get(kind) or MALFORMED["syntax"]
+
+
+def malformed_response(kind: str) -> bytes:
+    """Return the reply to a line of an authentication exchange that cannot be read."""
+    return MALFORMED_OF_VERB.get(("AUTH", kind)) or malformed(kind)
 
 
 def banner(fqdn: str) -> bytes:

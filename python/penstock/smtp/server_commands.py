@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
-from penstock.smtp import replies
+from penstock.smtp import replies, server_auth
 from penstock.smtp.parameters import mail_parameters, recipient_parameters
 from penstock.smtp.tables import SERVER, ServerState
 
@@ -56,6 +56,8 @@ def _mail(session: ServerSession, item: Item) -> bytes:
     if session.terms.requires_tls:
         return replies.TLS_REQUIRED
     _, address, domain, params = item
+    if session.terms.requires_authentication and not session.login:
+        return replies.AUTHENTICATION_REQUIRED
     if params:
         session.size_declared, session.is_eight_bit, session.asked, refusal = mail_parameters(
             params, session.terms.extensions, is_secure=session.is_secure, now_ms=session.now_ms
@@ -159,6 +161,11 @@ def _help(session: ServerSession, _item: Item) -> bytes:
     return replies.HELP
 
 
+def _auth(session: ServerSession, item: Item) -> bytes:
+    refusal = server_auth.begin(session, item[1])
+    return wrong(session, refusal) if refusal else b""
+
+
 def _not_implemented(session: ServerSession, _item: Item) -> bytes:
     return wrong(session, replies.NOT_IMPLEMENTED)
 
@@ -179,7 +186,7 @@ def _malformed(session: ServerSession, item: Item) -> bytes:
     _, kind, _, verb = item
     if kind in NO_TEXT and verb is None:
         _spend_errors(session)
-    return wrong(session, replies.MALFORMED_PATH.get((verb, kind)) or replies.malformed(kind))
+    return wrong(session, replies.MALFORMED_OF_VERB.get((verb, kind)) or replies.malformed(kind))
 
 
 def _out_of_order(session: ServerSession, item: Item) -> bytes:
@@ -218,7 +225,7 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "HELP": _help,
     "QUIT": _quit,
     "STARTTLS": _starttls,
-    "AUTH": _not_implemented,
+    "AUTH": _auth,
     "BDAT": _bdat_out_of_order,
     "XCLIENT": _not_implemented,
     "unknown": _unknown,

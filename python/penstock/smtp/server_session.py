@@ -6,8 +6,7 @@ asked of a `Policy`. It does not know drafts, commits, routes or certificates. W
 `commands` returns its verb, and its owner hands over a draft with `take` or refuses with `refuse_data`; for
 BDAT these are `take_chunk`, which needs a draft for the first chunk only, and `refuse_chunk`. When content is
 in order `content` returns True, and its owner commits it and says so with `accepted`, or refuses with
-`refuse_content`. When STARTTLS is in order the owner answers it with `start_tls`, and says with `secured`
-that the handshake is finished.
+`refuse_content`. How it goes on after STARTTLS and AUTH is in `server_tls` and `server_auth`.
 
 Where `terms` allows it an answer ends with a grant (`tables.GRANTS`): net may give the standard reply to the
 next command by itself. A MAIL that was answered so comes first in the next event; a DATA is known by its
@@ -22,33 +21,30 @@ a call.
 
 from __future__ import annotations
 
-from typing import Any, Final, Protocol, TypeAlias
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from penstock.smtp import replies
 from penstock.smtp.parameters import Asked, mail_parameters
+from penstock.smtp.policy import Policy
 from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
 
-__all__ = ["Action", "Item", "Policy", "ServerSession"]
+if TYPE_CHECKING:
+    from penstock.smtp.sasl import Mechanism
+
+__all__ = ["Action", "Item", "ServerSession"]
 
 Action: TypeAlias = tuple[Any, ...]
 """A boundary action; `_core.pyi` says which there are."""
 TARPIT_MAX_MS: Final = 30_000
 """The longest that one batch of replies is delayed, however many of them are refusals."""
 
+NO_GRANTS: Final[Mapping[ServerState, str]] = {}
+
 _CLASS_4: Final = ord("4")
 _CLASS_5: Final = ord("5")
-
-
-class Policy(Protocol):
-    """Who may send what to whom; answers None, or the reply that refuses."""
-
-    def sender(self, address: str, domain: str, /) -> bytes | None:
-        """Judge a reverse-path; both are empty for the null reverse-path."""
-
-    def recipient(self, address: str, domain: str, /) -> bytes | None:
-        """Judge a forward-path."""
 
 
 class ServerSession:
@@ -56,6 +52,12 @@ class ServerSession:
 
     Attributes:
         state: Where it stands.
+        login: The name under which the peer has authenticated itself, or empty.
+        is_secure: Whether the connection is encrypted.
+        exchange: The authentication exchange under way, if any.
+        logon_failures: Exchanges that have failed.
+        grants: What net may answer ahead: `terms.grants` at first, nothing if the peer has to authenticate
+            itself.
         greeting: What the peer called itself, or empty.
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.
@@ -78,12 +80,16 @@ class ServerSession:
         "asked",
         "conn",
         "errors",
+        "exchange",
+        "grants",
         "greeting",
         "has_chunks",
         "is_chunked",
         "is_eight_bit",
         "is_extended",
         "is_secure",
+        "login",
+        "logon_failures",
         "now_ms",
         "policy",
         "recipients",
@@ -126,6 +132,18 @@ class ServerSession:
         self.is_chunked = False
         self.announced = 0
         self.has_chunks = False
+        self.login = ""
+        self.exchange: Mechanism | None = None
+        self.logon_failures = 0
+        self.grants = NO_GRANTS if terms.requires_authentication else terms.grants
+
+    @property
+    def protocol(self) -> str:
+        """What a Received field calls the way a message came (RFC 3848, RFC 6531 4.3)."""
+        if not self.is_extended:
+            return "SMTP"
+        name = "UTF8SMTP" if self.is_utf8 else "ESMTP"
+        return name + "S" * self.is_secure + "A" * (self.login != "")
 
     @property
     def is_utf8(self) -> bool:
@@ -151,8 +169,8 @@ class ServerSession:
 
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
-            `take` or `refuse_data`, BDAT for `take_chunk` or `refuse_chunk`, STARTTLS for `start_tls`. All
-            others are answered; without such a one, nothing.
+            `take` or `refuse_data`, BDAT for `take_chunk` or `refuse_chunk`, AUTH for `server_auth.respond`,
+            STARTTLS for `server_tls.start`. All others are answered; without such a one, nothing.
         """
         if answered:
             self._catch_up(items[:answered])
@@ -187,7 +205,7 @@ class ServerSession:
             return ""
         is_over = self.state is ServerState.CLOSED
         action = ("reply", self.conn, turn, self.told(answer), len(items), delay_ms, is_over)
-        grant = self.terms.grants.get(self.state)
+        grant = self.grants.get(self.state)
         # A DATA is wrong where the content is not lines.
         is_bare = grant is None or (self.asked is not None and self.asked.is_binary)
         actions.append(action if is_bare else (*action, grant))
@@ -261,7 +279,7 @@ class ServerSession:
             self.state = ServerState.SENDER
 
     def _delay_ms(self, refusals: int) -> int:
-        return min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
+        return 0 if self.login else min(refusals * self.terms.tarpit_ms, TARPIT_MAX_MS)
 
     def take(self, turn: int, draft: int, actions: list[Action]) -> None:
         """Answer DATA with 354 and have the content put into a draft."""
@@ -302,44 +320,6 @@ class ServerSession:
         self.state = state
         self.has_chunks = False
         actions.append(("discard", self.conn, turn, self.told(reply), delay_ms))
-
-    def start_tls(self, turn: int, tls: int, actions: list[Action]) -> None:
-        """Answer STARTTLS with 220 and have the handshake made; nothing of before is known any more.
-
-        Args:
-            turn: The event's turn.
-            tls: The number under which core knows what is shown.
-            actions: Where the answer goes.
-        """
-        self._begin_anew()
-        actions.append(("start_tls", self.conn, turn, tls, self.told(replies.START_TLS)))
-
-    def secured(self, turn: int, terms: ServerTerms, banner: bytes, actions: list[Action]) -> None:
-        """Go on in TLS: after STARTTLS the client greets us again (RFC 3207 4.2).
-
-        Args:
-            turn: The event's turn.
-            terms: What holds in TLS.
-            banner: What is said first where the connection began with TLS; nothing after STARTTLS.
-            actions: Where it goes.
-        """
-        self.terms = terms
-        self.is_secure = True
-        actions.append(("reply", self.conn, turn, banner, 1, 0, False))
-
-    def _begin_anew(self) -> None:
-        """Forget all that was said; of a content in chunks net forgets what it has by itself."""
-        self.state = ServerState.START
-        self.greeting = ""
-        self.is_extended = False
-        self.sender = ""
-        self.is_eight_bit = False
-        self.asked = None
-        self.size_declared = 0
-        self.recipients = {}
-        self.reports = {}
-        self.is_chunked = self.has_chunks = False
-        self.announced = 0
 
     def content(
         self, turn: int, status: str, received: int, header_bytes: int, actions: list[Action]
@@ -385,7 +365,7 @@ class ServerSession:
         if not self.terms.extensions.enhanced_status_codes:
             queued, failed = replies.without_codes(queued), replies.without_codes(failed)
         action = ("await_durable", self.conn, turn, ticket, queued, failed)
-        grant = self.terms.grants.get(self.state)
+        grant = self.grants.get(self.state)
         actions.append(action if grant is None else (*action, grant))
 
     def shut_down(self, turn: int, answers: int, actions: list[Action]) -> None:
@@ -408,4 +388,12 @@ _CONTENT_REFUSALS: Final = {
     "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
     "nul": replies.CONTENT_NUL,
     "starved": replies.INSUFFICIENT_STORAGE,
+}
+_PROTOCOLS: Final = {
+    (is_extended, is_secure, is_authenticated): "ESMTP" + "S" * is_secure + "A" * is_authenticated
+    if is_extended
+    else "SMTP"
+    for is_extended in (False, True)
+    for is_secure in (False, True)
+    for is_authenticated in (False, True)
 }

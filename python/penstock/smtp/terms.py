@@ -29,6 +29,11 @@ class ServerTerms:
         offers_tls: Whether STARTTLS can be had.
         requires_tls: Whether MAIL is refused before it.
         is_tls: Whether the connection is in TLS.
+        mechanisms: What is offered for authentication (RFC 4954); without any, AUTH is not known.
+        auth_requires_tls: Whether it is offered only where the connection is encrypted.
+        requires_authentication: Whether mail is taken from nobody else.
+        max_logon_failures: The exchange that fails as this one ends the session; 0 for never.
+        auth_tarpit_ms: How long the reply to each failed exchange is delayed; 0 for none.
         grants: The command that net may answer by itself with the usual reply, by state; none where TLS is
             required and not there yet.
     """
@@ -45,6 +50,11 @@ class ServerTerms:
     offers_tls: bool = False
     requires_tls: bool = False
     is_tls: bool = False
+    mechanisms: tuple[str, ...] = ()
+    auth_requires_tls: bool = False
+    requires_authentication: bool = False
+    max_logon_failures: int = 3
+    auth_tarpit_ms: int = 5_000
     grants: Mapping[ServerState, str] = field(default_factory=dict)
     banner: bytes = field(init=False)
     helo: bytes = field(init=False)
@@ -54,6 +64,9 @@ class ServerTerms:
     def __post_init__(self) -> None:
         """Encode the replies that depend on these terms."""
         put = object.__setattr__
+        if self.mechanisms:
+            # What is said of others' authentication is taken then, and believed of nobody (RFC 4954 5).
+            put(self, "extensions", replace(self.extensions, auth=True))
         if self.requires_tls:
             # MAIL is refused then, so nobody else may answer it.
             put(self, "grants", {})
@@ -68,6 +81,7 @@ class ServerTerms:
             max_message_bytes=self.max_message_bytes,
             max_recipients=self.max_recipients,
             offers_tls=self.offers_tls,
+            mechanisms=() if self.auth_requires_tls and not is_secure else self.mechanisms,
             is_secure=is_secure,
             now_ms=now_ms,
         )

@@ -112,6 +112,9 @@ fn action(kind: &str, t: &Bound<'_, PyTuple>, registered: &Registered<'_>) -> Py
             delay_ms: field(t, 4)?,
         }),
         "forget" => Action::Net(NetAction::Forget { conn: conn()?, turn: turn()? }),
+        "challenge" => {
+            Action::Net(NetAction::Challenge { conn: conn()?, turn: turn()?, bytes: octets(t, 3)? })
+        }
         "await_durable" => Action::AwaitDurable {
             conn: conn()?,
             turn: turn()?,

@@ -2,12 +2,14 @@
 
 use penstock_core::smtp::command::{Command, Malformed, Param};
 use penstock_core::smtp::reply::Reply;
+use penstock_core::smtp::sasl::Response;
+use penstock_core::smtp::secret::Secret;
 use penstock_engine::net::{CloseReason, ContentState, ContentStatus};
 use penstock_engine::spool::CommitError;
 use penstock_engine::{Engine, Event};
 use pyo3::IntoPyObjectExt;
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple};
+use pyo3::types::{PyBytes, PyList, PyTuple};
 use pyo3::{intern, types::PyString};
 
 use crate::records::answer;
@@ -82,6 +84,14 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             (intern!(py, "tls_up"), conn, turn, version, facts.cipher, facts.sni, client, facts.is_resumed)
                 .into_bound_py_any(py)
         }
+        Event::AuthLine { conn, turn, response, early } => {
+            let (what, octets) = match &response {
+                Response::Octets(secret) => ("response", self::secret(py, secret)),
+                Response::Cancel => ("cancel", PyBytes::new(py, b"")),
+                Response::Malformed(kind) => (kind.as_str(), PyBytes::new(py, b"")),
+            };
+            (intern!(py, "auth_line"), conn, turn, what, octets, early).into_bound_py_any(py)
+        }
         Event::Content { conn, turn, draft, status, flags, size, facts } => {
             let status = match status {
                 ContentStatus::Complete => intern!(py, "complete"),
@@ -134,6 +144,11 @@ fn params(py: Python<'_>, params: Vec<Param>) -> PyResult<Bound<'_, PyTuple>> {
     PyTuple::new(py, params.into_iter().map(|p| (p.key, p.value)))
 }
 
+/// The one copy of a secret that is made for Python; ours is overwritten when it is dropped.
+fn secret<'py>(py: Python<'py>, secret: &Secret) -> Bound<'py, PyBytes> {
+    PyBytes::new(py, secret.expose())
+}
+
 fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, PyAny>> {
     let command = match item {
         Ok(command) => command,
@@ -160,7 +175,10 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
         Command::Help { arg } => (intern!(py, "HELP"), arg).into_bound_py_any(py),
         Command::Quit => (intern!(py, "QUIT"),).into_bound_py_any(py),
         Command::StartTls => (intern!(py, "STARTTLS"),).into_bound_py_any(py),
-        Command::Auth => (intern!(py, "AUTH"),).into_bound_py_any(py),
+        Command::Auth { mechanism, initial } => {
+            let initial = initial.as_ref().map(|initial| secret(py, initial));
+            (intern!(py, "AUTH"), mechanism, initial).into_bound_py_any(py)
+        }
         Command::Bdat { size, is_last } => (intern!(py, "BDAT"), size, is_last).into_bound_py_any(py),
         Command::Xclient => (intern!(py, "XCLIENT"),).into_bound_py_any(py),
         Command::Unknown { verb } => (intern!(py, "unknown"), verb).into_bound_py_any(py),

@@ -7,6 +7,7 @@ use penstock_core::message::header::HeaderFacts;
 use penstock_core::queue_id::QueueId;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
+use penstock_core::smtp::sasl::Response;
 use penstock_net::{CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent, TlsFacts};
 use penstock_spool::{Answer, CommitError};
 
@@ -52,6 +53,8 @@ pub enum Event {
     },
     /// A TLS handshake is finished.
     TlsUp { conn: Conn, turn: u32, facts: Box<TlsFacts> },
+    /// A peer has answered a challenge.
+    AuthLine { conn: Conn, turn: u32, response: Response, early: bool },
     /// Content is complete in its draft, or was refused.
     Content {
         conn: Conn,
@@ -85,9 +88,11 @@ impl Event {
             | Self::Poisoned { .. } => Lane::Spool,
             Self::Closed { .. } | Self::ClientClosed { .. } => Lane::Closure,
             Self::Connected { .. } | Self::DialFailed { .. } | Self::Replies { .. } => Lane::Client,
-            Self::Opened { .. } | Self::Commands { .. } | Self::TlsUp { .. } | Self::Content { .. } => {
-                Lane::Server
-            }
+            Self::Opened { .. }
+            | Self::Commands { .. }
+            | Self::TlsUp { .. }
+            | Self::AuthLine { .. }
+            | Self::Content { .. } => Lane::Server,
         }
     }
 
@@ -104,6 +109,9 @@ impl Event {
                 Self::Commands { conn, turn, items, answered, early, eof }
             }
             NetEvent::TlsUp { conn, turn, facts } => Self::TlsUp { conn, turn, facts },
+            NetEvent::AuthLine { conn, turn, response, early } => {
+                Self::AuthLine { conn, turn, response, early }
+            }
             NetEvent::Content { conn, turn, draft, sink, status, flags, size, facts, .. } => {
                 keep(draft, sink);
                 Self::Content { conn, turn, draft, status, flags, size, facts }

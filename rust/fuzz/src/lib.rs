@@ -9,8 +9,11 @@ use penstock_core::smtp::chunk::plain_flags;
 use penstock_core::smtp::command::{Command, Malformed, Verb, parse_command};
 use penstock_core::smtp::content::{ContentReader, END_OF_DATA, Stuffer, Unstuffer};
 use penstock_core::smtp::framing::LineBuffer;
-use penstock_core::smtp::limits::{COMMAND_LINE_MAX, PATH_MAX, REPLY_LINE_ACCEPTED_MAX, REPLY_LINES_MAX};
+use penstock_core::smtp::limits::{
+    AUTH_LINE_MAX, COMMAND_LINE_MAX, MECHANISM_MAX, PATH_MAX, REPLY_LINE_ACCEPTED_MAX, REPLY_LINES_MAX,
+};
 use penstock_core::smtp::reply::{Reply, ReplyError, ReplyParser, encode_reply};
+use penstock_core::smtp::sasl::{Response, parse_response};
 use penstock_core::smtp::server_wire::{Intake, ServerWire};
 
 fn split(data: &[u8]) -> (usize, &[u8]) {
@@ -34,11 +37,12 @@ pub fn commands(data: &[u8]) {
             while let Some(line) = buffer.next_line() {
                 items.push(line.and_then(parse_command));
             }
-            assert!(buffer.rest().len() < COMMAND_LINE_MAX);
+            assert!(buffer.rest().len() < AUTH_LINE_MAX);
         }
         items
     }
     let (size, input) = split(data);
+    responses(input);
     let items = read(input.chunks(size));
     assert_eq!(items, read(std::iter::once(input)));
     for item in items {
@@ -53,10 +57,23 @@ pub fn commands(data: &[u8]) {
             Ok(Command::Ehlo { domain } | Command::Helo { domain }) => {
                 assert!(!domain.is_empty() && is_printable(&domain) && !domain.contains(' '));
             }
+            Ok(Command::Auth { mechanism, initial }) => {
+                assert!(!mechanism.is_empty() && mechanism.len() <= MECHANISM_MAX);
+                assert!(initial.is_none_or(|secret| secret.expose().len() < AUTH_LINE_MAX));
+            }
             Ok(Command::Unknown { verb }) => assert!(is_printable(&verb)),
             Ok(_) => {}
-            Err(malformed) => assert!((malformed.offset as usize) < COMMAND_LINE_MAX),
+            Err(malformed) => assert!((malformed.offset as usize) < AUTH_LINE_MAX),
         }
+    }
+}
+
+/// A response of an authentication exchange.
+pub fn responses(data: &[u8]) {
+    if let Response::Octets(secret) = parse_response(data) {
+        assert_eq!(data.len() % 4, 0);
+        let padding = data.iter().filter(|&&octet| octet == b'=').count();
+        assert_eq!(secret.expose().len(), data.len() / 4 * 3 - padding);
     }
 }
 

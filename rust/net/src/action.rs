@@ -105,6 +105,15 @@ pub enum NetAction {
         /// The turn of the commands, which it does not end.
         turn: u32,
     },
+    /// Go on with an authentication exchange (RFC 4954): the peer's next line is a response.
+    Challenge {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, all of them answered but the AUTH at the end, or of the `AuthLine`.
+        turn: u32,
+        /// The 334.
+        bytes: Bytes,
+    },
     /// Let [`Net::complete`](crate::Net::complete) answer the content.
     AwaitDurable {
         /// The connection.
@@ -180,6 +189,7 @@ impl NetAction {
             | Self::TakeChunk { conn, .. }
             | Self::Discard { conn, .. }
             | Self::Forget { conn, .. }
+            | Self::Challenge { conn, .. }
             | Self::AwaitDurable { conn, .. }
             | Self::Abort { conn }
             | Self::Flight { conn, .. }
@@ -199,6 +209,7 @@ impl NetAction {
             | Self::TakeChunk { turn, .. }
             | Self::Discard { turn, .. }
             | Self::Forget { turn, .. }
+            | Self::Challenge { turn, .. }
             | Self::AwaitDurable { turn, .. }
             | Self::Flight { turn, .. }
             | Self::Content { turn, .. }

@@ -10,6 +10,7 @@ use penstock_core::flow::{ContentFlags, ContentSink};
 use penstock_core::message::header::HeaderFacts;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
+use penstock_core::smtp::sasl::Response;
 
 use crate::{Conn, TlsFacts};
 
@@ -45,8 +46,8 @@ pub enum NetEvent {
         /// Our end.
         local: SocketAddr,
     },
-    /// A peer has sent commands. Hands the turn over; answered by `Reply`, or `Take` for a final DATA,
-    /// `TakeChunk` or `Discard` for a final BDAT.
+    /// A peer has sent commands. Hands the turn over; answered by `Reply`, or at last by `Take` for a final DATA,
+    /// `TakeChunk` or `Discard` for a final BDAT, `Challenge` for a final AUTH, `StartTls` for a final STARTTLS.
     Commands {
         /// The connection.
         conn: Conn,
@@ -71,6 +72,17 @@ pub enum NetEvent {
         turn: u32,
         /// What was agreed on.
         facts: Box<TlsFacts>,
+    },
+    /// A peer has answered a `Challenge`. Hands the turn over; answered by `Reply` or another `Challenge`.
+    AuthLine {
+        /// The connection.
+        conn: Conn,
+        /// Its turn.
+        turn: u32,
+        /// What it says.
+        response: Response,
+        /// Whether octets came behind it before its reply.
+        early: bool,
     },
     /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end; or the last
     /// chunk after a `TakeChunk` has. Hands the turn over; answered by `Reply` or `AwaitDurable`.

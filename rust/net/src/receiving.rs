@@ -24,7 +24,7 @@ use crate::{BeginChunks, CloseReason, Conn, ContentStatus, NetEvent, ServerLimit
 const RATE_WINDOW_MS: u64 = 30_000;
 
 /// A BDAT as it was said.
-#[derive(Copy, Clone)]
+#[derive(Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Chunk {
     pub(crate) size: u64,
     pub(crate) is_last: bool,

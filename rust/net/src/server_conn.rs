@@ -8,6 +8,7 @@
 //! | `Reading` | net's | complete commands → `Asked`, or what was granted; the peer's end → `Ending` |
 //! | `Receiving` | net's | the end of the content → `Asked` |
 //! | `Securing` | net's | the 220 is sent, then the handshake is finished → `Asked` |
+//! | `Reading` after a challenge | net's | the response → `Asked` |
 //! | `Durable` | the spool's | `complete` → `Reading` |
 //! | `Ending` | – | flushed, shut, lingered → `Over` |
 //! | `Over` | – | withheld while an event is unanswered, else reported → gone |
@@ -35,6 +36,7 @@ use bytes::Bytes;
 use penstock_core::flow::ContentSink;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::server_wire::{Batch, ServerWire};
+use zeroize::Zeroize;
 
 use crate::context::{Context, Next, PASS_OCTETS};
 use crate::link::{Ending, Link, Read};
@@ -63,18 +65,21 @@ enum Question {
         unanswered: u32,
         last: Last,
     },
+    /// What is said to a response of an authentication exchange.
+    Response,
     /// The verdict on content; the spool may have spoken before the caller has said that it will.
     Content {
         durable: Option<bool>,
     },
 }
 
-/// The last one of the commands that were asked about.
-#[derive(Copy, Clone)]
+/// What commands end with, where that allows an answer of its own.
+#[derive(Copy, Clone, Eq, PartialEq)]
 enum Last {
     Data,
     Bdat(Chunk),
     StartTls,
+    Auth,
     Other,
 }
 
@@ -84,9 +89,20 @@ impl Last {
             Some(Ok(Command::Data)) => Self::Data,
             Some(&Ok(Command::Bdat { size, is_last })) => Self::Bdat(Chunk { size, is_last }),
             Some(Ok(Command::StartTls)) => Self::StartTls,
+            Some(Ok(Command::Auth { .. })) => Self::Auth,
             _ => Self::Other,
         }
     }
+}
+
+/// What a peer is about to hear, after which it is net's turn.
+#[derive(Copy, Clone, Eq, PartialEq)]
+enum Saying {
+    Nothing,
+    /// The replies to all that was asked.
+    Replies,
+    /// A challenge.
+    Challenge,
 }
 
 /// The replies of which the spool's completion picks one.
@@ -130,8 +146,8 @@ pub(crate) struct Server<S> {
     line_from_ms: Option<u64>,
     /// Whether the last event that hands the turn over is unanswered.
     owes_answer: bool,
-    /// Whether the replies to all that was asked are on their way, held back perhaps.
-    is_replying: bool,
+    /// What is on its way, held back perhaps.
+    saying: Saying,
     /// Whether it has not read although it could have, since the thread may not.
     is_paused: bool,
     /// The draft of a content that was cut off.
@@ -168,7 +184,7 @@ impl<S: Stream> Server<S> {
             idle_from_ms: cx.now_ms,
             line_from_ms: None,
             owes_answer: true,
-            is_replying: false,
+            saying: Saying::Nothing,
             is_paused: false,
             lost_draft: None,
             chunks: None,
@@ -231,6 +247,18 @@ impl<S: Stream> Server<S> {
             }
             NetAction::TakeChunk { begin, reply, .. } => self.take_chunk(begin, reply, cx),
             NetAction::Discard { reply, delay_ms, .. } => self.discard(reply, delay_ms, cx),
+            NetAction::Challenge { bytes, .. }
+                if matches!(
+                    question,
+                    Question::Commands { unanswered: 1, last: Last::Auth } | Question::Response
+                ) =>
+            {
+                self.grant = Grant::None;
+                self.reply(bytes, 0, cx);
+                self.go_on(cx);
+                self.saying = Saying::Challenge;
+                true
+            }
             NetAction::AwaitDurable { ok, failed, grant, .. } => self.await_durable(ok, failed, grant, cx),
             _ => false,
         };
@@ -272,7 +300,7 @@ impl<S: Stream> Server<S> {
         }
         let mut budget = PASS_OCTETS;
         loop {
-            if self.is_replying && self.link.out.released_ms(cx.now_ms).is_none() {
+            if self.saying != Saying::Nothing && self.link.out.released_ms(cx.now_ms).is_none() {
                 self.replied(cx);
             }
             if !matches!(self.phase, Phase::Ending { .. } | Phase::Over { .. } | Phase::Securing(_))
@@ -394,7 +422,7 @@ impl<S: Stream> Server<S> {
                 *unanswered = left;
                 left == 0
             }
-            Question::Content { .. } | Question::Secured if answers <= 1 => {
+            Question::Content { .. } | Question::Secured | Question::Response if answers <= 1 => {
                 if matches!(question, Question::Secured) && bytes.is_empty() {
                     // After STARTTLS there is no banner to wait for (RFC 3207 4.2).
                     let _ = self.wire.replied();
@@ -449,7 +477,7 @@ impl<S: Stream> Server<S> {
     fn go_on(&mut self, cx: &mut Context) {
         self.phase = Phase::Reading;
         self.idle_from_ms = cx.now_ms;
-        self.is_replying = true;
+        self.saying = Saying::Replies;
         if self.link.out.pending() > self.limits.output_bytes {
             self.finish(CloseReason::Protocol);
         }
@@ -457,14 +485,15 @@ impl<S: Stream> Server<S> {
 
     /// The replies to everything go now. What has come before a reply that had to be waited for is early.
     fn replied(&mut self, cx: &mut Context) {
-        self.is_replying = false;
+        let said = std::mem::replace(&mut self.saying, Saying::Nothing);
         if self.wire.is_awaited()
             && self.wire.rest().len() < COMMANDS_READ
             && let Read::Data(octets) = self.link.read(cx, COMMANDS_READ)
         {
             self.wire.push(cx.buffer.get(..octets).unwrap_or_default());
         }
-        if !self.wire.replied() && matches!(self.phase, Phase::Reading) {
+        let can_go_on = if said == Saying::Challenge { self.wire.challenged() } else { self.wire.replied() };
+        if !can_go_on && matches!(self.phase, Phase::Reading) {
             self.end(CloseReason::Protocol, cx);
         }
     }
@@ -537,7 +566,14 @@ impl<S: Stream> Server<S> {
         if !cx.may_read {
             return Some(self.pause());
         }
-        if let Some(batch) = self.wire.next_batch() {
+        if self.wire.is_challenged() {
+            if let Some((response, early)) = self.wire.next_response() {
+                self.line_from_ms = None;
+                let turn = self.hand_over(Question::Response, cx);
+                cx.events.push(NetEvent::AuthLine { conn: self.conn, turn, response, early });
+                return None;
+            }
+        } else if let Some(batch) = self.wire.next_batch() {
             self.line_from_ms = None;
             if let Some(hint) = grant::size_hint(&batch.items) {
                 self.size_hint = hint;
@@ -559,6 +595,9 @@ impl<S: Stream> Server<S> {
                 *budget = budget.saturating_sub(self.link.cost(octets));
                 self.line_from_ms.get_or_insert(cx.now_ms);
                 self.wire.push(cx.buffer.get(..octets).unwrap_or_default());
+                if self.wire.is_challenged() {
+                    wipe(cx, octets);
+                }
             }
             Read::Blocked => return Some(Next::Wait),
             Read::End => {}
@@ -701,8 +740,11 @@ impl<S: Stream> Server<S> {
 
     /// Ask the caller what is to be said to commands.
     fn ask(&mut self, batch: Batch, cx: &mut Context) {
-        let question =
-            Question::Commands { unanswered: batch.items.len() as u32, last: Last::of(&batch.items) };
+        let last = Last::of(&batch.items);
+        if last == Last::Auth {
+            wipe(cx, COMMANDS_READ);
+        }
+        let question = Question::Commands { unanswered: batch.items.len() as u32, last };
         let turn = self.hand_over(question, cx);
         let mut items = std::mem::take(&mut self.answered);
         let answered = items.len() as u32;
@@ -855,5 +897,12 @@ impl<S: Stream> Server<S> {
         cx.tally.deadlines += 1;
         self.reply(reply, 0, cx);
         self.end(reason, cx);
+    }
+}
+
+/// Overwrite what was read, for there may be a secret in it.
+fn wipe(cx: &mut Context, octets: usize) {
+    if let Some(read) = cx.buffer.get_mut(..octets) {
+        read.zeroize();
     }
 }

@@ -57,6 +57,8 @@ counted! {
     refused,
     /// Events of commands.
     commands,
+    /// Events of responses to challenges.
+    auth_lines,
     /// Events of content.
     content,
     /// Incoming connections that have ended.
@@ -116,6 +118,7 @@ impl Tally {
                     TlsVersion::Tls13 => &mut self.tls_1_3,
                 }
             }
+            NetEvent::AuthLine { .. } => &mut self.auth_lines,
             NetEvent::Content { .. } => &mut self.content,
             NetEvent::Closed { .. } => &mut self.closed,
             NetEvent::Connected { .. } => &mut self.connected,
@@ -128,11 +131,12 @@ impl Tally {
 
 impl NetStatistics {
     /// Events handed to the sink, by kind.
-    pub const fn events(&self) -> [(&'static str, u64); 9] {
+    pub const fn events(&self) -> [(&'static str, u64); 10] {
         [
             ("opened", self.opened),
             ("tls_up", self.tls_1_2 + self.tls_1_3),
             ("commands", self.commands),
+            ("auth_line", self.auth_lines),
             ("content", self.content),
             ("closed", self.closed),
             ("connected", self.connected),

@@ -6,8 +6,10 @@
 //! comes once. White space at the end of a line is forgiven (RFC 5321 4.1.1).
 
 use super::cursor::Cursor;
-use super::limits::{DOMAIN_MAX, PARAMETERS_MAX};
+use super::limits::{DOMAIN_MAX, MECHANISM_MAX, PARAMETERS_MAX};
 use super::path::{Path, forward_path, reverse_path};
+use super::sasl::parse_initial;
+use super::secret::Secret;
 
 /// How much of an unknown verb is kept, in octets.
 const UNKNOWN_VERB_MAX: usize = 32;
@@ -65,7 +67,12 @@ pub enum Command {
     /// STARTTLS (RFC 3207).
     StartTls,
     /// AUTH (RFC 4954).
-    Auth,
+    Auth {
+        /// The name of the SASL mechanism, in upper case.
+        mechanism: String,
+        /// The initial response, decoded, if there was one; may be empty.
+        initial: Option<Secret>,
+    },
     /// BDAT (RFC 3030).
     Bdat {
         /// Octets of the chunk, which follows at once.
@@ -190,6 +197,8 @@ pub enum MalformedKind {
     Nul,
     /// An octet above 127.
     NotAscii,
+    /// A response of an authentication exchange that is not base64.
+    Base64,
 }
 
 impl MalformedKind {
@@ -206,6 +215,7 @@ impl MalformedKind {
             Self::BareLf => "bare_lf",
             Self::Nul => "nul",
             Self::NotAscii => "not_ascii",
+            Self::Base64 => "base64",
         }
     }
 
@@ -314,7 +324,7 @@ fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKi
         Verb::Expn => Command::Expn { arg: cursor.rest().to_owned() },
         Verb::Help => Command::Help { arg: cursor.rest().to_owned() },
         Verb::Noop => Command::Noop,
-        Verb::Auth => Command::Auth,
+        Verb::Auth => auth(cursor)?,
         Verb::Bdat => chunk(cursor)?,
         Verb::Xclient => Command::Xclient,
         Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls if has_argument => {
@@ -347,6 +357,23 @@ fn client_name(cursor: &mut Cursor<'_>) -> Result<String, MalformedKind> {
         return Err(MalformedKind::Argument);
     }
     Ok(name.to_owned())
+}
+
+/// Read `mechanism [SP initial-response]` (RFC 4954 4).
+fn auth(cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
+    let is_of_name = |octet: u8| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_';
+    let mechanism = cursor.eat_while(is_of_name).to_ascii_uppercase();
+    if mechanism.is_empty() || mechanism.len() > MECHANISM_MAX {
+        return Err(MalformedKind::Argument);
+    }
+    if cursor.is_at_end() {
+        return Ok(Command::Auth { mechanism, initial: None });
+    }
+    if !cursor.eat(b' ') || cursor.is_at_end() || cursor.rest().contains(' ') {
+        return Err(MalformedKind::Argument);
+    }
+    let initial = parse_initial(cursor.rest().as_bytes())?;
+    Ok(Command::Auth { mechanism, initial: Some(initial) })
 }
 
 fn keyword(cursor: &mut Cursor<'_>, word: &str) -> Result<(), MalformedKind> {
@@ -405,6 +432,11 @@ mod tests {
         params.iter().map(param).collect()
     }
 
+    fn auth(mechanism: &str, initial: Option<&[u8]>) -> Command {
+        let initial = initial.map(|octets| Secret::new(octets.to_vec()));
+        Command::Auth { mechanism: mechanism.to_owned(), initial }
+    }
+
     fn fault(line: &[u8]) -> (MalformedKind, u32, Option<Verb>) {
         let malformed = parse_command(line).expect_err("malformed");
         (malformed.kind, malformed.offset, malformed.verb)
@@ -413,7 +445,7 @@ mod tests {
     #[test]
     fn commands_are_read_in_any_case() {
         let name = || "client.example".to_owned();
-        let table: [(&[u8], Command); 20] = [
+        let table: [(&[u8], Command); 23] = [
             (b"EHLO client.example", Command::Ehlo { domain: name() }),
             (b"ehlo client.example", Command::Ehlo { domain: name() }),
             (b"HELO client.example", Command::Helo { domain: name() }),
@@ -428,7 +460,10 @@ mod tests {
             (b"HELP", Command::Help { arg: String::new() }),
             (b"QUIT", Command::Quit),
             (b"STARTTLS", Command::StartTls),
-            (b"AUTH PLAIN AHgAeQ==", Command::Auth),
+            (b"AUTH PLAIN AHgAeQ==", auth("PLAIN", Some(b"\0x\0y"))),
+            (b"auth login", auth("LOGIN", None)),
+            (b"AUTH PLAIN =", auth("PLAIN", Some(b""))),
+            (b"AUTH SCRAM-SHA-256_PLUSS  ", auth("SCRAM-SHA-256_PLUSS", None)),
             (b"BDAT 10 LAST", Command::Bdat { size: 10, is_last: true }),
             (b"bdat 0 last", Command::Bdat { size: 0, is_last: true }),
             (b"BDAT 18446744073709551615", Command::Bdat { size: u64::MAX, is_last: false }),
@@ -479,7 +514,16 @@ mod tests {
     #[test]
     fn malformed_lines_say_what_and_where() {
         use MalformedKind::{Argument, BareCr, BareLf, NotAscii, Nul, Parameter, Syntax};
-        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 46] = [
+        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 55] = [
+            (b"AUTH", Argument, 4, Some(Verb::Auth)),
+            (b"AUTH  PLAIN", Argument, 5, Some(Verb::Auth)),
+            (b"AUTH PLAIN!", Argument, 10, Some(Verb::Auth)),
+            (b"AUTH X23456789012345678901", Argument, 26, Some(Verb::Auth)),
+            (b"AUTH PLAIN  AA==", Argument, 11, Some(Verb::Auth)),
+            (b"AUTH PLAIN AA== AA==", Argument, 11, Some(Verb::Auth)),
+            (b"AUTH PLAIN *", MalformedKind::Base64, 11, Some(Verb::Auth)),
+            (b"AUTH PLAIN AB==", MalformedKind::Base64, 11, Some(Verb::Auth)),
+            (b"AUTH PLAIN \xff===", NotAscii, 11, Some(Verb::Auth)),
             (b"", Syntax, 0, None),
             (b"   ", Syntax, 0, None),
             (b" NOOP", Syntax, 0, None),

@@ -4,9 +4,13 @@
 //! *pulled*, one at a time, because the reply to one decides how the octets behind it are read: what has not been
 //! pulled is untouched, and [`LineBuffer::rest`] gives it to whoever reads content.
 
+use std::fmt;
+
 use memchr::{memchr, memchr3};
+use zeroize::Zeroize;
 
 use super::command::{Malformed, MalformedKind, Verb};
+use super::limits::AUTH_LINE_MAX;
 
 /// The receive buffer of a connection.
 ///
@@ -18,9 +22,25 @@ pub struct LineBuffer {
 }
 
 impl LineBuffer {
-    /// Make an empty buffer whose lines are at most `line_max` octets long, CRLF included.
+    /// Make an empty buffer whose lines are at most `line_max` octets long, CRLF included; a line that begins with
+    /// AUTH may have [`AUTH_LINE_MAX`] (RFC 4954 4), so `line_max` has to leave room for that word.
     pub const fn new(line_max: usize) -> Self {
-        Self { cutter: LineCutter::new(line_max) }
+        Self { cutter: LineCutter::growing(line_max, Grows::Auth) }
+    }
+
+    /// Let each line have [`AUTH_LINE_MAX`], or no longer so. To be said between lines.
+    pub fn expect_responses(&mut self, are_expected: bool) {
+        self.cutter.grows = if are_expected { Grows::Always } else { Grows::Auth };
+    }
+
+    #[cfg(test)]
+    pub(super) fn memory(&self) -> &[u8] {
+        &self.cutter.bytes
+    }
+
+    /// Overwrite what has been pulled.
+    pub fn wipe_taken(&mut self) {
+        self.cutter.wipe_taken();
     }
 
     /// Add octets that have arrived.
@@ -71,8 +91,16 @@ pub(super) struct CutLine<'a> {
     pub(super) is_over_long: bool,
 }
 
+/// Which lines may have [`AUTH_LINE_MAX`].
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Grows {
+    Never,
+    /// One that begins with AUTH.
+    Auth,
+    Always,
+}
+
 /// Cuts octets into lines and drops what exceeds the longest one.
-#[derive(Debug)]
 pub(super) struct LineCutter {
     bytes: Vec<u8>,
     /// Where the current line begins in `bytes`.
@@ -81,13 +109,42 @@ pub(super) struct LineCutter {
     searched: usize,
     /// Octets of the current line that were dropped; they stood at `start + head_max`.
     dropped: usize,
-    /// Octets of a line that are kept.
-    head_max: usize,
+    /// Octets of a usual line that are kept.
+    usual_head_max: usize,
+    grows: Grows,
+}
+
+/// What waits may be somebody's password, so it is not printed.
+impl fmt::Debug for LineCutter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LineCutter").field("octets", &self.rest().len()).finish_non_exhaustive()
+    }
 }
 
 impl LineCutter {
     pub(super) const fn new(line_max: usize) -> Self {
-        Self { bytes: Vec::new(), start: 0, searched: 0, dropped: 0, head_max: line_max.saturating_sub(2) }
+        Self::growing(line_max, Grows::Never)
+    }
+
+    const fn growing(line_max: usize, grows: Grows) -> Self {
+        Self {
+            bytes: Vec::new(),
+            start: 0,
+            searched: 0,
+            dropped: 0,
+            usual_head_max: line_max.saturating_sub(2),
+            grows,
+        }
+    }
+
+    /// Octets of the current line that are kept. What a line begins with stays, so this does not change while it comes.
+    fn head_max(&self) -> usize {
+        let grows = match self.grows {
+            Grows::Never => false,
+            Grows::Auth => self.rest().get(..5).is_some_and(|verb| verb.eq_ignore_ascii_case(b"AUTH ")),
+            Grows::Always => true,
+        };
+        if grows { AUTH_LINE_MAX - 2 } else { self.usual_head_max }
     }
 
     pub(super) fn push(&mut self, input: &[u8]) {
@@ -117,23 +174,24 @@ impl LineCutter {
             self.release();
             return None;
         };
+        let head_max = self.head_max();
         let kept = end - self.start;
         let octets = kept + self.dropped + 2;
-        let head = self.start..self.start + kept.min(self.head_max);
+        let head = self.start..self.start + kept.min(head_max);
         self.start = end + 2;
         self.searched = self.start;
         self.dropped = 0;
         Some(CutLine {
             head: self.bytes.get(head).unwrap_or_default(),
             octets,
-            is_over_long: octets > self.head_max + 2,
+            is_over_long: octets > head_max + 2,
         })
     }
 
     /// Find the CR of the next CRLF.
     fn find_crlf(&mut self) -> Option<usize> {
         // With octets dropped at the seam, what stands on its two sides was not adjacent.
-        let seam = if self.dropped > 0 { self.start + self.head_max } else { self.start };
+        let seam = if self.dropped > 0 { self.start + self.head_max() } else { self.start };
         while let Some(at) = memchr(b'\n', self.bytes.get(self.searched..)?) {
             let lf = self.searched + at;
             self.searched = lf + 1;
@@ -147,7 +205,7 @@ impl LineCutter {
 
     /// Forget what an unfinished line has beyond the limit, but for a CR that may be half of its end.
     fn drop_surplus(&mut self) {
-        let seam = self.start + self.head_max;
+        let seam = self.start + self.head_max();
         if self.bytes.len() > seam {
             let ends_with_cr = self.bytes.last() == Some(&b'\r');
             self.dropped += self.bytes.len() - seam - usize::from(ends_with_cr);
@@ -156,6 +214,12 @@ impl LineCutter {
                 self.bytes.push(b'\r');
             }
             self.searched = self.bytes.len();
+        }
+    }
+
+    fn wipe_taken(&mut self) {
+        if let Some(taken) = self.bytes.get_mut(..self.start) {
+            taken.zeroize();
         }
     }
 
@@ -168,7 +232,7 @@ impl LineCutter {
     /// Give back the memory that what is left does not need: thousands of connections wait in the middle of a line.
     fn release(&mut self) {
         self.forget_taken();
-        let needed = if self.bytes.is_empty() { 0 } else { self.head_max };
+        let needed = if self.bytes.is_empty() { 0 } else { self.head_max() };
         self.bytes.shrink_to(needed);
     }
 }
@@ -257,13 +321,42 @@ mod tests {
         assert_eq!(buffer.cutter.bytes.capacity(), 0);
     }
 
+    #[test]
+    fn what_has_been_pulled_is_overwritten_on_demand() {
+        let mut buffer = LineBuffer::new(512);
+        buffer.push(b"AUTH PLAIN AHgAeQ==\r\nNOOP\r\n");
+        assert!(buffer.next_line().is_some());
+        buffer.wipe_taken();
+        assert_eq!(buffer.memory(), [&[0; 21][..], b"NOOP\r\n"].concat());
+        assert_eq!(buffer.next_line(), Some(Ok(&b"NOOP"[..])));
+    }
+
+    #[test]
+    fn a_line_that_begins_with_auth_may_be_longer() {
+        for (line, octets, is_read) in [
+            ("AUTH PLAIN ", 12_286, true),
+            ("auth x ", 12_286, true),
+            ("AUTH PLAIN ", 12_287, false),
+            ("AUTHX ", 20, false),
+            ("AUT", 20, false),
+            ("XAUTH ", 20, false),
+        ] {
+            let line = format!("{line}{}\r\n", "A".repeat(octets - line.len())).into_bytes();
+            for size in [1, 7, 5_000, line.len()] {
+                let found = lines(16, line.chunks(size));
+                assert_eq!(found.len(), 1);
+                assert_eq!(found[0].is_ok(), is_read, "{octets} {size}");
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn any_pieces_give_the_same_lines(
             parts in prop::collection::vec(
-                prop::sample::select(vec!["\r\n", "\r", "\n", "NOOP ", "x", "\0", "0123456789"]), 0..40),
+                prop::sample::select(vec!["\r\n", "\r", "\n", "NOOP ", "x", "\0", "0123456789", "AUTH "]), 0..40),
             sizes in prop::collection::vec(1_usize..20, 1..6),
-            line_max in 2_usize..40,
+            line_max in 7_usize..40,
         ) {
             let input = parts.concat().into_bytes();
             let whole = lines(line_max, [&input[..]]);

@@ -11,6 +11,12 @@ pub const COMMAND_LINE_MAX: usize = 512;
 /// for a line longer than this one.
 pub const COMMAND_LINE_GROWN_MAX: usize = 2048;
 
+/// A line of an authentication exchange, AUTH itself included, with its CRLF (RFC 4954 3, 4.5).
+pub const AUTH_LINE_MAX: usize = 12_288;
+
+/// The name of a SASL mechanism (RFC 4422 3.1).
+pub const MECHANISM_MAX: usize = 20;
+
 /// A line of content, CRLF included, stuffing dot excluded (RFC 5321 4.5.3.1.6).
 pub const TEXT_LINE_MAX: usize = 1000;
 

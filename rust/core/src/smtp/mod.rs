@@ -9,4 +9,6 @@ pub mod framing;
 pub mod limits;
 pub mod path;
 pub mod reply;
+pub mod sasl;
+pub mod secret;
 pub mod server_wire;

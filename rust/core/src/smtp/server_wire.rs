@@ -14,6 +14,7 @@ use super::command::{Charset, Command, Malformed, Verb, parse_command_in};
 use super::content::{ContentReader, ContentStep};
 use super::framing::LineBuffer;
 use super::limits::COMMAND_LINE_GROWN_MAX;
+use super::sasl::{Response, parse_response};
 use crate::flow::ContentFlags;
 use crate::message::header::{HeaderFacts, HeaderScanner};
 
@@ -52,6 +53,7 @@ pub struct ServerWire {
     owed: Owed,
     early: bool,
     charset: Charset,
+    is_challenged: bool,
 }
 
 impl Default for ServerWire {
@@ -68,6 +70,7 @@ impl ServerWire {
             owed: Owed::Awaited,
             early: false,
             charset: Charset::Ascii,
+            is_challenged: false,
         }
     }
 
@@ -96,6 +99,9 @@ impl ServerWire {
                 Some(Err(malformed)) => Err(malformed),
             };
             self.owed = owed_after(&item);
+            if is_auth(&item) {
+                self.lines.wipe_taken();
+            }
             items.push(item);
             if self.owed != Owed::Free {
                 self.early |= self.is_awaited() && !self.lines.is_empty();
@@ -106,6 +112,37 @@ impl ServerWire {
             return None;
         }
         Some(Batch { items, early: std::mem::take(&mut self.early) })
+    }
+
+    /// Take the line that answers a challenge, if there is one (RFC 4954 4), and whether octets came behind it before
+    /// its reply. The challenge has been given.
+    pub fn next_response(&mut self) -> Option<(Response, bool)> {
+        let response = match self.lines.next_line()? {
+            Ok(line) => parse_response(line),
+            Err(malformed) => Response::Malformed(malformed.kind),
+        };
+        self.lines.wipe_taken();
+        self.lines.expect_responses(false);
+        self.is_challenged = false;
+        self.owed = Owed::Awaited;
+        self.early |= !self.lines.is_empty();
+        Some((response, std::mem::take(&mut self.early)))
+    }
+
+    /// Take note that a challenge is being sent: what comes next is a response and no command.
+    ///
+    /// Returns whether it can be read as one: not if something came before the challenge.
+    #[must_use]
+    pub fn challenged(&mut self) -> bool {
+        self.owed = Owed::Free;
+        self.is_challenged = true;
+        self.lines.expect_responses(true);
+        self.lines.is_empty()
+    }
+
+    /// Whether the next line is a response.
+    pub fn is_challenged(&self) -> bool {
+        self.is_challenged
     }
 
     /// Take note that the banner, or the replies to the whole last batch, are being sent.
@@ -149,13 +186,18 @@ impl ServerWire {
     }
 }
 
+/// Whether a line may have had a secret in it.
+fn is_auth(item: &Result<Command, Malformed>) -> bool {
+    matches!(item, Ok(Command::Auth { .. }) | Err(Malformed { verb: Some(Verb::Auth), .. }))
+}
+
 fn owed_after(item: &Result<Command, Malformed>) -> Owed {
     let verb = match item {
         Ok(Command::Ehlo { .. }) => Some(Verb::Ehlo),
         Ok(Command::Helo { .. }) => Some(Verb::Helo),
         Ok(Command::Data) => Some(Verb::Data),
         Ok(Command::Bdat { .. }) => Some(Verb::Bdat),
-        Ok(Command::Auth) => Some(Verb::Auth),
+        Ok(Command::Auth { .. }) => Some(Verb::Auth),
         Ok(Command::StartTls) => Some(Verb::StartTls),
         Ok(Command::Xclient) => Some(Verb::Xclient),
         Ok(Command::Quit) => Some(Verb::Quit),
@@ -291,6 +333,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
     use super::*;
     use crate::pieces::pieces;
+    use crate::smtp::command::MalformedKind;
+    use crate::smtp::secret::Secret;
     use proptest::prelude::*;
 
     fn greeted() -> ServerWire {
@@ -344,6 +388,75 @@ mod tests {
             wire.push(behind.as_bytes());
             assert_eq!(wire.replied(), can_go_on, "{before:?} {behind:?}");
         }
+    }
+
+    #[test]
+    fn after_a_challenge_one_line_is_a_response() {
+        let mut wire = greeted();
+        wire.push(b"AUTH LOGIN\r\n");
+        let batch = wire.next_batch().unwrap();
+        assert!(matches!(&batch.items[..], [Ok(Command::Auth { initial: None, .. })]));
+        assert!(wire.challenged() && wire.is_challenged());
+        wire.push(b"dGlt");
+        assert_eq!(wire.next_response(), None);
+        wire.push(b"\r\n");
+        assert_eq!(wire.next_response(), Some((Response::Octets(Secret::new(b"tim".to_vec())), false)));
+        assert!(!wire.is_challenged() && wire.is_awaited());
+        wire.push(b"*\r\n");
+        assert!(!wire.challenged(), "what came before the challenge is no answer to it");
+    }
+
+    #[test]
+    fn what_comes_behind_a_response_before_its_reply_is_early() {
+        let mut wire = greeted();
+        wire.push(b"AUTH PLAIN\r\n");
+        assert!(wire.next_batch().is_some() && wire.challenged());
+        wire.push(b"*\r\nMAIL FROM:<>\r\n");
+        assert_eq!(wire.next_response(), Some((Response::Cancel, true)));
+        assert!(wire.replied());
+        assert!(!wire.next_batch().unwrap().early, "it was told with the response");
+    }
+
+    #[test]
+    fn a_response_is_at_most_12288_octets_long() {
+        for (octets, is_read) in [(12_286, true), (12_287, false), (100_000, false)] {
+            let mut wire = greeted();
+            wire.push(b"AUTH X\r\n");
+            assert!(wire.next_batch().is_some() && wire.challenged());
+            let line = [&vec![b'A'; octets][..], b"\r\n"].concat();
+            let mut found = None;
+            for piece in line.chunks(1000) {
+                wire.push(piece);
+                found = wire.next_response();
+            }
+            let kind = if is_read { MalformedKind::Base64 } else { MalformedKind::LineTooLong };
+            assert_eq!(found, Some((Response::Malformed(kind), false)), "12286 digits are no whole groups");
+            wire.push(&line.repeat(1)[octets..]);
+            assert!(wire.replied());
+        }
+    }
+
+    #[test]
+    fn secrets_are_overwritten_when_they_have_been_handed_over() {
+        for line in ["AUTH PLAIN AHgAeQ==\r\n", "AUTH PLAIN AHgAeQ=\r\n", "AUTH PLAIN  AHgAeQ==\r\n"] {
+            let mut wire = greeted();
+            wire.push(format!("{line}NOOP\r\n").as_bytes());
+            assert!(wire.next_batch().is_some());
+            assert_eq!(wire.lines.memory(), [&vec![0; line.len()][..], b"NOOP\r\n"].concat());
+        }
+        let mut wire = greeted();
+        assert!(wire.challenged());
+        wire.push(b"AHgAeQ==\r\nNOOP\r\n");
+        assert!(wire.next_response().is_some());
+        assert_eq!(wire.lines.memory(), [&[0; 10][..], b"NOOP\r\n"].concat());
+    }
+
+    #[test]
+    fn what_waits_is_not_printed() {
+        let mut wire = greeted();
+        wire.push(b"AUTH PLAIN AHgAeQ==");
+        let (text, secret) = (format!("{wire:?}"), format!("{:?}", b"AHgAeQ=="));
+        assert!(!text.contains(secret.trim_matches(['[', ']'])) && !text.contains("AHgAeQ"));
     }
 
     #[test]
@@ -402,7 +515,7 @@ mod tests {
         #[test]
         fn any_pieces_give_the_same_commands(
             parts in prop::collection::vec(prop::sample::select(vec![
-                "\r\n", "NOOP\r\n", "DATA\r\n", "EHLO a\r\n", "MAIL FROM:<>\r\n", "x\n", "BDAT 3\r\n", "\r",
+                "\r\n", "NOOP\r\n", "DATA\r\n", "EHLO a\r\n", "MAIL FROM:<>\r\n", "x\n", "BDAT 3\r\n", "\r", "AUTH X AA==\r\n",
             ]), 0..40),
             sizes in prop::collection::vec(1_usize..30, 1..6),
         ) {

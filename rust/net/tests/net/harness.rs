@@ -198,6 +198,7 @@ pub(crate) fn kind(event: &NetEvent) -> String {
         NetEvent::Opened { .. } => "opened".into(),
         NetEvent::Commands { items, .. } => format!("commands {items:?}"),
         NetEvent::TlsUp { .. } => "tls up".into(),
+        NetEvent::AuthLine { response, early, .. } => format!("auth line {response:?} {early}"),
         NetEvent::Content { status, .. } => format!("content {status:?}"),
         NetEvent::Closed { reason, draft, .. } => format!("closed {reason:?} {draft:?}"),
         NetEvent::Connected { .. } => "connected".into(),

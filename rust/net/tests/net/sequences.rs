@@ -7,6 +7,7 @@ use penstock_core::flow::GateState;
 use penstock_net::{ClientLimits, Conn, Grant, MemoryPeer, NetAction, NetEvent, ServerLimits};
 use proptest::prelude::*;
 
+use crate::auth::challenge;
 use crate::caller::abort;
 use crate::harness::*;
 
@@ -32,6 +33,8 @@ fn step() -> impl Strategy<Value = Step> {
         "NOOP\r\n",
         "MAIL FROM:<>\r\n",
         "DATA\r\n",
+        "AUTH LOGIN\r\n",
+        "*\r\n",
         "x\r\n.\r\n",
         "QUIT\r\n",
         "220 hello\r\n",
@@ -49,7 +52,7 @@ fn step() -> impl Strategy<Value = Step> {
         1 => which.clone().prop_map(Step::Reset),
         2 => which.clone().prop_map(Step::Hear),
         1 => (which.clone(), 0_usize..20).prop_map(|(which, window)| Step::Narrow(which, window)),
-        16 => (which.clone(), 0_usize..12, prop::sample::select(vec![0, 0, 0, 0, 1]))
+        16 => (which.clone(), 0_usize..13, prop::sample::select(vec![0, 0, 0, 0, 1]))
             .prop_map(|(which, kind, back)| Step::Act(which, kind, back)),
         2 => (which, any::<bool>()).prop_map(|(which, ok)| Step::Complete(which, ok)),
         1 => Just(Step::OpenGates),
@@ -87,7 +90,8 @@ impl World {
                     assert!(items.len() > *answered as usize && *answered <= 1);
                     (*conn, Some(*turn), false)
                 }
-                NetEvent::Content { conn, turn, .. }
+                NetEvent::AuthLine { conn, turn, .. }
+                | NetEvent::Content { conn, turn, .. }
                 | NetEvent::TlsUp { conn, turn, .. }
                 | NetEvent::Replies { conn, turn, .. } => (*conn, Some(*turn), false),
                 NetEvent::Closed { conn, .. }
@@ -124,6 +128,7 @@ impl World {
             7 | 8 => flight(conn, turn, vec![part("DATA\r\n", 1)]),
             9 => NetAction::Park { conn, turn, idle_ms: 10_000 },
             10 => NetAction::Close { conn, turn, quit: turn.is_multiple_of(2) },
+            11 => challenge(conn, turn),
             _ => abort(conn),
         }
     }
