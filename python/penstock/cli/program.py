@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from penstock.cli.config import config, say_refused
+from penstock.cli.conformance import test
 from penstock.cli.message import message
 from penstock.cli.options import Noun, Options
 from penstock.cli.output import abandon, hold_streams, say
@@ -58,7 +59,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, status, queue, message, spool, config, version):
+for _command in (serve, status, queue, message, spool, config, test, version):
     root.add_command(_command)
 
 
