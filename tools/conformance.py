@@ -1,6 +1,6 @@
 """Makes the table of docs/conformance.md: the matrix against Penstock, Postfix and Exim, as Debian has them.
 
-Needs root, because Postfix and Exim do. Prints the table; `--write` puts it into the document; `--server NAME`
+Needs root, because Postfix and Exim do. Prints the table; `--write` puts it into the document; `--server`
 runs one and prints all that is not a pass.
 """
 
@@ -40,7 +40,8 @@ def main() -> int:
     if asked.server:
         for result in _results(asked.server):
             if result.outcome.verdict is not Verdict.PASS:
-                print(f"{result.outcome.verdict:12} {result.case.level:6} {result.case.id}: {result.outcome.reason}")
+                outcome, case = result.outcome, result.case
+                print(f"{outcome.verdict:12} {case.level:6} {case.id}: {outcome.reason}")
         return 0
     text = table({server: _results(server) for server in SERVERS})
     if asked.write:
@@ -94,9 +95,12 @@ def _cell(result: Result) -> str:
 
 
 def _results(server: str) -> list[Result]:
-    with tempfile.TemporaryDirectory(prefix="conformance-") as folder, Receiver() as sink:
-        with _running(server, Path(folder), sink.port) as target:
-            return list(run(target, all_cases(), probe(target)))
+    with (
+        tempfile.TemporaryDirectory(prefix="conformance-") as folder,
+        Receiver() as sink,
+        _running(server, Path(folder), sink.port) as target,
+    ):
+        return list(run(target, all_cases(), probe(target)))
 
 
 @contextlib.contextmanager
@@ -153,7 +157,9 @@ def _target(port: int, drop: Path, user: tuple[str, str] | None = None) -> Targe
 def _certificate(folder: Path) -> tuple[Path, Path]:
     """Make a certificate signed by its own key."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=mail.test"
+    command = (
+        "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30 -subj /CN=mail.test"
+    )
     subprocess.run(
         [*command.split(), "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True
     )

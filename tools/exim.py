@@ -30,6 +30,7 @@ exim_path = {program}
 keep_environment = LD_LIBRARY_PATH
 local_interfaces = 127.0.0.1
 daemon_smtp_ports = {port}
+deliver_drop_privilege = true
 host_lookup =
 rfc1413_hosts =
 domainlist mine = penstock.test : exim.penstock.test
@@ -69,7 +70,6 @@ drop:
   directory = {folder}/drop
   maildir_format
   return_path_add
-  user = {account}
 remote:
   driver = smtp
   port = {smart_host_port}
@@ -84,7 +84,7 @@ plain:
 login:
   driver = plaintext
   public_name = LOGIN
-  server_prompts = Username: : Password:
+  server_prompts = Username:: : Password::
   server_condition = ${{if and{{{{eq{{$auth1}}{{{user}}}}}{{eq{{$auth2}}{{{password}}}}}}}}}
   server_set_id = $auth1
 """
@@ -114,14 +114,15 @@ class Exim:
         self._configure()
         libraries = ":".join(map(str, debian.EXIM.glob("usr/lib/*-linux-gnu")))
         script = (
-            f'mount --bind "{self.folder}/passwd" /etc/passwd && mount --bind "{self.folder}/group" /etc/group'
-            f' && exec "{self._texts["program"]}" -C "{self.folder}/exim.conf" -bdf -q1h'
+            f'mount --bind "{self.folder}/passwd" /etc/passwd &&'
+            f' mount --bind "{self.folder}/group" /etc/group &&'
+            f' exec "{self._texts["program"]}" -C "{self.folder}/exim.conf" -bdf -q1h'
         )
         self._process = subprocess.Popen(
             ["unshare", "--mount", "sh", "-c", script],
             env={**os.environ, "LD_LIBRARY_PATH": libraries},
             stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=(self.folder / "stderr").open("wb"),
             start_new_session=True,
         )
         deadline = time.monotonic() + 10
@@ -141,7 +142,7 @@ class Exim:
 
     def log(self) -> str:
         """Return what it says of itself."""
-        logs = sorted((self.folder / "spool").glob("*log"))
+        logs = [path for path in sorted((self.folder / "spool").glob("*log")) if path.is_file()]
         return "\n".join(path.read_text(encoding="utf-8", errors="replace")[-3000:] for path in logs)
 
     def _end(self) -> None:
@@ -151,6 +152,8 @@ class Exim:
             self._process.wait(10)
 
     def _configure(self) -> None:
+        # A program that gives root's rights would not look for its libraries where LD_LIBRARY_PATH says.
+        (debian.EXIM / "usr/sbin/exim4").chmod(0o755)
         for path in (self.folder / "spool", self.drop):
             path.mkdir(parents=True)
             path.chmod(0o777)
@@ -158,7 +161,10 @@ class Exim:
             if path in (Path("/tmp"), Path("/")):
                 break
             path.chmod(path.stat().st_mode | 0o055)
-        for name, line in (("passwd", f"{ACCOUNT}:x:2525:2525::/:/bin/false"), ("group", f"{ACCOUNT}:x:2525:")):
+        for name, line in (
+            ("passwd", f"{ACCOUNT}:x:2525:2525::/:/bin/false"),
+            ("group", f"{ACCOUNT}:x:2525:"),
+        ):
             text = Path("/etc", name).read_text(encoding="utf-8")
             (self.folder / name).write_text(f"{text}{line}\n", encoding="utf-8")
         (self.folder / "exim.conf").write_text(_CONFIGURATION.format(**self._texts), encoding="utf-8")

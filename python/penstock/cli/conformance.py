@@ -28,7 +28,7 @@ _VERDICTS: Final = ("pass", "fail", "not offered", "not testable", "error")
 _TITLES: Final = ("RFC", "CASES", *(verdict.upper() for verdict in _VERDICTS))
 
 
-class Address(click.ParamType):
+class Address(click.ParamType[tuple[str, int]]):
     """HOST:PORT; an IPv6 address stands in brackets."""
 
     name = "HOST:PORT"
@@ -44,7 +44,7 @@ class Address(click.ParamType):
         return host, int(port)
 
 
-class Mailbox(click.ParamType):
+class Mailbox(click.ParamType[str]):
     """An address that can stand in a command."""
 
     name = "ADDRESS"
@@ -53,7 +53,13 @@ class Mailbox(click.ParamType):
         """Return the address."""
         text = str(value)
         local, _, domain = text.rpartition("@")
-        if not local or not domain or not text.isascii() or not text.isprintable() or set(" <>{}") & set(text):
+        if (
+            not local
+            or not domain
+            or not text.isascii()
+            or not text.isprintable()
+            or set(" <>{}\\") & set(text)
+        ):
             self.fail(f"{value!r} is not LOCAL-PART@DOMAIN", param, ctx)
         return text
 
@@ -68,16 +74,17 @@ def test() -> None:
     example="penstock test conformance 127.0.0.1:2525 --recipient you@example.org --only 5321",
 )
 @click.argument("address", type=Address())
-@click.option("--recipient", type=Mailbox(), default="", help="Whose mail the server takes.  [postmaster]")
+@click.option("--recipient", type=Mailbox(), help="Whose mail the server takes.  [postmaster]")
 @click.option(
     "--relay-recipient",
     type=Mailbox(),
-    default="",
     help="Somebody elsewhere; the server takes mail to any local-part of that domain.",
 )
-@click.option("--foreign-recipient", type=Mailbox(), default="", help="Somebody whose mail it does not take.")
-@click.option("--sender", type=Mailbox(), default="", help="The reverse-path.  [conformance@ recipient's domain]")
-@click.option("--helo", default="conformance.test", show_default=True, metavar="NAME", help="Our name in EHLO.")
+@click.option("--foreign-recipient", type=Mailbox(), help="Somebody whose mail it does not take.")
+@click.option("--sender", type=Mailbox(), help="The reverse-path.  [conformance@ recipient's domain]")
+@click.option(
+    "--helo", default="conformance.test", show_default=True, metavar="NAME", help="Our name in EHLO."
+)
 @click.option("--user", metavar="NAME", help="Somebody who may log on; with --password-file.")
 @click.option(
     "--password-file",
@@ -92,15 +99,22 @@ def test() -> None:
     help="Where mail to the recipient is delivered: cases then look at it too.",
 )
 @click.option("--implicit-tls", is_flag=True, help="TLS begins with the connection (RFC 8314).")
+@click.option("--submission", "is_submission", is_flag=True, help="It takes mail from users (RFC 6409).")
 @click.option("--only", type=int, multiple=True, metavar="RFC", help="Only this RFC; may be given again.")
 @click.option("--case", "names", multiple=True, metavar="ID", help="Only this case; may be given again.")
 @click.option(
-    "--timeout", "timeout_s", type=click.FloatRange(0.1, 600), default=10.0, show_default=True, metavar="SECONDS"
+    "--timeout",
+    "timeout_s",
+    type=click.FloatRange(0.1, 600),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
 )
 @click.option("--jobs", type=click.IntRange(1, 64), default=8, show_default=True, help="Cases at a time.")
 @pass_options
 def conformance(
     options: Options,
+    /,
     *,
     address: tuple[str, int],
     only: tuple[int, ...],
@@ -111,9 +125,9 @@ def conformance(
 ) -> int:
     """Ask a server for every rule of the SMTP RFCs, a dialogue each.
 
-    Sends mail to the recipients named, a few hundred small messages. Ends with 1 if a MUST is not kept. A rule
-    of an extension that EHLO does not announce is `not offered`; one for which something is missing, such as
-    an address, is `not testable`, and the reason says what.
+    Sends mail to the recipients named, a few hundred small messages. Ends with 1 if a MUST is not kept. A
+    rule of an extension that EHLO does not announce is `not offered`; one for which something is missing,
+    such as an address, is `not testable`, and the reason says what.
     """
     from penstock.conformance.runner import Unreachable, probe, run
 
@@ -161,9 +175,7 @@ def _chosen(only: Sequence[int], names: Sequence[str]) -> list[Case]:
         raise click.UsageError(f"no cases of RFC {min(unknown)}; there are: {known}")
     if strange := set(names) - {case.id for case in cases}:
         raise click.UsageError(f"no case {min(strange)}; `--json` shows the ids")
-    return [
-        case for case in cases if (not only or case.rfc in only) and (not names or case.id in names)
-    ]
+    return [case for case in cases if (not only or case.rfc in only) and (not names or case.id in names)]
 
 
 def _target(
@@ -181,6 +193,8 @@ def _target(
             raise click.UsageError(f"{password_file}: {error}") from None
         login = (user, lines[0] if lines else "")
     helo = more.pop("helo")
+    addresses = ("sender", "recipient", "relay_recipient", "foreign_recipient")
+    told: dict[str, Any] = {name: more.pop(name) or "" for name in addresses}
     if not helo.isascii() or not helo.isprintable() or not helo or set(" {}") & set(helo):
         raise click.UsageError("--helo is a domain or an address literal")
     return Target(
@@ -189,6 +203,7 @@ def _target(
         is_tls=more.pop("implicit_tls"),
         client=helo,
         user=login,
+        **told,
         **more,
     )
 

@@ -1,9 +1,10 @@
-"""Cases as they are written: one rule of an RFC each, with the dialogue that tests it.
+r"""Cases as they are written: one rule of an RFC each, with the dialogue that tests it.
 
 A file begins with `rfc NUMBER: title`; lines before the first case hold for all its cases. A case is::
 
     == 4.1.4 MUST mail-before-ehlo: MAIL without EHLO or HELO is refused
-    needs: PIPELINING                 keywords that EHLO has to offer; `AUTH=PLAIN`: with that argument
+    needs: PIPELINING                 keywords that EHLO has to offer; `AUTH=PLAIN`: with that argument;
+                                      IMPLICIT-TLS and SUBMISSION say what kind of server it has to be
     lacks: CHUNKING                   keywords that it must not offer
     channel: tls                      tls: only encrypted; best: encrypted if that is offered
     S: 220                            what the server has to say next, see `expectation`
@@ -13,7 +14,7 @@ A file begins with `rfc NUMBER: title`; lines before the first case hold for all
     S: 503
     W: 0.2                            wait so many seconds; what follows is a segment of its own
     T:                                TLS handshake; `maybe`: if there is none, the rule is kept
-    M: 1                              messages with {token} that were delivered; `~ REGEX`, `!~ REGEX`: with that
+    M: 1                              messages with {token} that were delivered; `~ REGEX`: one, with that
     N:                                a new connection
     @rcpt                             a preparation, see PREPARATIONS; that it fails says nothing of the rule
     C*3: RCPT TO:<{any}>              three times; so for S
@@ -31,7 +32,7 @@ from importlib import resources
 from typing import Final, Literal, TypeAlias
 
 from penstock.conformance.expectation import parse_content, parse_reply
-from penstock.conformance.values import NAMES, names_in
+from penstock.conformance.values import NAMES, names_in, unescaped
 
 __all__ = ["LEVELS", "PREPARATIONS", "Case", "CaseError", "Level", "Step", "all_cases", "parse"]
 
@@ -254,6 +255,8 @@ def _check(kind: str, text: str) -> None:
         parse_reply(text)
     elif kind == "M":
         parse_content(text)
+    elif kind in "RBL":
+        unescaped(text)
     elif kind == "W":
         float(text)
     elif kind == "T" and text not in ("", "maybe"):

@@ -3,8 +3,8 @@
 `play` is a generator. It yields actions; `Read` and `Handshake` and `Look` are answered by `send`. Who drives
 it cannot influence the verdict but by what came.
 
-What makes the matrix fair: a preparation that fails is no verdict on the rule, and a server may end any session
-with 421 (RFC 5321 3.8), which is none either.
+What makes the matrix fair: a preparation that fails is no verdict on the rule, and a server may end any
+session with 421 (RFC 5321 3.8), which is none either.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SILENCE_S: Final = 0.5
 class Verdict(StrEnum):
     """What a case comes to."""
 
-    PASS = "pass"  # noqa: S105: a verdict.
+    PASS = "pass"  # noqa: S105
     FAIL = "fail"
     NOT_OFFERED = "not offered"
     """The server does not announce the extension."""
@@ -159,7 +159,9 @@ def _judged(step: Step, expected: Expectation, event: Event, index: int) -> Outc
     """Return what a reply that was not expected means."""
     which = f" (number {index + 1})" if step.count > 1 else ""
     if step.is_preparation:
-        return Outcome(Verdict.NOT_TESTABLE, f"{expected.pattern} was to come{which} before the rule is met: {event}")
+        return Outcome(
+            Verdict.NOT_TESTABLE, f"{expected.pattern} was to come{which} before the rule is met: {event}"
+        )
     if isinstance(event, Reply) and event.code == "421":
         return Outcome(Verdict.NOT_TESTABLE, f"the server ended the session: {event}")
     return Outcome(Verdict.FAIL, f"{expected.pattern} was to come{which}: {event}")
@@ -181,7 +183,9 @@ def _messages(step: Step, values: Mapping[str, str]) -> _Check:
         return Outcome(Verdict.FAIL, f"{count} were to be delivered, {len(messages)} were")
     if regex is None or all((regex.search(message) is not None) is is_wanted for message in messages):
         return None
-    return Outcome(Verdict.FAIL, f"the message that was delivered is not `{step.text}`: {messages[0][:1500]!r}")
+    return Outcome(
+        Verdict.FAIL, f"the message that was delivered is not `{step.text}`: {messages[0][:1500]!r}"
+    )
 
 
 _CHECKS: Final = {"S": _reply, "T": _handshake, "M": _messages}

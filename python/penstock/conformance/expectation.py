@@ -1,9 +1,9 @@
 """What a server may say: replies as they came, and the patterns of the cases.
 
-A pattern is alternatives joined by ` or `; each is `closed`, `silence`, `garbled`
-(octets that are no reply), or a reply: its code, where `x` is any
-digit, perhaps an enhanced status (`x.7.x`), the word `strict` (nothing wrong with its form), and at the end of
-the pattern `~ REGEX` or `!~ REGEX` of its text, a line each without code.
+A pattern is alternatives joined by ` or `; each is `closed`, `silence`, `garbled` (octets that are no reply),
+or a reply: its code, where `x` is any digit, perhaps an enhanced status (`x.7.x`), and the word `strict`
+(nothing wrong with its form). At the end of the pattern may be `~ REGEX` or `!~ REGEX` of the reply's text, a
+line each without code.
 """
 
 from __future__ import annotations

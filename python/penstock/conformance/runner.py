@@ -56,6 +56,7 @@ class Target:
         host: Name or address.
         port: Port.
         is_tls: Whether TLS begins at once.
+        is_submission: Whether it takes mail from users, not from servers (RFC 6409).
         client: What we call ourselves.
         sender: Reverse-path.
         recipient: Somebody whose mail it takes; `postmaster`, whom every server has to know, if not told.
@@ -70,6 +71,7 @@ class Target:
     host: str
     port: int
     is_tls: bool = False
+    is_submission: bool = False
     client: str = "conformance.test"
     sender: str = ""
     recipient: str = ""
@@ -112,8 +114,6 @@ def probe(target: Target) -> Offer:
         with target.connect() as wire:
             _wanted(wire.read(), "220")
             plain = _ehlo(wire, target)
-            if target.is_tls:
-                plain["IMPLICIT-TLS"] = ()
             if "STARTTLS" not in plain or target.is_tls:
                 return Offer(plain)
             wire.send(b"STARTTLS\r\n")
@@ -131,7 +131,10 @@ def _ehlo(wire: Wire, target: Target) -> dict[str, tuple[str, ...]]:
     wire.send(f"EHLO {target.client}\r\n".encode())
     reply = _wanted(wire.read(), "250")
     words = [line.upper().split() for line in reply.lines[1:]]
-    return {each[0]: tuple(each[1:]) for each in words if each}
+    offered = {each[0]: tuple(each[1:]) for each in words if each}
+    # What kind of server it is, cases ask for as if it were a keyword.
+    offered |= {"IMPLICIT-TLS": ()} if target.is_tls else {}
+    return offered | ({"SUBMISSION": ()} if target.is_submission else {})
 
 
 def _wanted(event: Event, code: str) -> Reply:
@@ -252,7 +255,11 @@ def _played(target: Target, case: Case, values: Mapping[str, str], *, is_secured
 
 
 def _is_busy(outcome: Outcome) -> bool:
-    return outcome.verdict is Verdict.NOT_TESTABLE and outcome.reason.startswith("220 ") and ": 421 " in outcome.reason
+    return (
+        outcome.verdict is Verdict.NOT_TESTABLE
+        and outcome.reason.startswith("220 ")
+        and ": 421 " in outcome.reason
+    )
 
 
 def _once(target: Target, case: Case, values: Mapping[str, str], *, is_secured: bool) -> Outcome:

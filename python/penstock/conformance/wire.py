@@ -87,7 +87,9 @@ class Wire:
     def read(self, wait_s: float | None = None) -> Event:
         """Read a reply, for `wait_s` or the usual time in all."""
         deadline = time.monotonic() + (self._timeout_s if wait_s is None else wait_s)
-        code, lines, flaws = b"", [], []
+        code = b""
+        lines: list[str] = []
+        flaws: list[str] = []
         taken = 0
         while True:
             line = self._line(deadline)
