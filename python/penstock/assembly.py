@@ -7,14 +7,26 @@ from collections.abc import Iterator
 from typing import Final
 
 from penstock import _core
+from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
+from penstock.errors import ConfigError
 from penstock.queue.retry import RetrySchedule
+from penstock.receive.rates import MessageRate
+from penstock.receive.receiver import Receiver
+from penstock.receive.self_test import STRANGERS_MAX
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
-__all__ = ["deliver_settings", "open_core", "receive_settings", "router", "segment_bytes"]
+__all__ = [
+    "deliver_settings",
+    "open_core",
+    "receive_settings",
+    "refuse_open_relay",
+    "router",
+    "segment_bytes",
+]
 
 JOURNAL: Final = "journal.jsonl"
 """Name of the journal in the folder of the log."""
@@ -79,10 +91,11 @@ def receive_settings(config: Config) -> ReceiveSettings:
         connectors=tuple(
             ReceiveConnectorSettings(
                 name=connector.name,
-                usage=connector.usage,
+                groups=connector.permission_groups,
                 listeners=connector.listeners,
                 remote_ip_ranges=connector.remote_ip_ranges,
                 fqdn=connector.fqdn,
+                sender_domains=connector.sender_domains,
                 max_message_bytes=connector.max_message_bytes,
                 max_header_bytes=connector.max_header_bytes,
                 max_recipients_per_message=connector.max_recipients_per_message,
@@ -91,6 +104,11 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 tarpit_ms=connector.tarpit_ms,
                 max_inbound_connection=connector.max_inbound_connection,
                 max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+                max_inbound_connection_percentage_per_source=(
+                    connector.max_inbound_connection_percentage_per_source
+                ),
+                message_rate=None if connector.message_rate is None else MessageRate(*connector.message_rate),
+                message_rate_source=connector.message_rate_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
             )
@@ -98,6 +116,26 @@ def receive_settings(config: Config) -> ReceiveSettings:
         ),
         message_expiration_ms=config.queue.message_expiration_ms,
     )
+
+
+def refuse_open_relay(config: Config, receiver: Receiver) -> None:
+    """Let nobody start an open relay, whatever the single rules of the configuration have overlooked.
+
+    Raises:
+        ConfigError: Strangers could send to domains that are not ours.
+    """
+    found = receiver.open_to()
+    if len(found) <= STRANGERS_MAX:
+        return
+    peer_ip, recipient = found[0]
+    message = (
+        f"Open relay: of the addresses that are tried all over the Internet {len(found)} could send to other "
+        f"domains, {peer_ip} to {recipient} for one. "
+        "Make the ranges of the connectors on which anybody may relay smaller."
+    )
+    place = config.files[0]
+    problem = Problem(code="C120", file=place, line=0, column=0, path="receive_connector", message=message)
+    raise ConfigError([problem])
 
 
 def router(config: Config) -> Router:

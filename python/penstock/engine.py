@@ -21,7 +21,7 @@ import trio
 
 from penstock import _core
 from penstock.alarms import disk_alarms, spool_alarms
-from penstock.assembly import deliver_settings, open_core, receive_settings, router
+from penstock.assembly import deliver_settings, open_core, receive_settings, refuse_open_relay, router
 from penstock.config.loader import load
 from penstock.config.settings import Config
 from penstock.control.server import serve_control, serve_metrics
@@ -40,6 +40,7 @@ from penstock.querying import Queries, Queryable, Standing
 from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
+from penstock.receive.settings import MESSAGE_BYTES_MAX
 from penstock.receive.submission import Submissions
 from penstock.views import About, EngineViews, Now
 
@@ -55,7 +56,6 @@ SYNC_S: Final = 10.0
 """How long a stop waits for the last sync before it leaves that to the closing of the spool."""
 GENERATION: Final = 1
 """Of the configuration; it counts reloads, of which there are none yet."""
-MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
 
 
 class Engine(Queryable):
@@ -97,6 +97,7 @@ class Engine(Queryable):
             jitter=random.random,
         )
         self._receiver = Receiver(core, reception, routes, self._deliverer.accepted, _core.format_queue_id)
+        refuse_open_relay(config, self._receiver)
         self._submissions = Submissions(
             core,
             Entries(core, routes, reception.message_expiration_ms),

@@ -9,6 +9,10 @@ import pytest
 from penstock.config.problems import CODES, Problem
 from tests.config.conftest import Folder, unmark
 
+GROUPS = 'permission_groups = ["anonymous_users", "relay_clients"]'
+MINE = 'permission_groups = ["mine"]'
+OWN_GROUP = '[permission_group.mine]\nmembers = "anonymous"\nrights = ["accept_any_recipient"]'
+
 
 class Case(NamedTuple):
     """A configuration with one problem."""
@@ -173,6 +177,21 @@ ERRORS = [
     Case("C120", lan(ranges='[«"8.8.0.0/15"»]'), f"{RANGES}[0]"),
     Case("C120", lan(ranges='[«"2001:da8::/31"»]'), f"{RANGES}[0]"),
     Case("C120", lan('usage = "RELAY"', ranges='[«"0.0.0.0/0"»]'), f"{RANGES}[0]"),
+    # Whatever the usage: it is the right that counts, and anybody's groups can have it.
+    Case("C120", lan('usage = "internet"', GROUPS, ranges='[«"0.0.0.0/0"»]'), f"{RANGES}[0]"),
+    Case("C120", lan('usage = "custom"', MINE, OWN_GROUP, ranges='[«"0.0.0.0/0"»]'), f"{RANGES}[0]"),
+    Case(
+        "C120",
+        '[permission_group.anonymous_users]\nrights = ["submit", "AcceptAnyRecipient"]\n'
+        + lan('usage = "internet"', ranges='[«"0.0.0.0/0"»]'),
+        f"{RANGES}[0]",
+    ),
+    Case(
+        "C122",
+        f'[receive_connector.«apps»]\nusage = "internet"\n{BIND}\n{GROUPS}',
+        "receive_connector.apps",
+        SOME_RANGES,
+    ),
     Case(
         "C121",
         domain(name='«"own.example"»', kind="Authoritative"),
@@ -193,6 +212,9 @@ ERRORS = [
     Case("C124", domain('«deliver_to» = { maildir = "drop" }'), f"{OWN}.deliver_to"),
     Case("C125", domain('recipients = { file = «"missing"» }'), f"{OWN}.recipients.file"),
     Case("C125", domain('recipients = { file = «"."» }'), f"{OWN}.recipients.file"),
+    Case(
+        "C127", lan('permission_groups = ["relay_clients", «"relay_client"»]'), f"{LAN}.permission_groups[1]"
+    ),
     Case("C126", lan('bindings = ["0.0.0.0:25", «"127.0.0.1:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan('bindings = ["[::1]:25", «"[::]:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan(BIND) + '[control]\nmetrics = «"127.0.0.1:25"»', "control.metrics"),

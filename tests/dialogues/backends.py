@@ -17,6 +17,7 @@ from penstock.receive.fresh import FreshMessage
 from penstock.receive.receiver import Receiver
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from tests.dialogues.script import Script
+from tests.support.groups import ANONYMOUS, RELAY
 
 NOW_MS = 1_763_951_400_000
 LISTENER = 1
@@ -51,10 +52,10 @@ def settings(script: Script, folder: Path) -> ReceiveSettings:
         ),
         connectors=(
             ReceiveConnectorSettings(
-                name="lan", usage="relay", remote_ip_ranges=("127.0.1.0/24",), **changed
+                name="lan", groups=(RELAY,), remote_ip_ranges=("127.0.1.0/24",), **changed
             ),
             ReceiveConnectorSettings(
-                name="internet", usage="internet", remote_ip_ranges=("127.0.2.0/24",), **changed
+                name="internet", groups=(ANONYMOUS,), remote_ip_ranges=("127.0.2.0/24",), **changed
             ),
         ),
     )
@@ -249,7 +250,8 @@ class EngineBackend:
             self._module.format_queue_id,
         )
         for connector in self.receiver._connectors.values():
-            connector.terms = replace(connector.terms, has_standard_replies=has_grants)
+            if not has_grants:
+                connector.terms = replace(connector.terms, grants={})
 
     def handle_events(self, now_ms: int) -> bool:
         """Handle what has happened; return whether anything has."""

@@ -4,12 +4,14 @@ import pytest
 
 from penstock.receive.connectors import ReceiveConnectors, is_open_to_the_public, parse_range
 from penstock.receive.settings import ReceiveConnectorSettings
+from penstock.route.permissions import PermissionGroup
+from tests.support.groups import ANONYMOUS, RELAY
 
 
 def connector(
-    name: str, *ranges: str, usage: str = "internet", listeners: tuple[int, ...] = (1,)
+    name: str, *ranges: str, group: PermissionGroup = ANONYMOUS, listeners: tuple[int, ...] = (1,)
 ) -> ReceiveConnectorSettings:
-    return ReceiveConnectorSettings(name=name, usage=usage, listeners=listeners, remote_ip_ranges=ranges)
+    return ReceiveConnectorSettings(name=name, groups=(group,), listeners=listeners, remote_ip_ranges=ranges)
 
 
 CONNECTORS = ReceiveConnectors(
@@ -82,7 +84,7 @@ def test_relay_for_a_wide_public_range_is_refused(text: str, is_open: bool) -> N
     assert is_open_to_the_public(parse_range(text)) is is_open
     if is_open:
         with pytest.raises(ValueError, match="open relay"):
-            ReceiveConnectors([connector("lan", text, usage="relay")])
+            ReceiveConnectors([connector("lan", text, group=RELAY)])
     else:
-        ReceiveConnectors([connector("lan", text, usage="relay")])
+        ReceiveConnectors([connector("lan", text, group=RELAY)])
     ReceiveConnectors([connector("mx", text)])

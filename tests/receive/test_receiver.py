@@ -11,6 +11,7 @@ from penstock.receive.fresh import FreshMessage
 from penstock.receive.receiver import Receiver
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from penstock.smtp import replies
+from tests.support.groups import ANONYMOUS, RELAY
 
 NOW_MS = 1_763_951_400_000
 HELLO = [("EHLO", "client.example")]
@@ -87,7 +88,7 @@ class Rig:
         connectors = (
             ReceiveConnectorSettings(
                 name="lan",
-                usage="relay",
+                groups=(RELAY,),
                 listeners=(1,),
                 remote_ip_ranges=("10.0.0.0/8",),
                 max_inbound_connection_per_source=2,
@@ -95,7 +96,7 @@ class Rig:
             ),
             ReceiveConnectorSettings(
                 name="mx",
-                usage="internet",
+                groups=(ANONYMOUS,),
                 listeners=(1,),
                 remote_ip_ranges=("192.0.2.0/24",),
                 fqdn="mx.contoso.example",

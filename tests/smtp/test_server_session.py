@@ -229,7 +229,7 @@ def test_eof_without_commands_closes() -> None:
 
 
 def granting(**changed: Any) -> ServerSession:
-    return session(has_standard_replies=True, **changed)
+    return session(grants=GRANTS, **changed)
 
 
 @pytest.mark.parametrize(
@@ -391,7 +391,7 @@ class Sessions(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.policy = Policy()
-        self.server = ServerSession(CONN, terms(has_standard_replies=True), self.policy, Counter())
+        self.server = ServerSession(CONN, terms(grants=GRANTS), self.policy, Counter())
         self.turn = 0
         self.closed = False
         self.granted = ""
@@ -457,7 +457,7 @@ class Sessions(RuleBasedStateMachine):
     @precondition(lambda self: self.closed)
     @rule()
     def connect_again(self) -> None:
-        self.server = ServerSession(CONN, terms(has_standard_replies=True), self.policy, Counter())
+        self.server = ServerSession(CONN, terms(grants=GRANTS), self.policy, Counter())
         self.closed = False
 
     def check(self, actions: list[tuple[Any, ...]], count: int) -> None:

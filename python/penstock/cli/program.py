@@ -15,6 +15,7 @@ import click
 
 from penstock.cli.config import config, say_refused
 from penstock.cli.conformance import test
+from penstock.cli.explain import explain
 from penstock.cli.message import message
 from penstock.cli.options import Noun, Options
 from penstock.cli.output import abandon, hold_streams, say
@@ -59,7 +60,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, status, queue, message, spool, config, test, version):
+for _command in (serve, status, queue, message, spool, explain, config, test, version):
     root.add_command(_command)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+import operator
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,8 +15,9 @@ from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.config.tree import Entry, Layer, Node, Path, plain
 from penstock.config.validate import Tables
-from penstock.config.values import Endpoint, Refused, quoted
+from penstock.config.values import Endpoint, quoted
 from penstock.receive.connectors import IpRange, is_open_to_the_public, parse_range
+from penstock.route.permissions import Member, PermissionGroup, Right, rights_of
 from penstock.route.router import UNREACHABLE, Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
@@ -134,12 +137,22 @@ class Checks:
         if connector.connection_inactivity_timeout >= connector.connection_timeout:
             message = "connection_inactivity_timeout has to be shorter than connection_timeout."
             self._add("C103", message, (*path, "connection_inactivity_timeout"))
-        if connector.usage == "relay" and connector.remote_ip_ranges is None:
-            message = (
-                "A connector of usage relay takes mail for every domain, so it must list who may use it."
-            )
+        groups = permission_groups(self._tables)
+        for index, group in enumerate(connector.permission_groups):
+            if group not in groups and self._tree.find(("permission_group", group)) is None:
+                known = ", ".join(quoted(name) for name in groups)
+                message = f"There is no permission group {quoted(group)}; there are {known}."
+                self._add("C127", message, (*path, "permission_groups", index))
+        if self._may_relay(connector.permission_groups) and connector.remote_ip_ranges is None:
+            message = "Whoever meets this connector may send to every domain, so it must list who may use it."
             fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
             self._add("C122", message, path, is_key=True, fix=fix)
+
+    def _may_relay(self, groups: object) -> bool:
+        """Whether groups, as they are written, let anybody send to any recipient."""
+        known = permission_groups(self._tables)
+        named = [known[group] for group in groups if group in known] if isinstance(groups, tuple) else []
+        return Right.ACCEPT_ANY_RECIPIENT in rights_of(named)
 
     def _ranges(self, path: Path) -> None:
         """An open relay is told of whatever else is wrong with its connector."""
@@ -152,9 +165,9 @@ class Checks:
                 span = parse_range(text)
             except (ValueError, AttributeError):
                 continue
-            if _is_relay(table.get("usage")) and is_open_to_the_public(span):
+            if self._may_relay(table.get("permission_groups")) and is_open_to_the_public(span):
                 message = (
-                    f"Open relay: with usage relay, {text} could send mail to anybody. "
+                    f"Open relay: {text} could send mail to anybody without authentication. "
                     "A range of public addresses may be a /16 (IPv6 /32) at most; list those who may relay, "
                     "or take usage internet."
                 )
@@ -256,6 +269,18 @@ def in_force(tree: Node, tables: Tables) -> Iterator[tuple[str, model.ReceiveCon
             yield name, connector
 
 
+def permission_groups(tables: Tables) -> dict[str, PermissionGroup]:
+    """Return the permission groups by name."""
+    return {
+        name: PermissionGroup(
+            name,
+            Member(group.members),
+            functools.reduce(operator.or_, (Right[right.upper()] for right in group.rights), Right(0)),
+        )
+        for name, group in tables.permission_groups.items()
+    }
+
+
 def is_profiles_own(tree: Node, path: Path) -> bool:
     """Whether a table is in the profile alone."""
     entry = tree.entry(path)
@@ -267,14 +292,6 @@ def absolute(tree: Node, path: Path, file: str) -> str:
     node = tree.find(path)
     folder = tree.place.source.folder if node is None else node.place.source.folder
     return os.path.normpath(os.path.join(folder, file))
-
-
-def _is_relay(usage: object) -> bool:
-    """Whether a value as it is written, in anybody's spelling, means usage `relay`."""
-    try:
-        return model.RECEIVE_USAGE.read(usage) == "relay"
-    except Refused:
-        return False
 
 
 def _network_meant(text: str) -> str | None:

@@ -24,6 +24,8 @@ from penstock.errors import ConfigError
 __all__ = ["load"]
 
 _UNREADABLE: Final = frozenset({"C100", "C114", "C115"})
+USAGES: Final = "usages"
+"""The profile's table of what holds for connectors of each usage."""
 DEFAULTS: Final = "defaults"
 """The profile's table of what holds for each connector and domain."""
 
@@ -82,8 +84,8 @@ def _merged(layers: Sequence[Node], notes: list[Problem]) -> Node:
             notes.append(new.problem("C301", f"This overrides {old}.", path=path))
 
     profile = read_profile(_profile(layers))
-    defaults = profile.entries[DEFAULTS].node
-    own = {key: entry for key, entry in profile.entries.items() if key != DEFAULTS}
+    defaults, usages = profile.entries[DEFAULTS].node, profile.entries[USAGES].node
+    own = {key: entry for key, entry in profile.entries.items() if key not in (DEFAULTS, USAGES)}
     tree = Node(own, profile.place)
     for layer in layers:
         tree = merged(tree, layer, overridden)
@@ -92,10 +94,24 @@ def _merged(layers: Sequence[Node], notes: list[Problem]) -> Node:
         if kind in entries:
             place, node = entries[kind]
             named = {
-                name: Entry(entry.place, merged(lowest, entry.node)) for name, entry in node.entries.items()
+                name: Entry(entry.place, merged(_with_usage(lowest, usages, kind, entry.node), entry.node))
+                for name, entry in node.entries.items()
             }
             entries[kind] = Entry(place, Node(named, node.place) if named else node)
     return Node(entries, tree.place)
+
+
+def _with_usage(defaults: Node, usages: Node, kind: str, connector: Node) -> Node:
+    """Return what holds for a connector: what its usage presets, if known, over what holds for all."""
+    presets = usages.find((kind,))
+    usage = connector.find(("usage",))
+    if presets is None or usage is None:
+        return defaults
+    try:
+        preset = presets.find((model.RECEIVE_USAGE.read(plain(usage)),))
+    except Refused:
+        return defaults
+    return defaults if preset is None else merged(defaults, preset)
 
 
 def _profile(layers: Sequence[Node]) -> str:

@@ -15,17 +15,22 @@ from penstock.config.values import (
     Endpoint,
     SmartHost,
     read_address_space,
+    read_connector_name,
     read_domain,
     read_duration,
     read_endpoint,
     read_ip,
     read_ip_range,
     read_path,
+    read_rate,
+    read_sender_domain,
     read_server_name,
     read_size,
     read_smart_host,
 )
+from penstock.receive.settings import MESSAGE_BYTES_MAX
 from penstock.route.address_space import AddressSpace
+from penstock.route.permissions import Member, Right
 
 __all__ = [
     "MAIN_FILE_ONLY",
@@ -35,6 +40,7 @@ __all__ = [
     "Control",
     "DeliverTo",
     "Log",
+    "PermissionGroup",
     "Queue",
     "ReceiveConnector",
     "RecipientsSource",
@@ -51,11 +57,9 @@ CONNECTIONS_MAX: Final = 50_000
 """What the wire engine holds at a time."""
 SECOND_MS: Final = read_duration("1s")
 DAY_MS: Final = read_duration("1d")
-MESSAGE_BYTES_MAX: Final = read_size("48 MB")
-"""The largest that is tested; the spool keeps content above 1 MiB in files of their own."""
-
 BINDINGS_MAX: Final = 64
 SMART_HOSTS_MAX: Final = 64
+GROUPS_MAX: Final = 64
 ITEMS_MAX: Final = 10_000
 """Ranges or address spaces of one connector."""
 
@@ -73,13 +77,30 @@ PROFILE: Final = Choice(
 RECEIVE_USAGE: Final = Choice(
     "relay",
     "internet",
+    "custom",
     later={
         "client": "authentication",
         "internal": "authentication of servers",
         "partner": "TLS",
-        "custom": "permission groups",
     },
 )
+MEMBERS: Final = Choice(Member.ANONYMOUS, Member.USERS, Member.SERVERS)
+RIGHT: Final = Choice(
+    *(right.word for right in Right),
+    later={
+        "bypass_anti_spam": "filters",
+        **dict.fromkeys(
+            (
+                "accept_headers_routing",
+                "accept_headers_organization",
+                "accept_headers_forest",
+                "accept_authentication_flag",
+            ),
+            "a header firewall",
+        ),
+    },
+)
+RATE_SOURCE: Final = Choice("none", "ip_address", "user", "all")
 SEND_USAGE: Final = Choice(
     "custom",
     "internet",
@@ -169,6 +190,15 @@ class AcceptedDomain(Table):
     deliver_to: DeliverTo | None = None
 
 
+class PermissionGroup(Table):
+    """`[permission_group.NAME]`."""
+
+    members: Annotated[str, MEMBERS, Field(examples=['"users"'])]
+    rights: Annotated[
+        tuple[Annotated[str, RIGHT], ...], Field(max_length=64, examples=['["submit", "accept_any_sender"]'])
+    ]
+
+
 class ReceiveConnector(Table):
     """`[receive_connector.NAME]`: names as in Set-ReceiveConnector."""
 
@@ -180,6 +210,14 @@ class ReceiveConnector(Table):
     ]
     remote_ip_ranges: Annotated[
         tuple[Annotated[str, Text(read_ip_range)], ...] | None, Field(min_length=1, max_length=ITEMS_MAX)
+    ] = None
+    permission_groups: Annotated[
+        tuple[Annotated[str, Text(read_connector_name)], ...],
+        Field(max_length=GROUPS_MAX, examples=['["anonymous_users"]']),
+    ]
+    sender_domains: Annotated[
+        tuple[Annotated[str, Text(read_sender_domain)], ...] | None,
+        Field(min_length=1, max_length=ITEMS_MAX),
     ] = None
     fqdn: Domain | None = None
     max_message_size: Annotated[
@@ -193,6 +231,9 @@ class ReceiveConnector(Table):
     tarpit_interval: Annotated[int, Duration(0, read_duration("10m"))]
     max_inbound_connection: Annotated[int, Count(1, CONNECTIONS_MAX)]
     max_inbound_connection_per_source: Annotated[int, Count(1, CONNECTIONS_MAX)]
+    max_inbound_connection_percentage_per_source: Annotated[int, Count(1, 100)]
+    message_rate_limit: Annotated[tuple[int, int] | None, Text(read_rate)]
+    message_rate_source: Annotated[str, RATE_SOURCE]
     connection_timeout: Timeout
     connection_inactivity_timeout: Timeout
 
@@ -225,6 +266,7 @@ TABLES: Final[dict[str, type[Table]]] = {
 }
 NAMED_TABLES: Final[dict[str, type[Table]]] = {
     "accepted_domain": AcceptedDomain,
+    "permission_group": PermissionGroup,
     "receive_connector": ReceiveConnector,
     "send_connector": SendConnector,
 }

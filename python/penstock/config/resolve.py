@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import Final, Protocol, TypeVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from penstock.config import model, settings
-from penstock.config.checks import EVERYWHERE, absolute, in_force
+from penstock.config.checks import EVERYWHERE, absolute, in_force, permission_groups
 from penstock.config.tree import Node
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, read_domain
+from penstock.route.permissions import PermissionGroup
+
+if TYPE_CHECKING:
+    from penstock.receive.settings import RateSource
 
 __all__ = ["Host", "ThisHost", "resolved"]
 
@@ -62,6 +67,7 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
     spool, log, control = _there(tables.spool), _there(tables.log), _there(tables.control)
     fqdn = server.fqdn or _fqdn(host)
     in_force_now = dict(in_force(tree, tables))
+    groups = permission_groups(tables)
     bound = (binding for connector in in_force_now.values() for binding in connector.bindings)
     listeners = tuple(dict.fromkeys(bound))
     return settings.Config(
@@ -80,7 +86,8 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
         default_domain=_default_domain(tables.accepted_domains),
         listeners=listeners,
         receive_connectors=tuple(
-            _receive_connector(name, connector, fqdn, listeners) for name, connector in in_force_now.items()
+            _receive_connector(name, connector, fqdn, listeners, groups)
+            for name, connector in in_force_now.items()
         ),
         send_connectors=tuple(
             _send_connector(name, connector, fqdn) for name, connector in tables.send_connectors.items()
@@ -134,13 +141,19 @@ def _accepted_domain(tree: Node, name: str, domain: model.AcceptedDomain) -> set
 
 
 def _receive_connector(
-    name: str, connector: model.ReceiveConnector, fqdn: str, listeners: tuple[Endpoint, ...]
+    name: str,
+    connector: model.ReceiveConnector,
+    fqdn: str,
+    listeners: tuple[Endpoint, ...],
+    groups: Mapping[str, PermissionGroup],
 ) -> settings.ReceiveConnector:
     return settings.ReceiveConnector(
         name=name,
         usage=connector.usage,
         listeners=tuple(sorted({listeners.index(binding) for binding in connector.bindings})),
         remote_ip_ranges=connector.remote_ip_ranges or EVERYWHERE,
+        permission_groups=tuple(groups[group] for group in connector.permission_groups),
+        sender_domains=connector.sender_domains,
         fqdn=connector.fqdn or fqdn,
         max_message_bytes=connector.max_message_size,
         max_header_bytes=connector.max_header_size,
@@ -150,6 +163,9 @@ def _receive_connector(
         tarpit_ms=connector.tarpit_interval,
         max_inbound_connection=connector.max_inbound_connection,
         max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+        max_inbound_connection_percentage_per_source=connector.max_inbound_connection_percentage_per_source,
+        message_rate=None if connector.message_rate_source == "none" else connector.message_rate_limit,
+        message_rate_source=cast("RateSource", connector.message_rate_source),
         connection_timeout_ms=connector.connection_timeout,
         connection_inactivity_timeout_ms=connector.connection_inactivity_timeout,
     )

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from penstock.config.values import Endpoint
 from penstock.route.address_space import AddressSpace
+from penstock.route.permissions import PermissionGroup
 
 if TYPE_CHECKING:
     from penstock.config.model import DomainType
     from penstock.config.problems import Problem
+    from penstock.receive.settings import RateSource
 
 __all__ = ["AcceptedDomain", "Config", "Queue", "ReceiveConnector", "SendConnector"]
 
@@ -43,9 +45,11 @@ class ReceiveConnector:
 
     Attributes:
         name: Its name.
-        usage: `relay`: its peers may send to any domain; `internet`: to accepted domains.
+        usage: The preset that it began with.
         listeners: Indices into `Config.listeners`.
         remote_ip_ranges: Who meets it.
+        permission_groups: Who may do what.
+        sender_domains: The only domains that senders may have; None for any.
         fqdn: What it calls itself.
         max_message_bytes: Largest message.
         max_header_bytes: Largest header section.
@@ -54,7 +58,10 @@ class ReceiveConnector:
         max_hop_count: Most `Received:` fields.
         tarpit_ms: Delay of 5yz replies.
         max_inbound_connection: Connections to it at a time.
-        max_inbound_connection_per_source: Connections to it of one address at a time.
+        max_inbound_connection_per_source: Connections to it of one source at a time.
+        max_inbound_connection_percentage_per_source: And of what is free, so many per cent.
+        message_rate: So many messages of one source within so many milliseconds; None for any number.
+        message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
     """
@@ -63,6 +70,8 @@ class ReceiveConnector:
     usage: str
     listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
+    permission_groups: tuple[PermissionGroup, ...]
+    sender_domains: tuple[str, ...] | None
     fqdn: str
     max_message_bytes: int
     max_header_bytes: int
@@ -72,6 +81,9 @@ class ReceiveConnector:
     tarpit_ms: int
     max_inbound_connection: int
     max_inbound_connection_per_source: int
+    max_inbound_connection_percentage_per_source: int
+    message_rate: tuple[int, int] | None
+    message_rate_source: RateSource
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
 

@@ -29,6 +29,7 @@ T = TypeVar("T", bound=model.Table)
 
 _NAME_READERS: Final[Mapping[str, Callable[[str], str]]] = {
     "accepted_domain": read_domain,
+    "permission_group": read_connector_name,
     "receive_connector": read_connector_name,
     "send_connector": read_connector_name,
 }
@@ -45,6 +46,7 @@ class Tables:
     log: model.Log | None = None
     control: model.Control | None = None
     accepted_domains: dict[str, model.AcceptedDomain] = field(default_factory=dict)
+    permission_groups: dict[str, model.PermissionGroup] = field(default_factory=dict)
     receive_connectors: dict[str, model.ReceiveConnector] = field(default_factory=dict)
     send_connectors: dict[str, model.SendConnector] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ def validate(tree: Node, problems: list[Problem]) -> Tables:
         log=reader.table(model.Log, ("log",)),
         control=reader.table(model.Control, ("control",)),
         accepted_domains=reader.named(model.AcceptedDomain, "accepted_domain"),
+        permission_groups=reader.named(model.PermissionGroup, "permission_group"),
         receive_connectors=reader.named(model.ReceiveConnector, "receive_connector"),
         send_connectors=reader.named(model.SendConnector, "send_connector"),
     )

@@ -29,6 +29,8 @@ __all__ = [
     "read_ip",
     "read_ip_range",
     "read_path",
+    "read_rate",
+    "read_sender_domain",
     "read_server_name",
     "read_size",
     "read_smart_host",
@@ -57,6 +59,8 @@ _SIZE: Final = re.compile(r"(\d{1,9}) ?(TB|GB|MB|KB|B)", re.ASCII | re.IGNORECAS
 _DOMAIN: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)(\.(?!-)[a-z0-9_-]{1,63}(?<!-))*", re.ASCII)
 _CONNECTOR_NAME: Final = re.compile(r"[A-Za-z0-9._-](?:[A-Za-z0-9._ -]{0,62}[A-Za-z0-9._-])?", re.ASCII)
 _SERVER_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}", re.ASCII)
+_RATE: Final = re.compile(r"(\d{1,9}) ?/ ?(s|min|h|24h)", re.ASCII)
+_WINDOWS_MS: Final = {"s": 1_000, "min": 60_000, "h": 3_600_000, "24h": 86_400_000}
 _PORT: Final = re.compile(r"\d{1,5}", re.ASCII)
 _SUFFIX_OF_PORT: Final = re.compile(r"(.*):(\d{1,5})", re.ASCII)
 
@@ -159,6 +163,30 @@ def format_size(value_bytes: int) -> str:
         (pair for pair in _UNITS_BYTES.items() if value_bytes and not value_bytes % pair[1]), ("B", 1)
     )
     return f"{value_bytes // size} {unit}"
+
+
+def read_rate(text: str) -> tuple[int, int] | None:
+    """Return how many within how many milliseconds `30/min` allows; None for `unlimited`.
+
+    Raises:
+        Refused: The text is no rate.
+    """
+    if text == "unlimited":
+        return None
+    match = _RATE.fullmatch(text)
+    if match is None or int(match[1]) == 0:
+        raise Refused("C108", "This is no rate. Write it as 10/s, 30/min, 500/h, 10000/24h, or unlimited.")
+    return int(match[1]), _WINDOWS_MS[match[2]]
+
+
+def read_sender_domain(text: str) -> str:
+    """Return a domain, or `*.` and the domain that others are below, in lower case.
+
+    Raises:
+        Refused: The text is neither.
+    """
+    parent = text.removeprefix("*.")
+    return text[: len(text) - len(parent)] + read_domain(parent).lower()
 
 
 def read_domain(text: str) -> str:

@@ -16,18 +16,18 @@ from typing import Any, Final, Protocol, TypeAlias
 
 from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
+from penstock.receive.connection import Connection, Connector, largest
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
-from penstock.receive.received import ReceivedField, address_literal
+from penstock.receive.received import ReceivedField
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
-from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.self_test import open_to
+from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
-from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import ServerState
-from penstock.smtp.terms import ServerTerms
 
 __all__ = ["Core", "Receiver"]
 
@@ -50,52 +50,6 @@ class Core(Protocol):
     def server_limits(  # noqa: D102
         self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
     ) -> int: ...
-
-
-class _Connector:
-    """A receive connector, ready for its sessions."""
-
-    __slots__ = ("counts", "fqdn", "limits", "policy", "settings", "terms")
-
-    def __init__(
-        self,
-        settings: ReceiveConnectorSettings,
-        server: ReceiveSettings,
-        domains: AcceptedDomains,
-        storage: Storage,
-        limits: int,
-    ) -> None:
-        self.settings = settings
-        self.limits = limits
-        self.counts = ConnectorCounts(settings.name)
-        self.fqdn = settings.fqdn or server.fqdn
-        home = server.default_domain or server.fqdn
-        self.terms = ServerTerms(
-            fqdn=self.fqdn,
-            max_message_bytes=settings.max_message_bytes,
-            max_header_bytes=settings.max_header_bytes,
-            max_recipients=settings.max_recipients_per_message,
-            max_protocol_errors=settings.max_protocol_errors,
-            max_hops=settings.max_hop_count,
-            tarpit_ms=settings.tarpit_ms,
-            postmaster=(f"postmaster@{home}", home),
-            has_standard_replies=True,
-        )
-        self.policy = RelayPolicy(domains, storage, may_relay=settings.usage == "relay")
-
-
-class _Connection:
-    """An incoming connection that was let in."""
-
-    __slots__ = ("connector", "peer_ip", "peer_literal", "session", "session_id", "turn")
-
-    def __init__(self, conn: int, connector: _Connector, peer_ip: str, session_id: str) -> None:
-        self.connector = connector
-        self.peer_ip = peer_ip
-        self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(conn, connector.terms, connector.policy, connector.counts.replies)
-        self.session_id = session_id
-        self.turn = 0
 
 
 class Receiver:
@@ -131,7 +85,7 @@ class Receiver:
         self._storage = Storage()
         self._ranges = ReceiveConnectors(settings.connectors)
         self._connectors = {
-            connector.name: _Connector(
+            connector.name: Connector(
                 connector,
                 settings,
                 self._domains,
@@ -143,18 +97,18 @@ class Receiver:
                         # One more than allowed, so that a section that is too large is seen to be.
                         "header_bytes": connector.max_header_bytes + 1,
                     },
-                    (replies.SENDER_OK, replies.START_CONTENT, connector.max_message_bytes),
+                    (replies.SENDER_OK, replies.START_CONTENT, largest(connector)),
                 ),
             )
             for connector in settings.connectors
         }
         self._uncovered = ConnectorCounts(NO_CONNECTOR)
         self._admission = Admission()
-        self._connections: dict[int, _Connection] = {}
+        self._connections: dict[int, Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()
         self._closed_unseen: set[int] = set()
-        self._committing: dict[int, tuple[FreshMessage, _Connector]] = {}
+        self._committing: dict[int, tuple[FreshMessage, Connector]] = {}
         self._received = ReceivedField()
         self._next_look_ms = 0
         self._sessions = 0
@@ -175,6 +129,17 @@ class Receiver:
     def problems(self) -> list[str]:
         """Return what an operator should know: files of recipients that cannot be read."""
         return self._domains.problems()
+
+    def open_to(self) -> list[tuple[str, str]]:
+        """Return which strangers could relay, as (address, recipient); see `self_test`."""
+        listeners = {listener for settings in self._settings.connectors for listener in settings.listeners}
+        home = self._settings.default_domain or self._settings.fqdn
+
+        def policy_of(listener: int, peer_ip: str) -> RelayPolicy | None:
+            found = self._ranges.find(listener, peer_ip)
+            return None if found is None else self._connectors[found.name].policy
+
+        return open_to(sorted(listeners), policy_of, self._domains, home)
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
@@ -213,7 +178,7 @@ class Receiver:
             else:
                 refused = self._admission.admit(settings, peer_ip)
                 if refused is None:
-                    connection = _Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                    connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
                     connection.turn = turn
                     counts.sessions += 1
                     self._connections[conn] = connection
@@ -234,8 +199,14 @@ class Receiver:
             self._next_look_ms = now_ms + LOOK_EVERY_MS
             self._domains.refresh()
             self._storage.try_again()
+            for connector in self._connectors.values():
+                if connector.rates is not None:
+                    connector.rates.now_ms = now_ms
+                    connector.rates.forget_full()
         connection.turn = turn
         session = connection.session
+        if connection.connector.rates is not None:
+            connection.connector.rates.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
         elif session.commands(turn, items, early, actions, answered):

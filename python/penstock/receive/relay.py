@@ -1,7 +1,8 @@
-"""Who may send to whom. Never an open relay.
+"""Who may send what to whom. Never an open relay.
 
-A peer reaches the accepted domains. It reaches other domains only through a connector of usage relay, and
-such a connector has only peers in the ranges that its operator has listed (`connectors`).
+A peer reaches the accepted domains. It reaches other domains only with the right to send to any recipient.
+Without authentication only connectors give it whose peers are in ranges that their operator has listed
+(`connectors`).
 """
 
 from __future__ import annotations
@@ -9,15 +10,52 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, NamedTuple
 
+from penstock.receive.rates import MessageRates
 from penstock.receive.recipients import RecipientsFile, plain_address
 from penstock.receive.settings import AcceptedDomainSettings
 from penstock.receive.storage import Storage
+from penstock.route.permissions import Right
 from penstock.smtp import replies
 
-__all__ = ["AcceptedDomains", "RelayPolicy"]
+__all__ = ["AcceptedDomains", "Identity", "RelayPolicy", "SenderDomains"]
 
 ROUTING_CHARACTERS: Final = frozenset("%!@")
 """What asks a server behind us to send the message on: `user%other@ours`, `other!user@ours`."""
+
+
+FREE_TO_SEND: Final = Right.SUBMIT | Right.ACCEPT_ANY_SENDER | Right.ACCEPT_AUTHORITATIVE_DOMAIN_SENDER
+"""The rights with which a sender address is not looked at."""
+
+
+class Identity(NamedTuple):
+    """Who a peer is.
+
+    Attributes:
+        login: The name with which it has authenticated, or empty.
+        rate_key: Under what its messages are counted.
+    """
+
+    login: str = ""
+    rate_key: str = ""
+
+
+ANYBODY: Final = Identity()
+
+
+class SenderDomains:
+    """Domains that senders may have: each one itself, or with `*.` before it all that are below it."""
+
+    __slots__ = ("_domains", "_parents")
+
+    def __init__(self, domains: Iterable[str]) -> None:
+        """Take the domains, in lower case."""
+        domains = tuple(domains)
+        self._domains = frozenset(domain for domain in domains if not domain.startswith("*."))
+        self._parents = tuple(domain[1:] for domain in domains if domain.startswith("*."))
+
+    def covers(self, domain: str) -> bool:
+        """Whether a domain, in lower case, is one of them."""
+        return domain in self._domains or domain.endswith(self._parents)
 
 
 class _AcceptedDomain(NamedTuple):
@@ -72,19 +110,101 @@ class AcceptedDomains:
 
 
 class RelayPolicy:
-    """What the peers of one connector may do; the `Policy` of their sessions."""
+    """What sessions with certain rights may do; their `Policy`.
 
-    __slots__ = ("_domains", "_may_relay", "_storage")
+    One object serves all sessions of a connector that are alike. A session that has a name of its own, or
+    whose messages are counted, has one for itself (`with_identity`).
+    """
 
-    def __init__(self, domains: AcceptedDomains, storage: Storage, *, may_relay: bool) -> None:
-        """Join what decides."""
+    __slots__ = (
+        "_checks_senders",
+        "_domains",
+        "_identity",
+        "_may_relay",
+        "_rates",
+        "_storage",
+        "rights",
+        "sender_domains",
+    )
+
+    def __init__(
+        self,
+        domains: AcceptedDomains,
+        storage: Storage,
+        *,
+        rights: Right,
+        sender_domains: SenderDomains | None = None,
+        rates: MessageRates | None = None,
+        identity: Identity = ANYBODY,
+    ) -> None:
+        """Join what decides.
+
+        Args:
+            domains: Those that are ours.
+            storage: Whether there is room.
+            rights: What the sessions may do.
+            sender_domains: The only domains that senders may have; None for any.
+            rates: Counts messages; `identity` says for whom.
+            identity: Who the peer is.
+        """
         self._domains = domains
         self._storage = storage
-        self._may_relay = may_relay
+        self.rights = rights
+        self.sender_domains = sender_domains
+        self._rates = rates
+        self._identity = identity
+        self._may_relay = Right.ACCEPT_ANY_RECIPIENT in rights
+        self._checks_senders = sender_domains is not None or rates is not None or FREE_TO_SEND not in rights
 
-    def sender(self, _address: str, _domain: str, /) -> bytes | None:
-        """Any sender may begin, unless there is no room for what would follow."""
-        return self._storage.refusal
+    @property
+    def is_plain(self) -> bool:
+        """Whether MAIL is refused for want of room alone, so that its answer can be given ahead."""
+        return not self._checks_senders
+
+    def with_identity(self, identity: Identity, rights: Right) -> RelayPolicy:
+        """Return the policy of a session whose peer is known."""
+        return RelayPolicy(
+            self._domains,
+            self._storage,
+            rights=rights,
+            sender_domains=self.sender_domains,
+            rates=self._rates,
+            identity=identity,
+        )
+
+    def sender(self, address: str, domain: str, /) -> bytes | None:
+        """Judge a sender, unless there is no room for what would follow."""
+        if self._storage.refusal is not None or not self._checks_senders:
+            return self._storage.refusal
+        if Right.SUBMIT not in self.rights:
+            return replies.SUBMISSION_NOT_ALLOWED
+        if address:
+            refusal = self._sender(address, domain)
+            if refusal is not None:
+                return refusal
+        if self._rates is not None and not self._rates.take(self._identity.rate_key):
+            return replies.TOO_MANY_MESSAGES
+        return None
+
+    def _sender(self, address: str, domain: str) -> bytes | None:
+        if self.sender_domains is not None and not self.sender_domains.covers(domain):
+            return replies.SENDER_DOMAIN_REFUSED
+        if FREE_TO_SEND in self.rights or self._is_own(address, domain):
+            return None
+        accepted = self._domains.find(domain)
+        is_ours = accepted is not None and accepted.is_authoritative
+        needed = Right.ACCEPT_AUTHORITATIVE_DOMAIN_SENDER if is_ours else Right.ACCEPT_ANY_SENDER
+        return None if needed in self.rights else replies.SENDER_NOT_ALLOWED
+
+    def _is_own(self, address: str, domain: str) -> bool:
+        """Whether the address is that of the user: the login, or the login in one of our domains."""
+        login = self._identity.login
+        if not login:
+            return False
+        address = plain_address(address)
+        if "@" in login:
+            return address == plain_address(login)
+        return address.rpartition("@")[0] == login.lower() and self._domains.find(domain) is not None
 
     def recipient(self, address: str, domain: str, /) -> bytes | None:
         """Judge a recipient by its domain, then by its address.

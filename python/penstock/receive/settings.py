@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Final, Literal, TypeAlias
 
-__all__ = ["AcceptedDomainSettings", "DomainType", "ReceiveConnectorSettings", "ReceiveSettings"]
+from penstock.receive.rates import MessageRate
+from penstock.route.permissions import PermissionGroup
+
+__all__ = [
+    "MESSAGE_BYTES_MAX",
+    "AcceptedDomainSettings",
+    "DomainType",
+    "RateSource",
+    "ReceiveConnectorSettings",
+    "ReceiveSettings",
+]
 
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
+MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
+"""The largest message that is tested; the spool keeps content above 1 MiB in files of their own."""
+RateSource: TypeAlias = Literal["none", "ip_address", "user", "all"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,10 +46,12 @@ class ReceiveConnectorSettings:
 
     Attributes:
         name: Its name.
-        usage: What it is for; `relay` alone lets its peers send to domains that are not ours.
+        groups: Who may do what.
         listeners: Numbers of the listeners it answers on.
         remote_ip_ranges: Who meets it: addresses, `first-last`, or networks in CIDR form.
         fqdn: What it calls itself; None for the server's name.
+        sender_domains: The only domains that senders may have, `*.` before one for those below it; None for
+            any.
         max_message_bytes: Announced as SIZE.
         max_header_bytes: Octets of a header section.
         max_recipients_per_message: More get 452.
@@ -44,16 +59,21 @@ class ReceiveConnectorSettings:
         max_hop_count: Received fields that a message may have.
         tarpit_ms: Delay of each 5yz reply; 0 for none.
         max_inbound_connection: Connections at a time.
-        max_inbound_connection_per_source: Connections of one address at a time.
+        max_inbound_connection_per_source: Connections of one source (an IPv4 address, an IPv6 /64) at a
+            time.
+        max_inbound_connection_percentage_per_source: And of what is free, so many per cent.
+        message_rate: Messages that one source may begin within a time; None for any number.
+        message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
     """
 
     name: str
-    usage: str
+    groups: tuple[PermissionGroup, ...]
     listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
     fqdn: str | None = None
+    sender_domains: tuple[str, ...] | None = None
     max_message_bytes: int = 36 * 1024 * 1024
     max_header_bytes: int = 256 * 1024
     max_recipients_per_message: int = 200
@@ -62,6 +82,9 @@ class ReceiveConnectorSettings:
     tarpit_ms: int = 5_000
     max_inbound_connection: int = 5_000
     max_inbound_connection_per_source: int = 20
+    max_inbound_connection_percentage_per_source: int = 100
+    message_rate: MessageRate | None = None
+    message_rate_source: RateSource = "ip_address"
     connection_timeout_ms: int = 600_000
     connection_inactivity_timeout_ms: int = 300_000
 

@@ -38,12 +38,16 @@ __all__ = [
     "RECIPIENT_UNKNOWN",
     "RESET_OK",
     "ROUTED_ADDRESS",
+    "SENDER_DOMAIN_REFUSED",
+    "SENDER_NOT_ALLOWED",
     "SENDER_OK",
     "SHUTTING_DOWN",
     "START_CONTENT",
+    "SUBMISSION_NOT_ALLOWED",
     "TOO_MANY_CONNECTIONS",
     "TOO_MANY_CONNECTIONS_FROM_SOURCE",
     "TOO_MANY_ERRORS",
+    "TOO_MANY_MESSAGES",
     "TOO_MANY_RECIPIENTS",
     "UNABLE_TO_RELAY",
     "UNRECOGNIZED",
@@ -108,6 +112,10 @@ TOO_MANY_CONNECTIONS: Final = b"421 4.3.2 Too many connections; try again later\
 TOO_MANY_CONNECTIONS_FROM_SOURCE: Final = (
     b"421 4.7.0 Too many connections from your address; try again later\r\n"
 )
+SUBMISSION_NOT_ALLOWED: Final = b"550 5.7.1 You may not send mail here\r\n"
+SENDER_DOMAIN_REFUSED: Final = b"550 5.7.1 Mail from this domain is not taken here\r\n"
+SENDER_NOT_ALLOWED: Final = b"550 5.7.60 Client does not have permissions to send as this sender\r\n"
+TOO_MANY_MESSAGES: Final = b"450 4.7.28 Message rate exceeded; try again later\r\n"
 UNABLE_TO_RELAY: Final = b"550 5.7.54 Unable to relay recipient in non-accepted domain\r\n"
 ROUTED_ADDRESS: Final = b"550 5.7.1 Unable to relay\r\n"
 RECIPIENT_UNKNOWN: Final = b"550 5.1.1 Recipient not found\r\n"

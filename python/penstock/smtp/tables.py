@@ -27,7 +27,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-__all__ = ["CLIENT", "GRANTS", "SERVER", "ClientState", "Next", "ServerState"]
+__all__ = ["CLIENT", "GRANTS", "GRANTS_WITHOUT_MAIL", "SERVER", "ClientState", "Next", "ServerState"]
 
 
 class ServerState(StrEnum):
@@ -105,6 +105,8 @@ SERVER: Final[dict[ServerState, dict[str, Next]]] = {
 
 GRANTS: Final[dict[ServerState, str]] = {_S.GREETED: "MAIL", _S.RECIPIENTS: "DATA"}
 """The command whose reply can be given ahead in a state: it hardly ever depends on what the command says."""
+GRANTS_WITHOUT_MAIL: Final = {state: verb for state, verb in GRANTS.items() if verb != "MAIL"}
+"""The same where somebody looks at the sender."""
 
 
 class ClientState(StrEnum):

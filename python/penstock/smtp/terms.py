@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from penstock.smtp import replies
-from penstock.smtp.tables import GRANTS, ServerState
+from penstock.smtp.tables import ServerState
 
 __all__ = ["ClientTerms", "ServerTerms"]
 
@@ -24,8 +24,7 @@ class ServerTerms:
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
-        has_standard_replies: Whether net can give the usual replies to MAIL and DATA by itself.
-        grants: The command that it may do so for, by state.
+        grants: The command that net may answer by itself with the usual reply, by state.
     """
 
     fqdn: str
@@ -36,8 +35,7 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
-    has_standard_replies: bool = False
-    grants: Mapping[ServerState, str] = field(init=False)
+    grants: Mapping[ServerState, str] = field(default_factory=dict)
     banner: bytes = field(init=False)
     helo: bytes = field(init=False)
     ehlo: bytes = field(init=False)
@@ -46,7 +44,6 @@ class ServerTerms:
     def __post_init__(self) -> None:
         """Encode the replies that depend on these terms."""
         put = object.__setattr__
-        put(self, "grants", GRANTS if self.has_standard_replies else {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
         put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))
