@@ -23,6 +23,8 @@ EXAMPLES: list[tuple[errors.PenstockError, str]] = [
         errors.ConfigError([Problem("error"), *[Problem("warning")] * 2]),
         "configuration refused: 1 error, 2 warnings",
     ),
+    (errors.CertificateUnusable(1, "key", "it is encrypted"), "certificate 1, key: it is encrypted"),
+    (errors.CertificateFailed("/tls/a.key", "it is empty"), "/tls/a.key: it is empty"),
     (errors.InvalidEnvelope("recipients[2]", "is empty"), "recipients[2]: is empty"),
     (errors.ContentRefused("too_large", 65_536), "content refused: too_large (the limit is 65536)"),
     (errors.ContentRefused("bad_line_ending"), "content refused: bad_line_ending"),

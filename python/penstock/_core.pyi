@@ -16,9 +16,13 @@ Events, each a tuple that begins with its name:
         ("BDAT",) ("XCLIENT",) ("unknown", verb) ("malformed", kind, offset, verb);
         params: tuple of (key, value or None)
         answered: how many of the first ones were answered under a grant; no action counts them
+    ("tls_up", conn, turn, version, cipher, sni or None, client_certificate or None, is_resumed)
+        version: 1.2, 1.3; cipher: as IANA names it; client_certificate: (facts, fingerprint), facts as of
+        `read_certificate`, fingerprint the SHA-256 in hexadecimal digits; nobody has looked at who vouches.
+        Answered by a reply to one command: the banner, or nothing after STARTTLS. Nothing of before survives.
     ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
         status: complete, too_large, bad_line_ending, starved
-    ("closed", conn, reason, draft or None)
+    ("closed", conn, reason, draft or None)         tls: a handshake failed, or what followed was no TLS
     ("connected", conn, turn, local_ip)
     ("dial_failed", conn, stage, errno, text)       stage: socket, bind, connect
     ("replies", conn, turn, first, [(code, enhanced or None, lines), ...])
@@ -33,7 +37,8 @@ Events, each a tuple that begins with its name:
 
 Actions:
 
-    ("begin", conn, turn, limits, banner, delay_ms)
+    ("begin", conn, turn, limits, banner, delay_ms[, tls])         begins with TLS, without a banner
+    ("start_tls", conn, turn, tls, reply)           octets behind the STARTTLS end the connection, unanswered
     ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
     ("take", conn, turn, draft, limit_bytes, reply)
     ("await_durable", conn, turn, ticket, ok, failed[, grant])
@@ -77,6 +82,7 @@ __all__ = [
     "format_queue_id",
     "parse_queue_id",
     "parse_toml",
+    "read_certificate",
     "spool_backup",
     "spool_check",
     "spool_count",
@@ -113,6 +119,18 @@ def parse_toml(text: str) -> tuple[tuple[str, Any, int, int, int], list[tuple[st
     `datetime` (its text), `array` (list of nodes) and `table` (list of (key, line, column, width, node), as
     written). Lines and columns count from 1, columns and widths in characters. If anything is wrong, nothing
     in the table is to be believed.
+    """
+
+def read_certificate(
+    chain: bytes, key: bytes
+) -> tuple[tuple[str, str, tuple[str, ...], int, int], int, bool]:
+    """Read a certificate with those that vouch for it, and its key, in PEM; return (facts, length, is_own).
+
+    Facts are (subject, issuer, DNS names, not before, not after), times in seconds since 1970; length is the
+    number of certificates in the chain; is_own, whether the certificate names itself as its issuer.
+
+    Raises:
+        CertificateUnusable: One cannot be read, or they do not belong together.
     """
 
 @final
@@ -183,10 +201,31 @@ class Engine:
 
         `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
-        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`.
+        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`, `handshake_ms`.
 
         Raises:
             ValueError: A key is unknown.
+        """
+
+    def server_tls(
+        self,
+        certificates: Sequence[tuple[bytes, bytes]],
+        *,
+        minimum: str,
+        client_certificates: str,
+        number: int | None = None,
+    ) -> int:
+        """Register what is shown in handshakes, or replace it from the next one on; return its number.
+
+        Args:
+            certificates: Chain and key of each, in PEM. The client's SNI picks; the first is for all others.
+            minimum: The oldest version of TLS: `1.2` or `1.3`.
+            client_certificates: `none` or `ask`.
+            number: What is replaced; on an error that stays as it is.
+
+        Raises:
+            CertificateUnusable: One cannot be used.
+            ValueError: There is none, or a word or number is unknown.
         """
 
     def client_limits(self, limits: dict[str, int]) -> int:
@@ -224,8 +263,11 @@ class Engine:
         prepend: bytes,
         form: Literal["wire", "plain"],
         cause: list[_Fact],
+        tls: str = "",
     ) -> int:
         """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
+
+        `tls` is what the journal says of the connection's TLS, if anything.
 
         **Durability**: none on return. After `committed` the message and every fact in `cause` survive
         power loss, as one: both or neither.

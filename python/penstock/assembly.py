@@ -2,26 +2,39 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from typing import Final
 
 from penstock import _core
 from penstock.config.problems import Problem
-from penstock.config.settings import Config
+from penstock.config.settings import Config, ReceiveConnector
+from penstock.config.values import Endpoint
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.errors import ConfigError
 from penstock.queue.retry import RetrySchedule
+from penstock.receive.pressure import Marks, Pressure
 from penstock.receive.rates import MessageRate
 from penstock.receive.receiver import Receiver
 from penstock.receive.self_test import STRANGERS_MAX
-from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
+from penstock.receive.settings import (
+    AcceptedDomainSettings,
+    CertificateSettings,
+    ReceiveConnectorSettings,
+    ReceiveSettings,
+    TlsSettings,
+)
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
+from penstock.views import About
 
 __all__ = [
+    "about",
     "deliver_settings",
     "open_core",
+    "pressure",
     "receive_settings",
     "refuse_open_relay",
     "router",
@@ -111,6 +124,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 message_rate_source=connector.message_rate_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
+                tls=_tls_settings(connector),
             )
             for connector in config.receive_connectors
         ),
@@ -136,6 +150,61 @@ def refuse_open_relay(config: Config, receiver: Receiver) -> None:
     place = config.files[0]
     problem = Problem(code="C120", file=place, line=0, column=0, path="receive_connector", message=message)
     raise ConfigError([problem])
+
+
+def pressure(config: Config) -> Pressure:
+    """Return what watches over the resources that have marks."""
+    return Pressure(
+        {
+            each.resource: Marks(medium=each.medium, high=each.high if each.high is not None else math.inf)
+            for each in config.back_pressure
+            if each.medium is not None
+        }
+    )
+
+
+def about(config: Config, bound: Sequence[tuple[str, int]], *, started_ms: int, generation: int) -> About:
+    """Return what does not change while the engine runs.
+
+    Args:
+        config: The configuration.
+        bound: Address and port of each listener.
+        started_ms: When it was started.
+        generation: Of the configuration.
+    """
+    behind: dict[int, list[str]] = {number: [] for number in range(len(config.listeners))}
+    for connector in config.receive_connectors:
+        for number in connector.listeners:
+            behind[number].append(connector.name)
+    return About(
+        server=config.server_name,
+        version=version("penstock"),
+        profile=config.profile,
+        generation=generation,
+        started_ms=started_ms,
+        listeners=tuple(
+            {"address": str(Endpoint(*bound[number])), "connectors": names}
+            for number, names in behind.items()
+        ),
+        send_connectors=tuple(connector.name for connector in config.send_connectors if connector.enabled),
+        spool=config.spool_path,
+        refuse_mail_below_bytes=config.refuse_mail_below_bytes,
+    )
+
+
+def _tls_settings(connector: ReceiveConnector) -> TlsSettings | None:
+    if not connector.certificates:
+        return None
+    return TlsSettings(
+        certificates=tuple(
+            CertificateSettings(name=one.name, chain=one.chain_file, key=one.key_file)
+            for one in connector.certificates
+        ),
+        minimum=connector.tls_minimum,
+        client_certificate=connector.tls_client_certificate,
+        is_required=connector.require_tls,
+        implicit_listeners=connector.implicit_tls_listeners,
+    )
 
 
 def router(config: Config) -> Router:

@@ -21,7 +21,15 @@ import trio
 
 from penstock import _core
 from penstock.alarms import disk_alarms, spool_alarms
-from penstock.assembly import deliver_settings, open_core, receive_settings, refuse_open_relay, router
+from penstock.assembly import (
+    about,
+    deliver_settings,
+    open_core,
+    pressure,
+    receive_settings,
+    refuse_open_relay,
+    router,
+)
 from penstock.config.loader import load
 from penstock.config.settings import Config
 from penstock.control.server import serve_control, serve_metrics
@@ -36,13 +44,14 @@ from penstock.groups import bare
 from penstock.observe.journal import Journal
 from penstock.observe.lag import LAG_BOUNDS_S, watch
 from penstock.observe.metrics import Counts, Histogram, Sample, registry_of, render
+from penstock.overload import Overload
 from penstock.querying import Queries, Queryable, Standing
 from penstock.questions import Questions
 from penstock.receive.entries import Entries
 from penstock.receive.receiver import Receiver
 from penstock.receive.settings import MESSAGE_BYTES_MAX
 from penstock.receive.submission import Submissions
-from penstock.views import About, EngineViews, Now
+from penstock.views import EngineViews, Now
 
 __all__ = ["Engine", "open_engine"]
 
@@ -96,8 +105,19 @@ class Engine(Queryable):
             content_flags=_core.content_flags,
             jitter=random.random,
         )
-        self._receiver = Receiver(core, reception, routes, self._deliverer.accepted, _core.format_queue_id)
+        short = pressure(config)
+        self._receiver = Receiver(
+            core, reception, routes, self._deliverer.accepted, _core.format_queue_id, short
+        )
         refuse_open_relay(config, self._receiver)
+        self._overload = Overload(
+            short,
+            core_samples=core.metrics,
+            queue_samples=self._deliverer.samples,
+            act=self._receiver.press,
+            journal=self._journal.event,
+            now_ms=now_ms,
+        )
         self._submissions = Submissions(
             core,
             Entries(core, routes, reception.message_expiration_ms),
@@ -124,6 +144,7 @@ class Engine(Queryable):
             self._lag.samples,
             self._receiver.samples,
             self._deliverer.samples,
+            self._overload.samples,
         )
         self._registry = registry_of(core.metrics, *self._sources)
 
@@ -234,6 +255,7 @@ class Engine(Queryable):
         nursery.start_soon(self._dispatcher.run, self._handlers(), self._deliverer.turn)
         nursery.start_soon(self._deliverer.run)
         nursery.start_soon(watch, self._lag)
+        nursery.start_soon(self._overload.run)
         self._journal.event(
             "START",
             now_ms(),
@@ -267,6 +289,7 @@ class Engine(Queryable):
         return {
             "opened": receiver.opened,
             "commands": receiver.commands,
+            "tls_up": receiver.tls_up,
             "content": receiver.content,
             "closed": closed,
             "committed": committed,
@@ -294,26 +317,8 @@ class Engine(Queryable):
     # What operators see.
 
     def _views(self) -> EngineViews:
-        config = self._config
-        behind: dict[int, list[str]] = {number: [] for number in range(len(config.listeners))}
-        for connector in config.receive_connectors:
-            for number in connector.listeners:
-                behind[number].append(connector.name)
         return EngineViews(
-            About(
-                server=config.server_name,
-                version=version("penstock"),
-                profile=config.profile,
-                generation=GENERATION,
-                started_ms=self._started_ms,
-                listeners=tuple(
-                    {"address": _address(*self._bound[number]), "connectors": names}
-                    for number, names in behind.items()
-                ),
-                send_connectors=self.send_connectors,
-                spool=config.spool_path,
-                refuse_mail_below_bytes=config.refuse_mail_below_bytes,
-            ),
+            about(self._config, self._bound, started_ms=self._started_ms, generation=GENERATION),
             ask=self._questions.ask,
             delivering=self._deliverer,
             now=self._now,
@@ -328,9 +333,11 @@ class Engine(Queryable):
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
         problems = [("recipients_unreadable", problem) for problem in self._receiver.problems()]
+        problems += [("certificate_unusable", problem) for problem in self._receiver.certificate_problems()]
         problems += spool_alarms(samples, self._core.recovery)
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
+        problems += self._overload.alarms()
         problems += disk_alarms(samples, self._config.spool_path, self._config.refuse_mail_below_bytes)
         return Now(
             state=self._state,
@@ -363,6 +370,7 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
         ConfigError: The file has errors.
         SpoolError: The spool is locked, of a newer format, or its disk has failed.
         BindFailed: A listener's address cannot be had.
+        CertificateFailed: A certificate cannot be used.
     """
     if not isinstance(config, Config):
         config = load(config)
@@ -389,7 +397,3 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
     finally:
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(core.close)
-
-
-def _address(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,6 +1,6 @@
 """Everything that Penstock raises, arranged by who must act.
 
-- `ConfigError`, `SpoolError`, `BindFailed`: the operator.
+- `ConfigError`, `SpoolError`, `BindFailed`, `CertificateFailed`: the operator.
 - `SubmissionError`: the calling program; the same call again cannot help.
 - `Unavailable`: nobody; the same call again will help after a while. Nothing was stored.
 - `NotFound`, `Ambiguous`, `QueryRefused`: who asked.
@@ -19,6 +19,8 @@ __all__ = [
     "Ambiguous",
     "BackPressure",
     "BindFailed",
+    "CertificateFailed",
+    "CertificateUnusable",
     "ConfigError",
     "ContentRefused",
     "ControlError",
@@ -73,6 +75,38 @@ class ConfigError(PenstockError):
         text = f"configuration refused: {_count(len(problems) - warnings, 'error')}"
         super().__init__(f"{text}, {_count(warnings, 'warning')}" if warnings else text)
         self.problems = tuple(problems)
+
+
+class CertificateUnusable(PenstockError):
+    """A certificate cannot be used, in the words of what reads it; `CertificateFailed` says so to operators.
+
+    Attributes:
+        number: Which one of those that were given, from 0.
+        part: `chain` or `key`.
+        reason: What is wrong with that.
+    """
+
+    def __init__(self, number: int, part: str, reason: str) -> None:
+        super().__init__(f"certificate {number}, {part}: {reason}")
+        self.number = number
+        self.part = part
+        self.reason = reason
+
+
+class CertificateFailed(PenstockError):
+    """A file with a certificate or its key cannot be used.
+
+    Attributes:
+        file: The file.
+        reason: What is wrong with it.
+        is_exposed: Whether that is that others can read a key.
+    """
+
+    def __init__(self, file: str, reason: str, *, is_exposed: bool = False) -> None:
+        super().__init__(f"{file}: {reason}")
+        self.file = file
+        self.reason = reason
+        self.is_exposed = is_exposed
 
 
 class SubmissionError(PenstockError):

@@ -8,6 +8,7 @@ import pytest
 
 from penstock.config.problems import CODES, Problem
 from tests.config.conftest import Folder, unmark
+from tests.support.certificates import install
 
 GROUPS = 'permission_groups = ["anonymous_users", "relay_clients"]'
 MINE = 'permission_groups = ["mine"]'
@@ -39,6 +40,11 @@ def out(*lines: str, name: str = "out", usage: str = '"custom"', hosts: str = '[
     return "\n".join([*head, *lines, ""])
 
 
+def certificate(chain: str = '"mail.chain.pem"', key: str = '"mail.key"') -> str:
+    """A certificate; files as `tests.support.certificates` has them."""
+    return f"[certificate.mail]\nchain = {chain}\nkey = {{ file = {key} }}\n"
+
+
 def domain(*lines: str, name: str = '"own.example"', kind: str = "internal_relay") -> str:
     """An accepted domain."""
     return "\n".join([f"[accepted_domain.{name}]", f'type = "{kind}"', *lines, ""])
@@ -53,6 +59,13 @@ OUT = "send_connector.out"
 OWN = 'accepted_domain."own.example"'
 RANGES = f"{LAN}.remote_ip_ranges"
 SOME_RANGES = 'remote_ip_ranges = ["10.20.0.0/16"]'
+
+MAIL = "certificate.mail"
+NAME = 'tls_certificate_name = "NAME"'
+TLS_1_2 = 'tls_minimum = "1.2"'
+IMPLICIT = certificate() + lan(
+    'tls_certificate_name = "mail"', BIND, 'implicit_tls_bindings = [«"127.0.0.1:25"»]'
+)
 
 ERRORS = [
     Case("C100", "[server« »x]", ""),
@@ -81,7 +94,7 @@ ERRORS = [
     Case("C101", "[«que»]", "que", "[queue]"),
     Case("C101", '«tls» = "x"', "tls"),
     Case("C101", '«message_retry_interval» = "1m"', "message_retry_interval"),
-    Case("C101", lan('«tls_minimum» = "1.2"'), f"{LAN}.tls_minimum"),
+    Case("C101", lan('«dialect» = "x"'), f"{LAN}.dialect"),
     Case("C101", '[log]\n«"é \\" x"» = 1', 'log."é \\" x"'),
     Case(
         "C101",
@@ -213,10 +226,45 @@ ERRORS = [
     Case("C125", domain('recipients = { file = «"missing"» }'), f"{OWN}.recipients.file"),
     Case("C125", domain('recipients = { file = «"."» }'), f"{OWN}.recipients.file"),
     Case(
-        "C127", lan('permission_groups = ["relay_clients", «"relay_client"»]'), f"{LAN}.permission_groups[1]"
+        "C133", lan('permission_groups = ["relay_clients", «"relay_client"»]'), f"{LAN}.permission_groups[1]"
     ),
     Case("C126", lan('bindings = ["0.0.0.0:25", «"127.0.0.1:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan('bindings = ["[::1]:25", «"[::]:25"»]'), f"{LAN}.bindings[1]"),
+    Case("C103", IMPLICIT, f"{LAN}.implicit_tls_bindings[0]"),
+    Case("C125", certificate(chain='«"no.pem"»'), f"{MAIL}.chain"),
+    Case("C125", certificate(key='«"no.key"»'), f"{MAIL}.key.file"),
+    Case("C125", certificate(chain='«"."»'), f"{MAIL}.chain"),
+    Case("C127", certificate(chain='«"mail.key"»'), f"{MAIL}.chain"),
+    Case("C127", certificate(key='«"other.key"»'), f"{MAIL}.key.file"),
+    Case("C132", certificate(key='«"exposed.key"»'), f"{MAIL}.key.file"),
+    Case(
+        "C105",
+        '[certificate.mail]\nchain = "mail.chain.pem"\nkey = «"mail.key"»',
+        f"{MAIL}.key",
+        'key = { file = "mail.key" }',
+    ),
+    Case(
+        "C102",
+        '[certificate.«mail»]\nkey = { file = "mail.key" }',
+        f"{MAIL}.chain",
+        'chain = "fullchain.pem"',
+    ),
+    Case(
+        "C108",
+        '[certificate.«"a/b"»]\nchain = "mail.chain.pem"\nkey = { file = "mail.key" }',
+        'certificate."a/b"',
+    ),
+    Case("C105", lan("tls_certificate_name = «true»"), f"{LAN}.tls_certificate_name"),
+    Case("C106", lan("tls_certificate_name = «[]»"), f"{LAN}.tls_certificate_name"),
+    Case("C107", lan('tls_minimum = «"1.20"»'), f"{LAN}.tls_minimum", TLS_1_2),
+    Case(
+        "C128",
+        certificate() + lan('tls_certificate_name = «["mail", "post"]»'),
+        f"{LAN}.tls_certificate_name",
+    ),
+    Case("C129", lan("require_tls = «true»"), f"{LAN}.require_tls", NAME),
+    Case("C129", lan('implicit_tls_bindings = «["0.0.0.0:465"]»'), f"{LAN}.implicit_tls_bindings", NAME),
+    Case("C129", lan('tls_client_certificate = «"ask"»'), f"{LAN}.tls_client_certificate", NAME),
     Case("C126", lan(BIND) + '[control]\nmetrics = «"127.0.0.1:25"»', "control.metrics"),
 ]
 
@@ -227,6 +275,12 @@ WARNINGS = [
         lan() + '[receive_connector.apps]\nusage = "Relay"\nbindings = ["[::]:25"]\n'
         'remote_ip_ranges = ["10.20.0.11", «"10.20.0.0/16"»]',
         "receive_connector.apps.remote_ip_ranges[1]",
+    ),
+    Case("C204", lan() + certificate(chain='«"short.chain.pem"»'), f"{MAIL}.chain"),
+    Case(
+        "C207",
+        lan() + certificate(chain='«"expired.chain.pem"»', key='"expired.key"'),
+        f"{MAIL}.chain",
     ),
     Case("C205", lan() + domain(name='«"a.example"»'), 'accepted_domain."a.example"'),
     Case("C206", lan(ranges='[«"10.20.0.11/16"»]'), f"{RANGES}[0]", '"10.20.0.0/16"'),
@@ -245,15 +299,28 @@ def assert_points(problem: Problem, case: Case, severity: str, folder: Folder) -
     assert problem.message.isprintable()
 
 
+def certificates(folder: Folder) -> None:
+    for name in ("mail", "other", "expired"):
+        install(folder.path, name)
+    chain = (folder.path / "mail.chain.pem").read_text(encoding="ascii")
+    end = "-----END CERTIFICATE-----\n"
+    folder.write(chain.partition(end)[0] + end, "short.chain.pem")
+    exposed = folder.path / "exposed.key"
+    exposed.write_bytes((folder.path / "mail.key").read_bytes())
+    exposed.chmod(0o640)
+
+
 @pytest.mark.parametrize("case", ERRORS, ids=lambda case: f"{case.code} {case.path}")
 def test_error_points_at_its_place(folder: Folder, case: Case) -> None:
     folder.write("you@own.example\n", "recipients")
+    certificates(folder)
     (problem,) = folder.problems(unmark(case.text).text)
     assert_points(problem, case, "error", folder)
 
 
 @pytest.mark.parametrize("case", WARNINGS, ids=lambda case: f"{case.code} {case.path}")
 def test_warning_points_at_its_place_and_blocks_nothing(folder: Folder, case: Case) -> None:
+    certificates(folder)
     (problem,) = folder.load(unmark(case.text).text).warnings
     assert_points(problem, case, "warning", folder)
 
@@ -290,6 +357,12 @@ LIMITS = [
     ("lan", "tarpit_interval", '"0s"', '"10m"', '"0"', '"10m1ms"'),
     ("lan", "max_inbound_connection", "1", "50000", "0", "50001"),
     ("lan", "max_inbound_connection_per_source", "1", "50000", "-1", "50001"),
+    ("lan", "max_inbound_connection_percentage_per_source", "1", "100", "0", "101"),
+    ("lan", "message_rate_limit", '"1/24h"', '"999999999/s"', '"0/s"', '"1000000000/s"'),
+    ("back_pressure", "memory_high", "73", "100", "72", "101"),
+    ("back_pressure", "descriptors_high", "81", "100", "80", "101"),
+    ("back_pressure", "queue_length_medium", "1", "1000000000", "0", "1000000001"),
+    ("back_pressure", "commit_latency_high", '"2001ms"', '"1m"', '"2s"', '"1m1ms"'),
     ("lan", "connection_timeout", '"5m1ms"', '"1d"', '"999ms"', '"1d1ms"'),
     ("lan", "connection_inactivity_timeout", '"1s"', '"9m59s"', '"999ms"', '"10m"'),
     ("out", "port", "1", "65535", "0", "65536"),

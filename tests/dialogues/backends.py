@@ -98,7 +98,13 @@ class FakeCore:
         """Forget a draft."""
 
     def commit(
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: str,
+        cause: list[tuple[Any, ...]],
+        tls: str = "",
     ) -> int:
         """Keep a message."""
         self.committed.append((draft, envelope, prepend))

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from penstock.errors import DraftRefused
+from penstock.errors import CertificateUnusable, DraftRefused
 from penstock.receive.fresh import FreshMessage
+from penstock.receive.pressure import Marks, Pressure
+from penstock.receive.rates import MessageRate
 from penstock.receive.receiver import Receiver
 from penstock.receive.settings import AcceptedDomainSettings, ReceiveConnectorSettings, ReceiveSettings
 from penstock.smtp import replies
@@ -36,6 +38,9 @@ class Core:
         self.hints: list[int] = []
         self.commits: list[tuple[Any, ...]] = []
         self.refusal = ""
+        self.journalled: list[str] = []
+        self.tls: list[tuple[Any, ...]] = []
+        self.unusable: CertificateUnusable | None = None
         self._drafts = itertools.count(500)
 
     def draft(self, size_hint: int) -> int:
@@ -48,8 +53,15 @@ class Core:
         self.dropped.append(draft)
 
     def commit(
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: str,
+        cause: list[tuple[Any, ...]],
+        tls: str = "",
     ) -> int:
+        self.journalled.append(tls)
         self.commits.append((draft, envelope, prepend, form, cause))
         return len(self.commits)
 
@@ -61,6 +73,19 @@ class Core:
         self.limits.append(limits)
         self.standard.append(standard)
         return len(self.limits) - 1
+
+    def server_tls(
+        self,
+        certificates: list[tuple[bytes, bytes]],
+        *,
+        minimum: str,
+        client_certificates: str,
+        number: int | None = None,
+    ) -> int:
+        if self.unusable is not None:
+            raise self.unusable
+        self.tls.append((certificates, minimum, client_certificates, number))
+        return 40 if number is None else number
 
 
 class Route:
@@ -82,6 +107,9 @@ class Rig:
 
     def __init__(self, folder: Path, **changed: Any) -> None:
         self.core = Core()
+        self.pressure = Pressure(
+            {"memory": Marks(medium=72, high=75), "queue_length": Marks(medium=10, high=20)}
+        )
         self.accepted: list[FreshMessage] = []
         self.recipients = folder / "recipients"
         self.recipients.write_text("you@contoso.example\n", encoding="utf-8")
@@ -114,7 +142,12 @@ class Rig:
             message_expiration_ms=1000,
         )
         self.receiver = Receiver(
-            self.core, settings, Router(), self.accepted.append, lambda number: f"q{number}"
+            self.core,
+            settings,
+            Router(),
+            self.accepted.append,
+            lambda number: f"q{number}",
+            self.pressure,
         )
         self.now_ms = NOW_MS
         self.turns = itertools.count(1)
@@ -125,6 +158,10 @@ class Rig:
         getattr(self.receiver, kind)((kind, conn, turn, *rest), actions, self.now_ms)
         assert all(action[1:3] == (conn, turn) for action in actions)
         return [(action[0], *action[3:]) for action in actions]
+
+    def press(self, **readings: float) -> None:
+        self.pressure.poll(readings)
+        self.receiver.press()
 
     def open(self, conn: int, peer: str = "10.0.0.1") -> list[tuple[Any, ...]]:
         return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25)
@@ -456,3 +493,52 @@ def test_what_is_refused_is_counted_by_connector_and_cause(rig: Rig) -> None:
         ("receive_connections_total", "mx"): 0,
         ("receive_sessions", "mx"): 0,
     }
+
+
+def test_a_rate_is_kept_by_source_and_mail_is_not_granted_then(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, message_rate=MessageRate(2, 60_000))
+    rig.open(1)
+    assert rig.say(1, HELLO)[0][4:] == (False,), "without a grant"
+    for _ in range(2):
+        assert rig.say(1, [MAIL, ("RSET",)])[0][1].startswith(replies.SENDER_OK)
+    assert rig.say(1, [MAIL])[0][1] == replies.TOO_MANY_MESSAGES
+    rig.open(2, "10.0.0.9")
+    rig.say(2, HELLO)
+    assert rig.say(2, [MAIL])[0][1] == replies.SENDER_OK
+    rig.open(3)
+    rig.say(3, HELLO)
+    assert rig.say(3, [MAIL])[0][1] == replies.TOO_MANY_MESSAGES, "another connection is no other source"
+    rig.now_ms += 30_000
+    assert rig.say(1, [MAIL])[0][1] == replies.SENDER_OK
+    assert rig.say(3, [MAIL])[0][1] == replies.TOO_MANY_MESSAGES
+
+
+def test_mail_waits_while_the_queue_is_long_and_nobody_answers_it_ahead(rig: Rig) -> None:
+    rig.open(1)
+    assert rig.say(1, HELLO)[0][5] == "MAIL"
+    rig.press(queue_length=10)
+    assert rig.say(1, [MAIL]) == [("reply", replies.SENDER_OK, 1, 10_000, False)]
+    assert rig.say(1, [("RSET",)]) == [("reply", replies.RESET_OK, 1, 0, False)]
+    rig.press(queue_length=10)
+    actions = rig.say(1, ENVELOPE)
+    assert [action[0] for action in actions] == ["reply", "take"]
+    assert actions[0][3] == 15_000
+    rig.press(queue_length=0)
+    rig.open(2)
+    assert rig.say(2, HELLO)[0][5] == "MAIL"
+    assert rig.say(2, [MAIL]) == [("reply", replies.SENDER_OK, 1, 0, False)]
+
+
+def test_mail_is_refused_while_memory_is_short_and_connections_when_there_is_hardly_any(rig: Rig) -> None:
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.press(memory=72)
+    assert rig.say(1, [MAIL])[0][1] == replies.INSUFFICIENT_STORAGE
+    assert rig.open(2)[0][0] == "begin"
+    rig.press(memory=75)
+    assert rig.open(3) == [("reply", replies.SYSTEM_OVERLOADED, 0, 0, True)]
+    # A MAIL that was answered ahead meets it at RCPT.
+    assert rig.say(1, [MAIL, rcpt("you@contoso.example")], answered=1)[0][1] == replies.INSUFFICIENT_STORAGE
+    rig.press(memory=1)
+    assert rig.say(1, [("RSET",), *ENVELOPE])[-1][0] == "take"
+    assert ("receive_refused_total", ("lan", "pressure"), 1) in list(rig.receiver.samples())

@@ -19,6 +19,7 @@ from penstock.cli.output import abandon, say
 from penstock.cli.text import printable
 from penstock.errors import (
     BindFailed,
+    CertificateFailed,
     ConfigError,
     SpoolDamaged,
     SpoolFailed,
@@ -42,6 +43,7 @@ EXITS: Final[tuple[tuple[type[Exception], int], ...]] = (
     (SpoolLocked, 72),
     (BindFailed, 77),
     (ConfigError, EXIT_CONFIG),
+    (CertificateFailed, EXIT_CONFIG),
     (OSError, 71),
 )
 

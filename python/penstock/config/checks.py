@@ -13,10 +13,12 @@ from typing import Final
 from penstock.config import model
 from penstock.config.problems import Problem
 from penstock.config.settings import Config
-from penstock.config.tree import Entry, Layer, Node, Path, plain
+from penstock.config.tls import check_tls
+from penstock.config.tree import Entry, Layer, Node, Path, absolute, plain
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, quoted
 from penstock.receive.connectors import IpRange, is_open_to_the_public, parse_range
+from penstock.receive.pressure import RESOURCES
 from penstock.route.permissions import Member, PermissionGroup, Right, rights_of
 from penstock.route.router import UNREACHABLE, Router
 from penstock.route.settings import RouteConnector, RouteDomain
@@ -57,8 +59,10 @@ class Checks:
             if send.enabled:
                 self._send(("send_connector", name), send)
         self._same_ranges()
+        self._pressure()
         self._endpoints()
         self._socket()
+        check_tls(self._tree, self._tables, dict(in_force(self._tree, self._tables)), self._add)
 
     def _entries(self, path: Path) -> Mapping[str, Entry]:
         node = self._tree.find(path)
@@ -142,7 +146,7 @@ class Checks:
             if group not in groups and self._tree.find(("permission_group", group)) is None:
                 known = ", ".join(quoted(name) for name in groups)
                 message = f"There is no permission group {quoted(group)}; there are {known}."
-                self._add("C127", message, (*path, "permission_groups", index))
+                self._add("C133", message, (*path, "permission_groups", index))
         if self._may_relay(connector.permission_groups) and connector.remote_ip_ranges is None:
             message = "Whoever meets this connector may send to every domain, so it must list who may use it."
             fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
@@ -192,12 +196,21 @@ class Checks:
                 message = f"{smart_host.host} cannot be reached from {connector.source_ip_address}."
                 self._add("C103", message, (*path, "smart_hosts", index))
 
+    def _pressure(self) -> None:
+        """A level that is reached before the one below it is a mistake."""
+        table = self._tables.back_pressure
+        for resource in RESOURCES if table is not None else ():
+            medium, high = (getattr(table, f"{resource}_{level}") for level in ("medium", "high"))
+            if high is not None and (medium is None or medium >= high):
+                message = f"{resource}_high has to be more than {resource}_medium."
+                self._add("C103", message, ("back_pressure", f"{resource}_high"))
+
     def _same_ranges(self) -> None:
         seen: dict[tuple[Endpoint, IpRange], str] = {}
         for name, connector in in_force(self._tree, self._tables):
             for index, text in enumerate(connector.remote_ip_ranges or EVERYWHERE):
                 path: Path = ("receive_connector", name, "remote_ip_ranges", index)
-                for binding in dict.fromkeys(connector.bindings):
+                for binding in dict.fromkeys((*connector.bindings, *connector.implicit_tls_bindings)):
                     other = seen.setdefault((binding, parse_range(text)), name)
                     if other != name:
                         self._add("C203", f"{text} meets {other} on {binding}, which comes first.", path)
@@ -207,8 +220,9 @@ class Checks:
         """The system gives an address and port to one socket, and a wildcard takes every address with it."""
         listeners: dict[Endpoint, Path] = {}
         for name, connector in in_force(self._tree, self._tables):
-            for index, binding in enumerate(connector.bindings):
-                listeners.setdefault(binding, ("receive_connector", name, "bindings", index))
+            for key in ("bindings", "implicit_tls_bindings"):
+                for index, binding in enumerate(getattr(connector, key)):
+                    listeners.setdefault(binding, ("receive_connector", name, key, index))
         used = [*listeners.items()]
         if self._tables.control is not None and self._tables.control.metrics is not None:
             used.append((self._tables.control.metrics, ("control", "metrics")))
@@ -285,13 +299,6 @@ def is_profiles_own(tree: Node, path: Path) -> bool:
     """Whether a table is in the profile alone."""
     entry = tree.entry(path)
     return entry is not None and entry.place.source.layer is Layer.PROFILE
-
-
-def absolute(tree: Node, path: Path, file: str) -> str:
-    """Return a path that begins in the folder of the file in which it is written."""
-    node = tree.find(path)
-    folder = tree.place.source.folder if node is None else node.place.source.folder
-    return os.path.normpath(os.path.join(folder, file))
 
 
 def _network_meant(text: str) -> str | None:

@@ -21,8 +21,10 @@ __all__ = [
     "Flag",
     "Kind",
     "Moment",
+    "OneOrMore",
     "Size",
     "Text",
+    "UnlimitedOr",
     "Version",
     "wrong_type",
 ]
@@ -145,6 +147,17 @@ class AutoOr(Kind):
 
 
 @dataclass(frozen=True, slots=True)
+class UnlimitedOr(Kind):
+    """A limit, or "unlimited"; None stands for the latter."""
+
+    limit: Kind
+
+    def read(self, value: object) -> object:
+        """Return the limit, or None."""
+        return None if value == "unlimited" else self.limit.read(value)
+
+
+@dataclass(frozen=True, slots=True)
 class Duration(Kind):
     """A duration within limits; milliseconds."""
 
@@ -191,6 +204,26 @@ class Size(Kind):
             )
             raise Refused("C106", f"{message} {self.reason}".rstrip())
         return value_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OneOrMore(Kind):
+    """A text, or a list of some, each of which a function reads."""
+
+    reader: Callable[[str], str]
+    maximum: int
+
+    def read(self, value: object) -> tuple[str, ...]:
+        """Return what the function makes of each."""
+        values = value if isinstance(value, tuple) else (value,)
+        if not 1 <= len(values) <= self.maximum:
+            raise Refused("C106", f"The list must have 1 to {self.maximum} items.")
+        read = []
+        for one in values:
+            if type(one) is not str:
+                raise wrong_type(str, one)
+            read.append(self.reader(one))
+        return tuple(read)
 
 
 class Choice(Kind):

@@ -10,11 +10,23 @@ from typing import Annotated, Final, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from penstock.config.keys import AutoOr, Choice, Count, Duration, Flag, Size, Text, Version
+from penstock.config.keys import (
+    AutoOr,
+    Choice,
+    Count,
+    Duration,
+    Flag,
+    OneOrMore,
+    Size,
+    Text,
+    UnlimitedOr,
+    Version,
+)
 from penstock.config.values import (
     Endpoint,
     SmartHost,
     read_address_space,
+    read_certificate_name,
     read_connector_name,
     read_domain,
     read_duration,
@@ -37,8 +49,11 @@ __all__ = [
     "NAMED_TABLES",
     "TABLES",
     "AcceptedDomain",
+    "BackPressure",
+    "Certificate",
     "Control",
     "DeliverTo",
+    "KeySource",
     "Log",
     "PermissionGroup",
     "Queue",
@@ -58,10 +73,16 @@ CONNECTIONS_MAX: Final = 50_000
 SECOND_MS: Final = read_duration("1s")
 DAY_MS: Final = read_duration("1d")
 BINDINGS_MAX: Final = 64
+CERTIFICATES_MAX: Final = 64
+"""Of one connector."""
 SMART_HOSTS_MAX: Final = 64
 GROUPS_MAX: Final = 64
 ITEMS_MAX: Final = 10_000
 """Ranges or address spaces of one connector."""
+
+PERCENT: Final = Count(1, 100)
+LENGTH: Final = Count(1, 1_000_000_000)
+LATENCY: Final = Duration(1, read_duration("1m"))
 
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
 Switch: TypeAlias = Annotated[bool, Flag()]
@@ -81,7 +102,7 @@ RECEIVE_USAGE: Final = Choice(
     later={
         "client": "authentication",
         "internal": "authentication of servers",
-        "partner": "TLS",
+        "partner": "authentication by certificate",
     },
 )
 MEMBERS: Final = Choice(Member.ANONYMOUS, Member.USERS, Member.SERVERS)
@@ -151,6 +172,19 @@ class Queue(Table):
     max_outbound_connections: Annotated[int, Count(1, CONNECTIONS_MAX)]
 
 
+class BackPressure(Table):
+    """`[back_pressure]`: from where on new mail is slowed down or refused."""
+
+    memory_medium: Annotated[int | None, UnlimitedOr(PERCENT)]
+    memory_high: Annotated[int | None, UnlimitedOr(PERCENT)]
+    descriptors_medium: Annotated[int | None, UnlimitedOr(PERCENT)]
+    descriptors_high: Annotated[int | None, UnlimitedOr(PERCENT)]
+    queue_length_medium: Annotated[int | None, UnlimitedOr(LENGTH)]
+    queue_length_high: Annotated[int | None, UnlimitedOr(LENGTH)]
+    commit_latency_medium: Annotated[int | None, UnlimitedOr(LATENCY)]
+    commit_latency_high: Annotated[int | None, UnlimitedOr(LATENCY)]
+
+
 class Log(Table):
     """`[log]`."""
 
@@ -174,6 +208,19 @@ class DeliverTo(Table):
     """Where the mail of a domain ends."""
 
     maildir: Path
+
+
+class KeySource(Table):
+    """Where a private key is."""
+
+    file: Path
+
+
+class Certificate(Table):
+    """`[certificate.NAME]`."""
+
+    chain: Annotated[Path, Field(examples=['"fullchain.pem"'])]
+    key: Annotated[KeySource, Field(examples=['{ file = "private.key" }'])]
 
 
 class AcceptedDomain(Table):
@@ -208,6 +255,9 @@ class ReceiveConnector(Table):
         tuple[Annotated[Endpoint, Text(read_endpoint)], ...],
         Field(min_length=1, max_length=BINDINGS_MAX, examples=['["0.0.0.0:25", "[::]:25"]']),
     ]
+    implicit_tls_bindings: Annotated[
+        tuple[Annotated[Endpoint, Text(read_endpoint)], ...], Field(max_length=BINDINGS_MAX)
+    ] = ()
     remote_ip_ranges: Annotated[
         tuple[Annotated[str, Text(read_ip_range)], ...] | None, Field(min_length=1, max_length=ITEMS_MAX)
     ] = None
@@ -236,6 +286,12 @@ class ReceiveConnector(Table):
     message_rate_source: Annotated[str, RATE_SOURCE]
     connection_timeout: Timeout
     connection_inactivity_timeout: Timeout
+    tls_certificate_name: (
+        Annotated[tuple[str, ...], OneOrMore(read_certificate_name, CERTIFICATES_MAX)] | None
+    ) = None
+    tls_minimum: Annotated[str, Choice("1.2", "1.3")]
+    require_tls: Switch
+    tls_client_certificate: Annotated[str, Choice("none", "ask")]
 
 
 class SendConnector(Table):
@@ -261,16 +317,22 @@ TABLES: Final[dict[str, type[Table]]] = {
     "server": Server,
     "spool": Spool,
     "queue": Queue,
+    "back_pressure": BackPressure,
     "log": Log,
     "control": Control,
 }
 NAMED_TABLES: Final[dict[str, type[Table]]] = {
+    "certificate": Certificate,
     "accepted_domain": AcceptedDomain,
     "permission_group": PermissionGroup,
     "receive_connector": ReceiveConnector,
     "send_connector": SendConnector,
 }
-INNER_TABLES: Final[dict[str, type[Table]]] = {"recipients": RecipientsSource, "deliver_to": DeliverTo}
+INNER_TABLES: Final[dict[str, type[Table]]] = {
+    "recipients": RecipientsSource,
+    "deliver_to": DeliverTo,
+    "key": KeySource,
+}
 MAIN_FILE_ONLY: Final = frozenset({"profile", "config_version", "server", "spool", "control"})
 """What a drop-in must not say, so that none can move the spool or open the control socket to others."""
 

@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from penstock.config import model, settings
-from penstock.config.checks import EVERYWHERE, absolute, in_force, permission_groups
-from penstock.config.tree import Node
+from penstock.config.checks import EVERYWHERE, in_force, permission_groups
+from penstock.config.tree import Node, absolute
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, read_domain
+from penstock.receive.pressure import RESOURCES
 from penstock.route.permissions import PermissionGroup
 
 if TYPE_CHECKING:
@@ -65,11 +66,19 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
     """
     top, server = _there(tables.top), _there(tables.server)
     spool, log, control = _there(tables.spool), _there(tables.log), _there(tables.control)
+    pressure = _there(tables.back_pressure)
     fqdn = server.fqdn or _fqdn(host)
     in_force_now = dict(in_force(tree, tables))
     groups = permission_groups(tables)
-    bound = (binding for connector in in_force_now.values() for binding in connector.bindings)
+    bound = (
+        binding
+        for connector in in_force_now.values()
+        for binding in (*connector.bindings, *connector.implicit_tls_bindings)
+    )
     listeners = tuple(dict.fromkeys(bound))
+    certificates = {
+        name: _certificate(tree, name, certificate) for name, certificate in tables.certificates.items()
+    }
     return settings.Config(
         files=files,
         profile=top.profile,
@@ -86,13 +95,21 @@ def resolved(files: tuple[str, ...], tree: Node, tables: Tables, host: Host) -> 
         default_domain=_default_domain(tables.accepted_domains),
         listeners=listeners,
         receive_connectors=tuple(
-            _receive_connector(name, connector, fqdn, listeners, groups)
+            _receive_connector(name, connector, fqdn, listeners, groups, certificates)
             for name, connector in in_force_now.items()
         ),
         send_connectors=tuple(
             _send_connector(name, connector, fqdn) for name, connector in tables.send_connectors.items()
         ),
         queue=_queue(_there(tables.queue)),
+        back_pressure=tuple(
+            settings.BackPressure(
+                resource=resource,
+                medium=getattr(pressure, f"{resource}_medium"),
+                high=getattr(pressure, f"{resource}_high"),
+            )
+            for resource in RESOURCES
+        ),
         log_directory=absolute(tree, ("log", "directory"), log.directory),
         control_socket=absolute(tree, ("control", "socket"), control.socket),
         metrics=control.metrics,
@@ -140,17 +157,31 @@ def _accepted_domain(tree: Node, name: str, domain: model.AcceptedDomain) -> set
     )
 
 
+def _certificate(tree: Node, name: str, certificate: model.Certificate) -> settings.Certificate:
+    path = ("certificate", name)
+    return settings.Certificate(
+        name=name,
+        chain_file=absolute(tree, (*path, "chain"), certificate.chain),
+        key_file=absolute(tree, (*path, "key", "file"), certificate.key.file),
+    )
+
+
 def _receive_connector(
     name: str,
     connector: model.ReceiveConnector,
     fqdn: str,
     listeners: tuple[Endpoint, ...],
     groups: Mapping[str, PermissionGroup],
+    certificates: dict[str, settings.Certificate],
 ) -> settings.ReceiveConnector:
+    bindings = (*connector.bindings, *connector.implicit_tls_bindings)
     return settings.ReceiveConnector(
         name=name,
         usage=connector.usage,
-        listeners=tuple(sorted({listeners.index(binding) for binding in connector.bindings})),
+        listeners=tuple(sorted({listeners.index(binding) for binding in bindings})),
+        implicit_tls_listeners=tuple(
+            sorted({listeners.index(binding) for binding in connector.implicit_tls_bindings})
+        ),
         remote_ip_ranges=connector.remote_ip_ranges or EVERYWHERE,
         permission_groups=tuple(groups[group] for group in connector.permission_groups),
         sender_domains=connector.sender_domains,
@@ -168,6 +199,10 @@ def _receive_connector(
         message_rate_source=cast("RateSource", connector.message_rate_source),
         connection_timeout_ms=connector.connection_timeout,
         connection_inactivity_timeout_ms=connector.connection_inactivity_timeout,
+        certificates=tuple(certificates[one] for one in connector.tls_certificate_name or ()),
+        tls_minimum=connector.tls_minimum,
+        require_tls=connector.require_tls,
+        tls_client_certificate=connector.tls_client_certificate,
     )
 
 

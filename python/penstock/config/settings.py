@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from penstock.config.problems import Problem
     from penstock.receive.settings import RateSource
 
-__all__ = ["AcceptedDomain", "Config", "Queue", "ReceiveConnector", "SendConnector"]
+__all__ = [
+    "AcceptedDomain",
+    "BackPressure",
+    "Certificate",
+    "Config",
+    "Queue",
+    "ReceiveConnector",
+    "SendConnector",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +48,21 @@ class AcceptedDomain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """A certificate.
+
+    Attributes:
+        name: Its name.
+        chain_file: File of it and of those that vouch for it.
+        key_file: File of its key.
+    """
+
+    name: str
+    chain_file: str
+    key_file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveConnector:
     """A receive connector that is in force.
 
@@ -47,6 +70,7 @@ class ReceiveConnector:
         name: Its name.
         usage: The preset that it began with.
         listeners: Indices into `Config.listeners`.
+        implicit_tls_listeners: Those among them on which connections begin with TLS.
         remote_ip_ranges: Who meets it.
         permission_groups: Who may do what.
         sender_domains: The only domains that senders may have; None for any.
@@ -64,11 +88,16 @@ class ReceiveConnector:
         message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        certificates: What it shows in handshakes, the default first; without any it speaks no TLS.
+        tls_minimum: The oldest version of TLS.
+        require_tls: Whether MAIL is refused before TLS.
+        tls_client_certificate: Whether clients are asked for certificates: `none` or `ask`.
     """
 
     name: str
     usage: str
     listeners: tuple[int, ...]
+    implicit_tls_listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
     permission_groups: tuple[PermissionGroup, ...]
     sender_domains: tuple[str, ...] | None
@@ -86,6 +115,10 @@ class ReceiveConnector:
     message_rate_source: RateSource
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
+    certificates: tuple[Certificate, ...]
+    tls_minimum: str
+    require_tls: bool
+    tls_client_certificate: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +174,21 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BackPressure:
+    """From where on a resource is short; None for never.
+
+    Attributes:
+        resource: One of `penstock.receive.pressure.RESOURCES`.
+        medium: From here on its level is medium, in the resource's unit.
+        high: From here on its level is high.
+    """
+
+    resource: str
+    medium: int | None
+    high: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """A whole configuration, without errors.
 
@@ -160,6 +208,7 @@ class Config:
         receive_connectors: Those in force, in the order of the files.
         send_connectors: All of them, in the order of the files.
         queue: Retry and expiry.
+        back_pressure: When new mail is slowed down or refused.
         log_directory: Directory of the journal.
         control_socket: Path of the control socket.
         metrics: Where metrics are served, if anywhere.
@@ -182,6 +231,7 @@ class Config:
     receive_connectors: tuple[ReceiveConnector, ...]
     send_connectors: tuple[SendConnector, ...]
     queue: Queue
+    back_pressure: tuple[BackPressure, ...]
     log_directory: str
     control_socket: str
     metrics: Endpoint | None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -12,7 +13,19 @@ from penstock.config.keys import Moment
 from penstock.config.problems import Problem
 from penstock.config.values import quoted
 
-__all__ = ["Entry", "Layer", "Node", "Path", "Place", "Source", "build", "dotted", "merged", "plain"]
+__all__ = [
+    "Entry",
+    "Layer",
+    "Node",
+    "Path",
+    "Place",
+    "Source",
+    "absolute",
+    "build",
+    "dotted",
+    "merged",
+    "plain",
+]
 
 Path: TypeAlias = tuple[str | int, ...]
 Override: TypeAlias = Callable[[Path, "Place", "Place"], None]
@@ -192,6 +205,13 @@ def plain(node: Node) -> Any:
     if isinstance(node.value, tuple):
         return tuple(plain(item) for item in node.value)
     return node.value
+
+
+def absolute(tree: Node, path: Path, file: str) -> str:
+    """Return a path that begins in the folder of the file in which it is written."""
+    node = tree.find(path)
+    folder = tree.place.source.folder if node is None else node.place.source.folder
+    return os.path.normpath(os.path.join(folder, file))
 
 
 def dotted(path: Path) -> str:

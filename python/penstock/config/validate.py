@@ -17,7 +17,13 @@ from penstock.config import model
 from penstock.config.keys import wrong_type
 from penstock.config.problems import Problem
 from penstock.config.tree import Layer, Node, Path, Place, plain
-from penstock.config.values import Refused, quoted, read_connector_name, read_domain
+from penstock.config.values import (
+    Refused,
+    quoted,
+    read_certificate_name,
+    read_connector_name,
+    read_domain,
+)
 
 __all__ = ["Tables", "validate"]
 
@@ -28,6 +34,7 @@ FIX_CHARACTERS_MAX: Final = 100
 T = TypeVar("T", bound=model.Table)
 
 _NAME_READERS: Final[Mapping[str, Callable[[str], str]]] = {
+    "certificate": read_certificate_name,
     "accepted_domain": read_domain,
     "permission_group": read_connector_name,
     "receive_connector": read_connector_name,
@@ -43,8 +50,10 @@ class Tables:
     server: model.Server | None = None
     spool: model.Spool | None = None
     queue: model.Queue | None = None
+    back_pressure: model.BackPressure | None = None
     log: model.Log | None = None
     control: model.Control | None = None
+    certificates: dict[str, model.Certificate] = field(default_factory=dict)
     accepted_domains: dict[str, model.AcceptedDomain] = field(default_factory=dict)
     permission_groups: dict[str, model.PermissionGroup] = field(default_factory=dict)
     receive_connectors: dict[str, model.ReceiveConnector] = field(default_factory=dict)
@@ -60,8 +69,10 @@ def validate(tree: Node, problems: list[Problem]) -> Tables:
         server=reader.table(model.Server, ("server",)),
         spool=reader.table(model.Spool, ("spool",)),
         queue=reader.table(model.Queue, ("queue",)),
+        back_pressure=reader.table(model.BackPressure, ("back_pressure",)),
         log=reader.table(model.Log, ("log",)),
         control=reader.table(model.Control, ("control",)),
+        certificates=reader.named(model.Certificate, "certificate"),
         accepted_domains=reader.named(model.AcceptedDomain, "accepted_domain"),
         permission_groups=reader.named(model.PermissionGroup, "permission_group"),
         receive_connectors=reader.named(model.ReceiveConnector, "receive_connector"),

@@ -22,6 +22,7 @@ __all__ = [
     "format_size",
     "quoted",
     "read_address_space",
+    "read_certificate_name",
     "read_connector_name",
     "read_domain",
     "read_duration",
@@ -221,6 +222,16 @@ def read_connector_name(text: str) -> str:
         raise Refused("C108", "A connector's name must not be a number: it would be taken for a queue's.")
     if text.lower() in RESERVED_NAMES:
         raise Refused("C108", f"{text} is the name of a queue that is always there.")
+    return text
+
+
+def read_certificate_name(text: str) -> str:
+    """Return the name by which connectors name a certificate."""
+    if _CONNECTOR_NAME.fullmatch(text) is None:
+        message = (
+            "A certificate's name has 1 to 64 letters, digits, dots, hyphens, underscores or inner spaces."
+        )
+        raise Refused("C108", message)
     return text
 
 

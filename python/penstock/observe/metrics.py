@@ -54,6 +54,16 @@ CATALOGUE: Mapping[str, Family] = {
         ("connector", "cause"),
         "Connections refused; cause: total, per_source, no_connector, draining, pressure.",
     ),
+    "tls_handshakes_total": Family(
+        "counter",
+        ("result", "version"),
+        "TLS handshakes of clients; result: ok, failed, timed_out, refused (too many under way), early "
+        "(octets came behind STARTTLS); version: of TLS where ok, else empty.",
+    ),
+    "tls_resumed_total": Family("counter", (), "Handshakes that resumed a session."),
+    "tls_broken_total": Family(
+        "counter", (), "Connections ended because what came after the handshake was not TLS."
+    ),
     "receive_sessions": Family("gauge", ("connector",), "Sessions open now."),
     "receive_replies_total": Family(
         "counter", ("connector", "verb", "class"), "Refused commands; class: 4 or 5."
@@ -78,7 +88,12 @@ CATALOGUE: Mapping[str, Family] = {
         ("shard", "what"),
         "Damage found since the start; what: index_row (not readable), content (reads that failed).",
     ),
-    "pressure_level": Family("gauge", ("resource",), "0 low, 2 high: new mail is refused; resource: disk."),
+    "pressure_level": Family(
+        "gauge",
+        ("resource",),
+        "0 low, 1 medium, 2 high; resource: disk (2: new mail is refused), memory, descriptors, "
+        "queue_length, commit_latency.",
+    ),
     "spool_failed": Family("gauge", ("shard",), "1 after a failed sync: nothing is accepted any more."),
     "spool_segments": Family("gauge", ("shard", "state"), "Segments of the log; state: in_use, damaged."),
     "spool_checkpoints_total": Family(

@@ -114,7 +114,7 @@ def explain(
         Storage(),
         rights=rights,
         sender_domains=None if chosen.sender_domains is None else SenderDomains(chosen.sender_domains),
-        identity=Identity(login, ""),
+        identity=Identity(login),
     )
     return Explanation(
         peer_ip=peer_ip,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import gmtime
 from typing import Final
 
-__all__ = ["ReceivedField"]
+__all__ = ["ReceivedField", "address_literal", "tls_comment"]
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -27,6 +27,15 @@ def date_time(now_s: int) -> str:
 def address_literal(ip: str) -> str:
     """Return an IP address as SMTP writes it (RFC 5321 4.1.3)."""
     return f"[IPv6:{ip}]" if ":" in ip else f"[{ip}]"
+
+
+def tls_comment(version: str, cipher: str) -> str:
+    r"""Return what is said of TLS behind the peer's address, on a line of its own.
+
+    >>> tls_comment("1.3", "TLS_AES_256_GCM_SHA384")
+    '\r\n\t(version=TLS1_3 cipher=TLS_AES_256_GCM_SHA384)'
+    """
+    return f"\r\n\t(version=TLS{version.replace('.', '_')} cipher={cipher})"
 
 
 class ReceivedField:
@@ -54,6 +63,7 @@ class ReceivedField:
         queue_id: str,
         recipient: str,
         now_ms: int,
+        tls: str = "",
     ) -> bytes:
         """Return the field with its CRLF.
 
@@ -61,10 +71,11 @@ class ReceivedField:
             greeting: What the peer called itself.
             peer: Its address literal.
             fqdn: What we call ourselves.
-            protocol: ESMTP or SMTP.
+            protocol: ESMTP, ESMTPS or SMTP.
             queue_id: The message's.
             recipient: Its only recipient; empty if there are several, who must not learn of each other.
             now_ms: When it was received, Unix milliseconds.
+            tls: What `tls_comment` returned for the connection; empty without TLS.
         """
         second = now_ms // 1000
         if second != self._second:
@@ -72,6 +83,6 @@ class ReceivedField:
             self._date = date_time(second)
         whom = f" for <{recipient}>" if recipient else ""
         return (
-            f"Received: from {greeting} ({peer})\r\n\tby {fqdn} with {protocol} id {queue_id}{whom};\r\n"
+            f"Received: from {greeting} ({peer}){tls}\r\n\tby {fqdn} with {protocol} id {queue_id}{whom};\r\n"
             f"\t{self._date}\r\n"
         ).encode("ascii", "replace")

@@ -12,22 +12,25 @@ becomes of its connection.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Any, Final, TypeAlias
 
 from penstock.errors import DraftRefused
 from penstock.receive.admission import Admission
-from penstock.receive.connection import Connection, Connector, largest
+from penstock.receive.certificates import Certificates
+from penstock.receive.connections import Connection, Connector, connectors_of
 from penstock.receive.connectors import ReceiveConnectors
+from penstock.receive.core import Core
 from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
-from penstock.receive.received import ReceivedField
+from penstock.receive.pressure import Pressure
+from penstock.receive.received import ReceivedField, tls_comment
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.self_test import open_to
 from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.smtp import replies
-from penstock.smtp.tables import ServerState
+from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["Core", "Receiver"]
 
@@ -35,21 +38,7 @@ Event: TypeAlias = tuple[Any, ...]
 Action: TypeAlias = tuple[Any, ...]
 
 LOOK_EVERY_MS: Final = 1_000
-"""How often recipients' files are looked at, and storage that was full is tried again."""
-
-
-class Core(Protocol):
-    """What is needed of `_core.Engine`."""
-
-    def draft(self, size_hint: int) -> int: ...  # noqa: D102
-    def drop_draft(self, draft: int) -> None: ...  # noqa: D102
-    def commit(  # noqa: D102
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: Any, cause: list[tuple[Any, ...]]
-    ) -> int: ...
-    def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
-    def server_limits(  # noqa: D102
-        self, limits: dict[str, int], standard: tuple[bytes, bytes, int] | None = None
-    ) -> int: ...
+"""How often files of recipients and certificates are looked at, and storage that was full is tried again."""
 
 
 class Receiver:
@@ -62,6 +51,7 @@ class Receiver:
         router: Router,
         on_accepted: Callable[[FreshMessage], None],
         format_queue_id: Callable[[int], str],
+        pressure: Pressure | None = None,
     ) -> None:
         """Prepare the connectors.
 
@@ -71,9 +61,11 @@ class Receiver:
             router: Gives each recipient its next hop.
             on_accepted: Takes each message when it has become durable.
             format_queue_id: Writes a queue id as operators see it.
+            pressure: What is short; whoever changes it calls `press`.
 
         Raises:
             OSError: A file of recipients cannot be read.
+            CertificateFailed: A certificate cannot be used.
             ValueError: A range of addresses cannot be read, or would make an open relay.
         """
         self._core = core
@@ -82,26 +74,16 @@ class Receiver:
         self._on_accepted = on_accepted
         self._format_queue_id = format_queue_id
         self._domains = AcceptedDomains(settings.accepted_domains)
-        self._storage = Storage()
+        self._pressure = pressure or Pressure({})
+        self._storage = Storage(self._pressure)
+        # Shared by all connectors on which nobody looks at the sender.
+        self._grants = dict(GRANTS)
         self._ranges = ReceiveConnectors(settings.connectors)
-        self._connectors = {
-            connector.name: Connector(
-                connector,
-                settings,
-                self._domains,
-                self._storage,
-                core.server_limits(
-                    {
-                        "idle_ms": connector.connection_inactivity_timeout_ms,
-                        "total_ms": connector.connection_timeout_ms,
-                        # One more than allowed, so that a section that is too large is seen to be.
-                        "header_bytes": connector.max_header_bytes + 1,
-                    },
-                    (replies.SENDER_OK, replies.START_CONTENT, largest(connector)),
-                ),
-            )
-            for connector in settings.connectors
-        }
+        self._certificates = Certificates(core, settings.connectors)
+        self._connectors = connectors_of(
+            core, settings, self._domains, self._storage, self._certificates, self._grants
+        )
+        self._implicit = {number for connector in self._connectors.values() for number in connector.implicit}
         self._uncovered = ConnectorCounts(NO_CONNECTOR)
         self._admission = Admission()
         self._connections: dict[int, Connection] = {}
@@ -141,9 +123,22 @@ class Receiver:
 
         return open_to(sorted(listeners), policy_of, self._domains, home)
 
+    def certificate_problems(self) -> list[str]:
+        """Return what an operator should know: renewed certificates that cannot be used."""
+        return self._certificates.problems()
+
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
         yield from samples([self._uncovered, *(connector.counts for connector in self._connectors.values())])
+
+    def press(self) -> None:
+        """Act on what is short now."""
+        self._storage.look()
+        # While MAIL has to wait nobody else may answer it.
+        if self._pressure.delay_ms:
+            self._grants.pop(ServerState.GREETED, None)
+        else:
+            self._grants.update(GRANTS)
 
     def drain(self) -> None:
         """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
@@ -165,6 +160,8 @@ class Receiver:
         if conn in self._closed_unseen:
             self._closed_unseen.remove(conn)
             return
+        if now_ms >= self._next_look_ms:
+            self._look(now_ms)
         settings = self._ranges.find(listener, peer_ip)
         if settings is None:
             counts = self._uncovered
@@ -175,6 +172,8 @@ class Receiver:
             counts.connections += 1
             if self._is_draining:
                 cause, refusal = "draining", replies.SHUTTING_DOWN
+            elif self._pressure.refuses_all:
+                cause, refusal = "pressure", replies.SYSTEM_OVERLOADED
             else:
                 refused = self._admission.admit(settings, peer_ip)
                 if refused is None:
@@ -182,12 +181,17 @@ class Receiver:
                     connection.turn = turn
                     counts.sessions += 1
                     self._connections[conn] = connection
-                    actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
+                    if listener in self._implicit:
+                        connection.banner = connector.terms.banner
+                        actions.append(("begin", conn, turn, connector.limits, b"", 0, connector.tls))
+                    else:
+                        actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
                     return
                 cause, refusal = _CAUSES[refused], refused
         counts.refused[cause] += 1
         self._refused.add(conn)
-        actions.append(("reply", conn, turn, refusal, 0, 0, True))
+        # Who waits for a handshake cannot be told.
+        actions.append(("reply", conn, turn, b"" if listener in self._implicit else refusal, 0, 0, True))
 
     def commands(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Answer commands; open a draft for a DATA that is in order."""
@@ -196,20 +200,17 @@ class Receiver:
         if connection is None:
             return
         if now_ms >= self._next_look_ms:
-            self._next_look_ms = now_ms + LOOK_EVERY_MS
-            self._domains.refresh()
-            self._storage.try_again()
-            for connector in self._connectors.values():
-                if connector.rates is not None:
-                    connector.rates.now_ms = now_ms
-                    connector.rates.forget_full()
+            self._look(now_ms)
         connection.turn = turn
         session = connection.session
+        before = len(actions)
         if connection.connector.rates is not None:
             connection.connector.rates.now_ms = now_ms
         if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
-        elif session.commands(turn, items, early, actions, answered):
+            return
+        waiting = session.commands(turn, items, early, actions, answered)
+        if waiting == "DATA":
             try:
                 draft = self._core.draft(session.size_declared)
             except DraftRefused as refused:
@@ -217,6 +218,39 @@ class Receiver:
                 session.refuse_data(turn, self._storage.refused(refused.reason), early, actions)
             else:
                 session.take(turn, draft, actions)
+        elif waiting:
+            self._start_tls(connection, actions)
+        if self._pressure.delay_ms and any(item[0] == "MAIL" for item in items[answered:]):
+            _hold_back(actions, before, self._pressure.delay_ms)
+
+    def _start_tls(self, connection: Connection, actions: list[Action]) -> None:
+        tls = connection.connector.tls
+        if tls is None:
+            raise AssertionError("invariant: STARTTLS is offered only with a certificate")
+        connection.session.start_tls(connection.turn, tls, actions)
+
+    def tls_up(self, event: Event, actions: list[Action], _now_ms: int) -> None:
+        """Go on with a connection whose handshake is finished."""
+        _, conn, turn, version, cipher, _, _, _ = event
+        connection = self._connections.get(conn)
+        if connection is None:
+            return
+        connection.turn = turn
+        connection.tls = f"{version} {cipher}"
+        connection.tls_comment = tls_comment(version, cipher)
+        session = connection.session
+        session.secured(turn, connection.connector.tls_terms, connection.banner, actions)
+
+    def _look(self, now_ms: int) -> None:
+        """Look at what changes from outside."""
+        self._next_look_ms = now_ms + LOOK_EVERY_MS
+        self._domains.refresh()
+        self._certificates.refresh()
+        self._storage.try_again()
+        for connector in self._connectors.values():
+            if connector.rates is not None:
+                connector.rates.now_ms = now_ms
+                connector.rates.forget_full()
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
@@ -240,10 +274,11 @@ class Receiver:
             greeting=session.greeting,
             peer=connection.peer_literal,
             fqdn=connector.fqdn,
-            protocol="ESMTP" if session.is_extended else "SMTP",
+            protocol=_PROTOCOLS[session.is_extended, session.terms.is_tls],
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
+            tls=connection.tls_comment,
         )
         size += len(prepend)
         params = (None, None, session.is_eight_bit)
@@ -260,7 +295,7 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, "wire", [])
+        ticket = self._core.commit(draft, envelope, prepend, "wire", [], connection.tls)
         fresh = FreshMessage(draft, session.sender, now_ms, size, flags, "wire", message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
@@ -309,12 +344,28 @@ class Receiver:
         return f"{now_ms << 16 | self._sessions:016X}"
 
 
+def _hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
+    """Hold back the first answer from there on, and so all that follow it."""
+    for index in range(first, len(actions)):
+        if actions[index][0] == "reply":
+            name, conn, turn, octets, answers, before_ms, *rest = actions[index]
+            actions[index] = (name, conn, turn, octets, answers, max(before_ms, delay_ms), *rest)
+            return
+
+
 _CAUSES: Final = {
     replies.TOO_MANY_CONNECTIONS: "total",
     replies.TOO_MANY_CONNECTIONS_FROM_SOURCE: "per_source",
 }
 _MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
 """What refused a content, by its status; anything else is about the content itself."""
+_PROTOCOLS: Final = {
+    (False, False): "SMTP",
+    (False, True): "SMTP",
+    (True, False): "ESMTP",
+    (True, True): "ESMTPS",
+}
+"""What Received calls the protocol (RFC 3848), by whether EHLO was said and whether it is in TLS."""
 _BETWEEN_TRANSACTIONS: Final = frozenset(
     (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
 )

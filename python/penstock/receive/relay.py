@@ -32,10 +32,12 @@ class Identity(NamedTuple):
 
     Attributes:
         login: The name with which it has authenticated, or empty.
+        is_server: Whether it is trusted as a server of ours.
         rate_key: Under what its messages are counted.
     """
 
     login: str = ""
+    is_server: bool = False
     rate_key: str = ""
 
 
@@ -122,6 +124,7 @@ class RelayPolicy:
         "_identity",
         "_may_relay",
         "_rates",
+        "_room",
         "_storage",
         "rights",
         "sender_domains",
@@ -149,6 +152,7 @@ class RelayPolicy:
         """
         self._domains = domains
         self._storage = storage
+        self._room = storage.servers if identity.is_server else storage.others
         self.rights = rights
         self.sender_domains = sender_domains
         self._rates = rates
@@ -174,8 +178,8 @@ class RelayPolicy:
 
     def sender(self, address: str, domain: str, /) -> bytes | None:
         """Judge a sender, unless there is no room for what would follow."""
-        if self._storage.refusal is not None or not self._checks_senders:
-            return self._storage.refusal
+        if self._room.refusal is not None or not self._checks_senders:
+            return self._room.refusal
         if Right.SUBMIT not in self.rights:
             return replies.SUBMISSION_NOT_ALLOWED
         if address:
@@ -211,8 +215,8 @@ class RelayPolicy:
 
         MAIL may have been answered ahead of what is known now, so whether there is room is asked here too.
         """
-        if self._storage.refusal is not None:
-            return self._storage.refusal
+        if self._room.refusal is not None:
+            return self._room.refusal
         accepted = self._domains.find(domain)
         if accepted is None:
             return None if self._may_relay else replies.UNABLE_TO_RELAY

@@ -11,10 +11,12 @@ from penstock.route.permissions import PermissionGroup
 __all__ = [
     "MESSAGE_BYTES_MAX",
     "AcceptedDomainSettings",
+    "CertificateSettings",
     "DomainType",
     "RateSource",
     "ReceiveConnectorSettings",
     "ReceiveSettings",
+    "TlsSettings",
 ]
 
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
@@ -38,6 +40,40 @@ class AcceptedDomainSettings:
     type: DomainType
     match_sub_domains: bool = False
     recipients: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateSettings:
+    """Where a certificate is.
+
+    Attributes:
+        name: What the configuration calls it.
+        chain: File of the certificate and of those that vouch for it, in PEM.
+        key: File of its key, in PEM.
+    """
+
+    name: str
+    chain: str
+    key: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsSettings:
+    """How a connector speaks TLS.
+
+    Attributes:
+        certificates: At least one; the first is shown where the client names no server, or an unknown one.
+        minimum: The oldest version: `1.2` or `1.3`.
+        client_certificate: Whether clients are asked for certificates: `none` or `ask`.
+        is_required: Whether MAIL is refused before TLS.
+        implicit_listeners: Numbers of the listeners on which connections begin with TLS.
+    """
+
+    certificates: tuple[CertificateSettings, ...]
+    minimum: str = "1.2"
+    client_certificate: str = "none"
+    is_required: bool = False
+    implicit_listeners: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +102,7 @@ class ReceiveConnectorSettings:
         message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        tls: How it speaks TLS; None if it does not.
     """
 
     name: str
@@ -87,6 +124,7 @@ class ReceiveConnectorSettings:
     message_rate_source: RateSource = "ip_address"
     connection_timeout_ms: int = 600_000
     connection_inactivity_timeout_ms: int = 300_000
+    tls: TlsSettings | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,11 @@ __all__ = [
     "SENDER_OK",
     "SHUTTING_DOWN",
     "START_CONTENT",
+    "START_TLS",
     "SUBMISSION_NOT_ALLOWED",
+    "SYSTEM_OVERLOADED",
+    "TLS_ACTIVE",
+    "TLS_REQUIRED",
     "TOO_MANY_CONNECTIONS",
     "TOO_MANY_CONNECTIONS_FROM_SOURCE",
     "TOO_MANY_ERRORS",
@@ -66,6 +70,7 @@ SENDER_OK: Final = b"250 2.1.0 Sender OK\r\n"
 RECIPIENT_OK: Final = b"250 2.1.5 Recipient OK\r\n"
 CANNOT_VERIFY: Final = b"252 2.0.0 Cannot verify the address; mail to it is taken and tried\r\n"
 HELP: Final = b"214 2.0.0 EHLO HELO MAIL RCPT DATA RSET NOOP VRFY HELP QUIT; see RFC 5321\r\n"
+START_TLS: Final = b"220 2.0.0 Ready to start TLS\r\n"
 START_CONTENT: Final = b"354 Start mail input; end with <CRLF>.<CRLF>\r\n"
 
 # The command.
@@ -73,6 +78,8 @@ UNRECOGNIZED: Final = b"500 5.3.3 Unrecognized command\r\n"
 NOT_IMPLEMENTED: Final = b"502 5.5.1 Command not implemented\r\n"
 GREET_FIRST: Final = b"503 5.5.1 Send EHLO or HELO first\r\n"
 BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
+TLS_ACTIVE: Final = b"503 5.5.1 TLS is active already\r\n"
+TLS_REQUIRED: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 NEED_MAIL: Final = b"503 5.5.1 Need MAIL first\r\n"
 NEED_RECIPIENT: Final = b"503 5.5.1 Need RCPT first\r\n"
 NO_VALID_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
@@ -129,6 +136,7 @@ CONTENT_TOO_MANY_HOPS: Final = b"554 5.4.6 Hop count exceeded; possible mail loo
 CONTENT_BAD_LINE_ENDING: Final = b"550 5.6.11 Content has a CR or LF that is not part of a CRLF\r\n"
 INSUFFICIENT_STORAGE: Final = b"452 4.3.1 Insufficient system resources; try again later\r\n"
 LOCAL_FAILURE: Final = b"451 4.3.0 Temporary server error; try again later\r\n"
+SYSTEM_OVERLOADED: Final = b"421 4.3.2 System is short of resources; try again later\r\n"
 SHUTTING_DOWN: Final = b"421 4.3.2 Service not active; try again later\r\n"
 
 MESSAGE_ID_ECHOED_MAX: Final = 150
@@ -150,9 +158,11 @@ def helo(fqdn: str) -> bytes:
     return f"250 {fqdn}\r\n".encode("ascii")
 
 
-def ehlo(fqdn: str, *, max_message_bytes: int) -> bytes:
+def ehlo(fqdn: str, *, max_message_bytes: int, offers_tls: bool = False) -> bytes:
     """Return the reply to EHLO: our name and what we offer."""
-    offers = ("PIPELINING", f"SIZE {max_message_bytes}", "8BITMIME")
+    offers = ["PIPELINING", f"SIZE {max_message_bytes}", "8BITMIME"]
+    if offers_tls:
+        offers.append("STARTTLS")
     lines = [f"250-{line}\r\n" for line in (fqdn, *offers)]
     return "".join((*lines, "250 ENHANCEDSTATUSCODES\r\n")).encode("ascii")
 

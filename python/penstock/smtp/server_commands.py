@@ -44,6 +44,8 @@ def _helo(session: ServerSession, item: Item) -> bytes:
 
 
 def _mail(session: ServerSession, item: Item) -> bytes:
+    if session.terms.requires_tls:
+        return replies.TLS_REQUIRED
     _, address, domain, params = item
     session.size_declared, session.is_eight_bit, refusal = mail_parameters(params)
     if refusal is not None:
@@ -110,6 +112,12 @@ def _not_implemented(session: ServerSession, _item: Item) -> bytes:
     return wrong(session, replies.NOT_IMPLEMENTED)
 
 
+def _starttls(session: ServerSession, item: Item) -> bytes:
+    if session.terms.is_tls:
+        return wrong(session, replies.TLS_ACTIVE)
+    return b"" if session.terms.offers_tls else _not_implemented(session, item)
+
+
 def _unknown(session: ServerSession, item: Item) -> bytes:
     if item[1] in OTHER_PROTOCOLS:
         _spend_errors(session)
@@ -158,7 +166,7 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "EXPN": _not_implemented,
     "HELP": _help,
     "QUIT": _quit,
-    "STARTTLS": _not_implemented,
+    "STARTTLS": _starttls,
     "AUTH": _not_implemented,
     "BDAT": _not_implemented,
     "XCLIENT": _not_implemented,

@@ -2,10 +2,11 @@
 
 The session is told what came over its connection and says what is to be answered, as boundary actions. It
 decides on the order of commands, parameters, sizes and counts; whether a sender or recipient is wanted is
-asked of a `Policy`. It does not know drafts, commits or routes: when DATA is in order `commands` returns
-its verb, and its owner hands over a draft with `take` or refuses with `refuse_data`; when content is in order
-`content` returns True, and its owner commits it and says so with `accepted`, or refuses with
-`refuse_content`.
+asked of a `Policy`. It does not know drafts, commits, routes or certificates. When DATA is in order
+`commands` returns its verb, and its owner hands over a draft with `take` or refuses with `refuse_data`. When
+content is in order `content` returns True, and its owner commits it and says so with `accepted`, or refuses
+with `refuse_content`. When STARTTLS is in order the owner answers it with `start_tls`, and says with
+`secured` that the handshake is finished.
 
 Where `terms` allows it an answer ends with a grant (`tables.GRANTS`): net may give the standard reply to the
 next command by itself. A MAIL that was answered so comes first in the next event; a DATA is known by its
@@ -118,12 +119,13 @@ class ServerSession:
 
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
-            `take` or `refuse_data`. All others are answered; without such a one, nothing.
+            `take` or `refuse_data`, STARTTLS for `start_tls`. All others are answered; without such a one,
+            nothing.
         """
         if answered:
             self._catch_up(items[:answered])
             items = items[answered:]
-        if early and (self.state is ServerState.START or (items and items[-1][0] == "EHLO")):
+        if early and (self.state is ServerState.START or (items and self._must_be_last(items[-1][0]))):
             self.state = ServerState.CLOSED
             actions.append(("reply", self.conn, turn, replies.EARLY_TALKER, len(items), 0, True))
             return ""
@@ -160,6 +162,10 @@ class ServerSession:
         actions.append(action if grant is None else (*action, grant))
         return ""
 
+    def _must_be_last(self, verb: str) -> bool:
+        """Whether what follows a command before its reply can only be an error or an attack."""
+        return verb == "EHLO" or (verb == "STARTTLS" and self.terms.offers_tls)
+
     def _catch_up(self, items: list[Item]) -> None:
         """Take note of each MAIL that was answered under a grant."""
         for _, address, _, params in items:
@@ -184,6 +190,38 @@ class ServerSession:
         if early:
             self.state = ServerState.CLOSED
         actions.append(("reply", self.conn, turn, reply, 1, 0, early))
+
+    def start_tls(self, turn: int, tls: int, actions: list[Action]) -> None:
+        """Answer STARTTLS with 220 and have the handshake made; nothing of before is known any more.
+
+        Args:
+            turn: The event's turn.
+            tls: The number under which core knows what is shown.
+            actions: Where the answer goes.
+        """
+        self._forget()
+        actions.append(("start_tls", self.conn, turn, tls, replies.START_TLS))
+
+    def secured(self, turn: int, terms: ServerTerms, banner: bytes, actions: list[Action]) -> None:
+        """Go on in TLS: after STARTTLS the client greets us again (RFC 3207 4.2).
+
+        Args:
+            turn: The event's turn.
+            terms: What holds in TLS.
+            banner: What is said first where the connection began with TLS; nothing after STARTTLS.
+            actions: Where it goes.
+        """
+        self.terms = terms
+        actions.append(("reply", self.conn, turn, banner, 1, 0, False))
+
+    def _forget(self) -> None:
+        self.state = ServerState.START
+        self.greeting = ""
+        self.is_extended = False
+        self.sender = ""
+        self.is_eight_bit = False
+        self.size_declared = 0
+        self.recipients = {}
 
     def content(
         self, turn: int, status: str, received: int, header_bytes: int, actions: list[Action]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from penstock.smtp import replies
 from penstock.smtp.tables import ServerState
@@ -24,7 +24,11 @@ class ServerTerms:
         max_hops: Received fields that a message may have (RFC 5321 6.3).
         tarpit_ms: How long each 5yz reply is delayed; 0 for none.
         postmaster: Where mail to the bare `<Postmaster>` goes: its address and domain (RFC 5321 4.5.1).
-        grants: The command that net may answer by itself with the usual reply, by state.
+        offers_tls: Whether STARTTLS can be had.
+        requires_tls: Whether MAIL is refused before it.
+        is_tls: Whether the connection is in TLS.
+        grants: The command that net may answer by itself with the usual reply, by state; none where TLS is
+            required and not there yet.
     """
 
     fqdn: str
@@ -35,6 +39,9 @@ class ServerTerms:
     max_hops: int
     tarpit_ms: int
     postmaster: tuple[str, str]
+    offers_tls: bool = False
+    requires_tls: bool = False
+    is_tls: bool = False
     grants: Mapping[ServerState, str] = field(default_factory=dict)
     banner: bytes = field(init=False)
     helo: bytes = field(init=False)
@@ -44,10 +51,22 @@ class ServerTerms:
     def __post_init__(self) -> None:
         """Encode the replies that depend on these terms."""
         put = object.__setattr__
+        if self.requires_tls:
+            # MAIL is refused then, so nobody else may answer it.
+            put(self, "grants", {})
         put(self, "banner", replies.banner(self.fqdn))
         put(self, "helo", replies.helo(self.fqdn))
-        put(self, "ehlo", replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes))
+        ehlo = replies.ehlo(self.fqdn, max_message_bytes=self.max_message_bytes, offers_tls=self.offers_tls)
+        put(self, "ehlo", ehlo)
         put(self, "goodbye", replies.goodbye(self.fqdn))
+
+    def under_tls(self, grants: Mapping[ServerState, str]) -> ServerTerms:
+        """Return what holds once a handshake is finished.
+
+        Args:
+            grants: What may be granted then.
+        """
+        return replace(self, offers_tls=False, requires_tls=False, is_tls=True, grants=grants)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

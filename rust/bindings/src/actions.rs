@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::queue_id::QueueId;
 use penstock_engine::Action;
-use penstock_engine::net::{FlightPart, Grant, NetAction, ServerLimits};
+use penstock_engine::net::{FlightPart, Grant, NetAction, ServerLimits, ServerTls};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyList, PyString, PyTuple};
@@ -50,25 +50,36 @@ fn flight(tuple: &Bound<'_, PyTuple>, index: usize) -> PyResult<Vec<FlightPart>>
     Ok(parts)
 }
 
-/// Reads a list of actions; `limits` finds the limits registered under a number.
-pub(crate) fn actions(
-    list: &Bound<'_, PyList>,
-    limits: impl Fn(u32) -> Option<Arc<ServerLimits>>,
-) -> PyResult<Vec<Action>> {
+/// What actions name by a number that it was registered under.
+pub(crate) struct Registered<'a> {
+    pub(crate) limits: &'a [Arc<ServerLimits>],
+    pub(crate) tls: &'a [Arc<ServerTls>],
+}
+
+impl Registered<'_> {
+    fn limits(&self, number: usize) -> PyResult<Arc<ServerLimits>> {
+        let found = self.limits.get(number).cloned();
+        found.ok_or_else(|| PyValueError::new_err(format!("no limits {number}")))
+    }
+
+    fn tls(&self, number: usize) -> PyResult<Arc<ServerTls>> {
+        let found = self.tls.get(number).cloned();
+        found.ok_or_else(|| PyValueError::new_err(format!("no server_tls {number}")))
+    }
+}
+
+/// Reads a list of actions.
+pub(crate) fn actions(list: &Bound<'_, PyList>, registered: &Registered<'_>) -> PyResult<Vec<Action>> {
     let mut actions = Vec::with_capacity(list.len());
     for item in list.iter() {
         let tuple = item.cast_into::<PyTuple>()?;
         let kind = tuple.get_item(0)?.cast_into::<PyString>()?;
-        actions.push(action(&kind.to_cow()?, &tuple, &limits)?);
+        actions.push(action(&kind.to_cow()?, &tuple, registered)?);
     }
     Ok(actions)
 }
 
-fn action(
-    kind: &str,
-    t: &Bound<'_, PyTuple>,
-    limits: &impl Fn(u32) -> Option<Arc<ServerLimits>>,
-) -> PyResult<Action> {
+fn action(kind: &str, t: &Bound<'_, PyTuple>, registered: &Registered<'_>) -> PyResult<Action> {
     let conn = || field::<u64>(t, 1);
     let turn = || field::<u32>(t, 2);
     Ok(match kind {
@@ -106,18 +117,21 @@ fn action(
             peer: field(t, 6)?,
             then: flight(t, 7)?,
         },
-        "begin" => {
-            let number = field(t, 3)?;
-            let limits =
-                limits(number).ok_or_else(|| PyValueError::new_err(format!("no limits {number}")))?;
-            Action::Net(NetAction::Begin {
-                conn: conn()?,
-                turn: turn()?,
-                limits,
-                banner: octets(t, 4)?,
-                delay_ms: field(t, 5)?,
-            })
-        }
+        // The number of what is shown in a handshake stands last, and only where the connection begins with one.
+        "begin" => Action::Net(NetAction::Begin {
+            conn: conn()?,
+            turn: turn()?,
+            limits: registered.limits(field(t, 3)?)?,
+            tls: if t.len() > 6 { Some(registered.tls(field(t, 6)?)?) } else { None },
+            banner: octets(t, 4)?,
+            delay_ms: field(t, 5)?,
+        }),
+        "start_tls" => Action::Net(NetAction::StartTls {
+            conn: conn()?,
+            turn: turn()?,
+            tls: registered.tls(field(t, 3)?)?,
+            reply: octets(t, 4)?,
+        }),
         "park" => Action::Net(NetAction::Park { conn: conn()?, turn: turn()?, idle_ms: field(t, 3)? }),
         "close" => Action::Net(NetAction::Close { conn: conn()?, turn: turn()?, quit: field(t, 3)? }),
         "abort" => Action::Net(NetAction::Abort { conn: conn()? }),

@@ -7,21 +7,23 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use penstock_core::flow::Offer;
-use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, StandardReplies};
+use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, ServerTls, StandardReplies};
 use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
+use crate::actions::Registered;
 use crate::memory::MemoryPeer;
-use crate::{actions, edits, errors, events, records};
+use crate::{actions, edits, errors, events, records, tls};
 
 /// Spool, sockets, Maildirs and journal.
 #[pyclass(module = "penstock._core")]
 pub(crate) struct Engine {
     inner: Option<Inner>,
     server_limits: Vec<Arc<ServerLimits>>,
+    server_tls: Vec<Arc<ServerTls>>,
     client_limits: Vec<Arc<ClientLimits>>,
 }
 
@@ -83,7 +85,12 @@ impl Engine {
         let inner = py
             .detach(|| Inner::open(config, Arc::new(FileDevice::new()), Arc::new(SystemClock)))
             .map_err(|error| errors::open_error(py, error))?;
-        Ok(Self { inner: Some(inner), server_limits: Vec::new(), client_limits: Vec::new() })
+        Ok(Self {
+            inner: Some(inner),
+            server_limits: Vec::new(),
+            server_tls: Vec::new(),
+            client_limits: Vec::new(),
+        })
     }
 
     #[getter]
@@ -124,7 +131,8 @@ impl Engine {
 
     fn apply(&self, py: Python<'_>, actions: &Bound<'_, PyList>) -> PyResult<()> {
         let inner = self.inner()?;
-        let actions = actions::actions(actions, |n| self.server_limits.get(n as usize).cloned())?;
+        let registered = Registered { limits: &self.server_limits, tls: &self.server_tls };
+        let actions = actions::actions(actions, &registered)?;
         py.detach(|| inner.apply(actions));
         Ok(())
     }
@@ -154,6 +162,7 @@ impl Engine {
                 "idle_ms" => made.idle_ms = value,
                 "total_ms" => made.total_ms = value,
                 "min_rate_bytes_s" => made.min_rate_bytes_s = value,
+                "handshake_ms" => made.handshake_ms = value,
                 "header_bytes" => made.header_bytes = value as usize,
                 _ => return Err(PyValueError::new_err(format!("no limit is called {key:?}"))),
             }
@@ -163,6 +172,24 @@ impl Engine {
         }
         self.server_limits.push(Arc::new(made));
         Ok(self.server_limits.len() - 1)
+    }
+
+    #[pyo3(signature = (certificates, *, minimum, client_certificates, number = None))]
+    fn server_tls(
+        &mut self,
+        certificates: Vec<(Vec<u8>, Vec<u8>)>,
+        minimum: &str,
+        client_certificates: &str,
+        number: Option<usize>,
+    ) -> PyResult<usize> {
+        let settings = tls::settings(&certificates, minimum, client_certificates)?;
+        if let Some(number) = number {
+            let known = self.server_tls.get(number);
+            known.ok_or_else(|| PyValueError::new_err(format!("no server_tls {number}")))?.replace(settings);
+            return Ok(number);
+        }
+        self.server_tls.push(Arc::new(ServerTls::new(settings)));
+        Ok(self.server_tls.len() - 1)
     }
 
     fn client_limits(&mut self, limits: HashMap<String, u64>) -> PyResult<usize> {
@@ -211,6 +238,7 @@ impl Engine {
         Ok(())
     }
 
+    #[pyo3(signature = (draft, envelope, prepend, form, cause, tls = ""))]
     fn commit(
         &self,
         draft: u64,
@@ -218,12 +246,13 @@ impl Engine {
         prepend: &[u8],
         form: &str,
         cause: &Bound<'_, PyList>,
+        tls: &str,
     ) -> PyResult<u64> {
         let inner = self.inner()?;
         let accepted = records::accepted(inner, envelope, records::form(form)?)?;
         let cause = records::facts(inner, cause)?;
         inner
-            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause)
+            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, tls)
             .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
     }
 

@@ -1,6 +1,7 @@
 //! One mapping per Rust error enum to the exceptions of `penstock.errors`, which carry fields.
 
 use penstock_engine::EngineError;
+use penstock_engine::net::TlsError;
 use penstock_engine::spool::{DraftRefused, OpenError, QueryError};
 use pyo3::call::PyCallArgs;
 use pyo3::exceptions::PyOSError;
@@ -57,6 +58,11 @@ pub(crate) fn draft_refused(py: Python<'_>, error: DraftRefused) -> PyErr {
         DraftRefused::Behind => "behind",
     };
     ours(py, "DraftRefused", (reason,))
+}
+
+/// A certificate that cannot be used.
+pub(crate) fn certificate_unusable(py: Python<'_>, number: usize, error: &TlsError) -> PyErr {
+    ours(py, "CertificateUnusable", (number, error.part.as_str(), error.reason.as_str()))
 }
 
 /// A query that cannot be asked.

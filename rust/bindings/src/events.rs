@@ -11,6 +11,7 @@ use pyo3::types::{PyList, PyTuple};
 use pyo3::{intern, types::PyString};
 
 use crate::records::answer;
+use crate::tls;
 
 pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyResult<Bound<'py, PyAny>> {
     match event {
@@ -75,6 +76,12 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             (intern!(py, "commands"), conn, turn, PyList::new(py, items)?, early, eof, answered)
                 .into_bound_py_any(py)
         }
+        Event::TlsUp { conn, turn, facts } => {
+            let client = facts.client_certificate.as_ref().map(|one| tls::client(py, one)).transpose()?;
+            let version = facts.version.as_str();
+            (intern!(py, "tls_up"), conn, turn, version, facts.cipher, facts.sni, client, facts.is_resumed)
+                .into_bound_py_any(py)
+        }
         Event::Content { conn, turn, draft, status, flags, size, facts } => {
             let status = match status {
                 ContentStatus::Complete => intern!(py, "complete"),
@@ -114,6 +121,7 @@ fn close_reason(py: Python<'_>, reason: CloseReason) -> &Bound<'_, PyString> {
         CloseReason::Panic => intern!(py, "panic"),
         CloseReason::Refused => intern!(py, "refused"),
         CloseReason::Protocol => intern!(py, "protocol"),
+        CloseReason::Tls => intern!(py, "tls"),
     }
 }
 

@@ -13,6 +13,7 @@ mod events;
 mod memory;
 mod queries;
 mod records;
+mod tls;
 mod toml;
 mod tools;
 
@@ -40,6 +41,8 @@ mod _core {
     use crate::memory::MemoryPeer;
     #[pymodule_export]
     use crate::queries::Execution;
+    #[pymodule_export]
+    use crate::tls::read_certificate;
     #[pymodule_export]
     use crate::toml::parse_toml;
     #[pymodule_export]

@@ -7,6 +7,7 @@
 //! - [`smtp`]: framing, commands, paths, content, replies (RFC 5321), with their limits.
 //! - [`message`]: the header section of a content.
 //! - [`flow`]: how content passes between the network and the spool without either knowing the other.
+//! - [`certificate`]: what an X.509 certificate says of itself.
 //! - [`queue_id`]: the name of a message.
 //!
 //! A connection's octets go through one buffer, from which whoever has the turn pulls what it is due:
@@ -32,6 +33,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificate;
 pub mod flow;
 pub mod message;
 pub mod queue_id;

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use parking_lot::Mutex;
+use penstock_net::NetStatistics;
 use penstock_spool::{GROUP_MESSAGES, Histogram, OutcomeState, SYNC_MICROS, Statistics};
 
 /// One value for the metrics endpoint: name without prefix, label values in the documented order.
@@ -79,6 +80,24 @@ pub(crate) fn spool_samples(spool: &Statistics, into: &mut Vec<Sample>) {
         ("spool_held_parts", spool.held_parts),
     ] {
         into.push(Sample { name, labels: vec![SHARD.into()], value: value as f64 });
+    }
+}
+
+/// Put what the wire engine counts of TLS under its documented names.
+pub(crate) fn tls_samples(net: &NetStatistics, into: &mut Vec<Sample>) {
+    for (result, version, value) in [
+        ("ok", "1.2", net.tls_1_2),
+        ("ok", "1.3", net.tls_1_3),
+        ("failed", "", net.tls_failed),
+        ("timed_out", "", net.tls_timed_out),
+        ("refused", "", net.tls_refused),
+        ("early", "", net.tls_early),
+    ] {
+        let labels = vec![result.into(), version.into()];
+        into.push(Sample { name: "tls_handshakes_total", labels, value: value as f64 });
+    }
+    for (name, value) in [("tls_resumed_total", net.tls_resumed), ("tls_broken_total", net.tls_broken)] {
+        into.push(Sample { name, labels: Vec::new(), value: value as f64 });
     }
 }
 

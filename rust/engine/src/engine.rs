@@ -17,7 +17,7 @@ use penstock_spool::{
     SuspendedQueue, Target,
 };
 
-use crate::counters::{Counters, Sample, spool_samples};
+use crate::counters::{Counters, Sample, spool_samples, tls_samples};
 use crate::event::Event;
 use crate::hops::{Hop, Hops};
 use crate::journal::{Journal, Line, now_ms};
@@ -421,17 +421,20 @@ impl Engine {
     ///
     /// **Durability**: none on return; [`Event::Committed`] with this ticket says that the message, and
     /// every fact in `cause`, survive power loss.
+    ///
+    /// `tls` is what the journal says of the connection's TLS; nothing if it is empty.
     pub fn commit(
         &self,
         draft: u64,
         accepted: Accepted,
         prepend: Bytes,
         cause: Vec<Settlement>,
+        tls: &str,
     ) -> Option<u64> {
         let draft = self.shared.drafts.lock().remove(&draft)?;
         let receipt = Receipt {
             line: if self.shared.journal.is_on() {
-                receive_line(draft.queue_id(), &accepted)
+                receive_line(draft.queue_id(), &accepted, tls)
             } else {
                 String::new()
             },
@@ -557,6 +560,7 @@ impl Engine {
         let mut samples = Vec::new();
         self.shared.counters.samples(&mut samples);
         spool_samples(&self.spool().statistics(), &mut samples);
+        tls_samples(&self.net().statistics(), &mut samples);
         samples
     }
 
@@ -614,8 +618,8 @@ impl penstock_core::flow::Wake for Silent {
     fn wake(&self, _token: u64) {}
 }
 
-fn receive_line(queue_id: QueueId, accepted: &Accepted) -> String {
-    Line::new("RECEIVE", now_ms())
+fn receive_line(queue_id: QueueId, accepted: &Accepted, tls: &str) -> String {
+    let line = Line::new("RECEIVE", now_ms())
         .text("queue_id", &queue_id.to_string())
         .text("connector", &accepted.connector)
         .text("peer", &accepted.peer)
@@ -623,8 +627,8 @@ fn receive_line(queue_id: QueueId, accepted: &Accepted) -> String {
         .text("sender", &accepted.sender)
         .number("recipients", accepted.recipients.len() as u64)
         .number("size", accepted.size)
-        .text("message_id", &accepted.message_id)
-        .end()
+        .text("message_id", &accepted.message_id);
+    if tls.is_empty() { line.end() } else { line.text("tls", tls).end() }
 }
 
 fn event_name(state: OutcomeState, kind: HopKind) -> &'static str {

@@ -7,7 +7,7 @@ use penstock_core::message::header::HeaderFacts;
 use penstock_core::queue_id::QueueId;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
-use penstock_net::{CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent};
+use penstock_net::{CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent, TlsFacts};
 use penstock_spool::{Answer, CommitError};
 
 /// One fact for the caller, in the order in which [`Engine::poll`](crate::Engine::poll) hands them out:
@@ -50,6 +50,8 @@ pub enum Event {
         early: bool,
         eof: bool,
     },
+    /// A TLS handshake is finished.
+    TlsUp { conn: Conn, turn: u32, facts: Box<TlsFacts> },
     /// Content is complete in its draft, or was refused.
     Content {
         conn: Conn,
@@ -83,7 +85,9 @@ impl Event {
             | Self::Poisoned { .. } => Lane::Spool,
             Self::Closed { .. } | Self::ClientClosed { .. } => Lane::Closure,
             Self::Connected { .. } | Self::DialFailed { .. } | Self::Replies { .. } => Lane::Client,
-            Self::Opened { .. } | Self::Commands { .. } | Self::Content { .. } => Lane::Server,
+            Self::Opened { .. } | Self::Commands { .. } | Self::TlsUp { .. } | Self::Content { .. } => {
+                Lane::Server
+            }
         }
     }
 
@@ -99,6 +103,7 @@ impl Event {
             NetEvent::Commands { conn, turn, items, answered, early, eof } => {
                 Self::Commands { conn, turn, items, answered, early, eof }
             }
+            NetEvent::TlsUp { conn, turn, facts } => Self::TlsUp { conn, turn, facts },
             NetEvent::Content { conn, turn, draft, sink, status, flags, size, facts, .. } => {
                 keep(draft, sink);
                 Self::Content { conn, turn, draft, status, flags, size, facts }

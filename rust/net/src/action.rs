@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::flow::{ContentFlags, ContentSink, ContentSource, Form, Gate};
 
-use crate::{Conn, Grant, ServerLimits};
+use crate::{Conn, Grant, ServerLimits, ServerTls};
 
 /// One decision about one connection.
 pub enum NetAction {
@@ -21,7 +21,9 @@ pub enum NetAction {
         turn: u32,
         /// What the peer may do, from now on.
         limits: Arc<ServerLimits>,
-        /// The first reply.
+        /// Begins with TLS (RFC 8314 3.3): `TlsUp` follows, and the banner in answer to that.
+        tls: Option<Arc<ServerTls>>,
+        /// The first reply; empty with TLS.
         banner: Bytes,
         /// How long it is held back; who speaks meanwhile is early.
         delay_ms: u64,
@@ -43,6 +45,18 @@ pub enum NetAction {
         close: bool,
         /// What the next command may be answered by net, if they end the turn.
         grant: Grant,
+    },
+    /// Answer STARTTLS with 220 and begin the handshake (RFC 3207). `TlsUp` follows, or the end of the connection: so
+    /// ends one on which octets came behind the STARTTLS, unanswered.
+    StartTls {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, all of them answered but the STARTTLS at the end.
+        turn: u32,
+        /// What the peer is shown and asked.
+        tls: Arc<ServerTls>,
+        /// The 220.
+        reply: Bytes,
     },
     /// Answer DATA with 354 and put the content into a sink.
     Take {
@@ -129,6 +143,7 @@ impl NetAction {
         match self {
             Self::Begin { conn, .. }
             | Self::Reply { conn, .. }
+            | Self::StartTls { conn, .. }
             | Self::Take { conn, .. }
             | Self::AwaitDurable { conn, .. }
             | Self::Abort { conn }
@@ -144,6 +159,7 @@ impl NetAction {
         match self {
             Self::Begin { turn, .. }
             | Self::Reply { turn, .. }
+            | Self::StartTls { turn, .. }
             | Self::Take { turn, .. }
             | Self::AwaitDurable { turn, .. }
             | Self::Flight { turn, .. }

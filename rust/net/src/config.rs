@@ -46,6 +46,8 @@ pub struct ServerLimits {
     pub command_ms: u64,
     /// Octets of content a second, on average over 30 s in which we read; 0: any.
     pub min_rate_bytes_s: u64,
+    /// How long a TLS handshake may take, with the 220 before it.
+    pub handshake_ms: u64,
     /// How much of a content is searched for its header section.
     pub header_bytes: usize,
     /// Octets of replies that may wait for the peer to take them; more end the connection.
@@ -67,6 +69,7 @@ impl Default for ServerLimits {
             total_ms: 0,
             command_ms: 300_000,
             min_rate_bytes_s: 0,
+            handshake_ms: 30_000,
             header_bytes: 1 << 20,
             output_bytes: 64 * 1024,
             starved_ms: 10_000,

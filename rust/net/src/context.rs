@@ -6,6 +6,7 @@ use bytes::Bytes;
 use penstock_core::flow::{ContentSink, Wake, WakeHandle};
 
 use crate::statistics::Tally;
+use crate::tls::{HANDSHAKES_PER_PASS, Handshakes};
 use crate::{Conn, EventSink, NetConfig, NetEvent};
 
 /// The read buffer, and what one connection may read or send in a pass.
@@ -15,6 +16,12 @@ pub(crate) struct Context {
     pub(crate) now_ms: u64,
     /// Everything is read into it; an idle connection owns no buffer.
     pub(crate) buffer: Box<[u8]>,
+    /// As `buffer`, for what comes from a socket sealed; none before the first connection with TLS.
+    cipher: Vec<u8>,
+    /// How many handshakes are under way.
+    pub(crate) handshakes: Handshakes,
+    /// How many steps of handshakes this pass may still take.
+    pub(crate) handshakes_left: usize,
     /// What the caller will be told at the end of the pass.
     pub(crate) events: Vec<NetEvent>,
     pub(crate) tally: Tally,
@@ -29,10 +36,18 @@ pub(crate) struct Context {
 }
 
 impl Context {
-    pub(crate) fn new(config: &NetConfig, sink: Arc<dyn EventSink>, wake: Arc<dyn Wake>) -> Self {
+    pub(crate) fn new(
+        config: &NetConfig,
+        handshakes: Handshakes,
+        sink: Arc<dyn EventSink>,
+        wake: Arc<dyn Wake>,
+    ) -> Self {
         Self {
             now_ms: 0,
             buffer: vec![0; PASS_OCTETS].into_boxed_slice(),
+            cipher: Vec::new(),
+            handshakes,
+            handshakes_left: HANDSHAKES_PER_PASS,
             events: Vec::new(),
             tally: Tally::default(),
             may_read: true,
@@ -42,6 +57,22 @@ impl Context {
             sink,
             wake,
         }
+    }
+
+    /// Where to read what is sealed.
+    pub(crate) fn cipher(&mut self) -> &mut [u8] {
+        if self.cipher.is_empty() {
+            self.cipher = vec![0; PASS_OCTETS];
+        }
+        &mut self.cipher
+    }
+
+    /// Up to `most` octets of the buffer, and as many for what is sealed.
+    pub(crate) fn buffers(&mut self, most: usize) -> (&mut [u8], &mut [u8]) {
+        let most = most.min(self.buffer.len());
+        self.cipher();
+        let buffer = self.buffer.get_mut(..most).unwrap_or_default();
+        (buffer, self.cipher.get_mut(..most).unwrap_or_default())
     }
 
     /// A place for content that the caller was not asked about.

@@ -11,7 +11,7 @@ use penstock_core::message::header::HeaderFacts;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
 
-use crate::Conn;
+use crate::{Conn, TlsFacts};
 
 /// Takes events; the way to the caller.
 pub trait EventSink: Send + Sync {
@@ -60,6 +60,16 @@ pub enum NetEvent {
         early: bool,
         /// Whether the peer has ended its side; it may still wait for the replies.
         eof: bool,
+    },
+    /// A handshake is finished. Hands the turn over; answered by a `Reply` that answers one: the banner if the
+    /// connection began with TLS, nothing after STARTTLS. What was known of the peer before is to be forgotten.
+    TlsUp {
+        /// The connection.
+        conn: Conn,
+        /// Its turn.
+        turn: u32,
+        /// What was agreed on.
+        facts: Box<TlsFacts>,
     },
     /// The content after a `Take`, or after a DATA that was answered under a grant, has come to its end. Hands the turn
     /// over; answered by `Reply` or `AwaitDurable`.
@@ -176,6 +186,8 @@ pub enum CloseReason {
     Refused,
     /// The peer broke the rules of SMTP.
     Protocol,
+    /// A TLS handshake failed or took too long, or what came afterwards was not TLS.
+    Tls,
 }
 
 /// How much of a content the peer can have.

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use crate::conn::{Names, thread_of};
 use crate::inbox::{Inbox, Order};
 use crate::statistics::Counters;
+use crate::tls::Handshakes;
 use crate::transport::Transport;
 use crate::{ClientLimits, Conn, EventSink, NetAction, NetConfig};
 
@@ -20,6 +21,7 @@ pub(crate) struct Hub<T: Transport> {
     pub(crate) config: NetConfig,
     pub(crate) sink: Arc<dyn EventSink>,
     pub(crate) counters: Counters,
+    pub(crate) handshakes: Handshakes,
     desks: Vec<Desk<T>>,
 }
 
@@ -35,6 +37,7 @@ impl<T: Transport> Hub<T> {
             config,
             sink,
             counters: Counters::default(),
+            handshakes: Handshakes::default(),
             desks: unparks.into_iter().enumerate().map(desk).collect(),
         }
     }

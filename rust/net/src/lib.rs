@@ -14,10 +14,10 @@
 //!
 //! The map: `reactor` steps the connections of one thread, each an `entry` in its slot; `server_conn` and `client_conn`
 //! are the two kinds, `receiving` and `sending` their content, `grant` what is answered without asking; `link` is a
-//! socket with its output; `acceptor` takes connections in; `hub` is what the threads share; `transport` is the system's
+//! socket with its output, and `tls` what may stand between the two; `acceptor` takes connections in; `hub` is what the threads share; `transport` is the system's
 //! sockets, or connections in memory with which the same reactor is stepped by hand, in tests ([`NetConfig::inline`]).
 //!
-//! Not here: TLS, policy, the disk.
+//! Not here: policy, the disk.
 
 #![forbid(unsafe_code)]
 
@@ -40,6 +40,7 @@ mod receiving;
 mod sending;
 mod server_conn;
 mod statistics;
+mod tls;
 mod transport;
 mod wheel;
 
@@ -50,4 +51,8 @@ pub use event::{CloseReason, ContentState, ContentStatus, DialStage, EventSink, 
 pub use grant::{Grant, StandardReplies};
 pub use net::Net;
 pub use statistics::NetStatistics;
+pub use tls::{
+    Certificate, ClientCertificate, ClientCertificates, ServerTls, TlsError, TlsFacts, TlsPart, TlsSettings,
+    TlsVersion,
+};
 pub use transport::memory::MemoryPeer;

@@ -7,9 +7,14 @@
 //! is closed with unread octets resets the connection, and the reset overtakes our last reply.
 
 use std::io::{self, ErrorKind};
+use std::sync::Arc;
+
+use rustls::ServerConfig;
 
 use crate::context::Context;
 use crate::output::{Flush, Output};
+use crate::tls::TlsFacts;
+use crate::tls::layer::{Opened, Shaken, TlsLayer};
 use crate::transport::{Readiness, Stream};
 
 /// How long a closing connection may take none of what is left.
@@ -33,14 +38,58 @@ pub(crate) enum Read {
     Failed,
 }
 
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own about the socket")]
+/// What a read of a socket brought.
+pub(crate) enum Raw {
+    /// So many octets.
+    Data(usize),
+    /// Nothing now.
+    Blocked,
+    /// The peer has sent a FIN.
+    End,
+    /// The connection is broken.
+    Failed,
+}
+
+/// What is known of a socket's readable side.
+#[derive(Default)]
+pub(crate) struct Edge {
+    is_readable: bool,
+    hang_up: bool,
+}
+
+impl Edge {
+    /// Read if that may bring something, and note whether there may be more.
+    pub(crate) fn read(&mut self, stream: &mut impl Stream, into: &mut [u8]) -> Raw {
+        while self.is_readable {
+            match stream.read(into) {
+                Ok(0) => {
+                    self.is_readable = false;
+                    return Raw::End;
+                }
+                Ok(octets) => {
+                    self.is_readable = octets == into.len() || self.hang_up;
+                    return Raw::Data(octets);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
+                Err(_) => {
+                    self.is_readable = false;
+                    return Raw::Failed;
+                }
+            }
+        }
+        Raw::Blocked
+    }
+}
+
 pub(crate) struct Link<S> {
     /// Gone as soon as the connection has ended.
     stream: Option<S>,
     pub(crate) out: Output,
-    is_readable: bool,
+    /// What stands between the two, if anything does.
+    tls: Option<Box<TlsLayer>>,
+    edge: Edge,
     is_writable: bool,
-    hang_up: bool,
     has_failed: bool,
     has_ended: bool,
 }
@@ -51,9 +100,9 @@ impl<S: Stream> Link<S> {
         Self {
             stream: Some(stream),
             out: Output::default(),
-            is_readable: false,
+            tls: None,
+            edge: Edge::default(),
             is_writable: false,
-            hang_up: false,
             has_failed: false,
             has_ended: false,
         }
@@ -65,15 +114,15 @@ impl<S: Stream> Link<S> {
     }
 
     pub(crate) fn note(&mut self, readiness: Readiness) {
-        self.is_readable |= readiness.readable || readiness.hang_up || readiness.failed;
+        self.edge.is_readable |= readiness.readable || readiness.hang_up || readiness.failed;
         self.is_writable |= readiness.writable;
-        self.hang_up |= readiness.hang_up;
+        self.edge.hang_up |= readiness.hang_up;
         self.has_failed |= readiness.failed;
     }
 
     /// Whether a read may bring something.
     pub(crate) fn is_readable(&self) -> bool {
-        self.is_readable && !self.has_ended
+        (self.edge.is_readable || self.tls.as_ref().is_some_and(|tls| tls.has_unread())) && !self.has_ended
     }
 
     pub(crate) fn is_writable(&self) -> bool {
@@ -82,7 +131,14 @@ impl<S: Stream> Link<S> {
 
     /// Whether a flush would send something.
     pub(crate) fn can_send(&self, now_ms: u64) -> bool {
-        self.is_writable && self.out.pending() > 0 && self.out.released_ms(now_ms).is_none()
+        let has_sealed = self.tls.as_ref().is_some_and(|tls| tls.wants_write());
+        let has_more = self.out.pending() > 0 && self.out.released_ms(now_ms).is_none();
+        self.is_writable && (has_more || has_sealed)
+    }
+
+    /// Whether the socket has taken all there is.
+    pub(crate) fn is_flushed(&self) -> bool {
+        self.out.pending() == 0 && !self.tls.as_ref().is_some_and(|tls| tls.wants_write())
     }
 
     /// Whether the system has reported that the connection is broken.
@@ -102,38 +158,90 @@ impl<S: Stream> Link<S> {
     /// Close the socket.
     pub(crate) fn drop_stream(&mut self) {
         self.stream = None;
+        self.tls = None;
         self.out.clear();
+    }
+
+    /// Put TLS between this and the socket, as the server; all that was to be sent in plain text is sent.
+    pub(crate) fn start_tls(&mut self, config: Arc<ServerConfig>) -> Result<(), rustls::Error> {
+        debug_assert!(self.is_flushed() && self.tls.is_none(), "plain text would be sealed");
+        self.tls = Some(Box::new(TlsLayer::server(config)?));
+        Ok(())
+    }
+
+    pub(crate) fn is_tls(&self) -> bool {
+        self.tls.is_some()
+    }
+
+    /// Whether the peer broke TLS.
+    pub(crate) fn is_tls_broken(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.is_broken())
+    }
+
+    /// What the handshake has come to.
+    pub(crate) fn tls_facts(&self) -> Option<TlsFacts> {
+        self.tls.as_ref().map(|tls| tls.facts())
+    }
+
+    /// What a read that brought so many octets has cost, in octets.
+    pub(crate) fn cost(&self, octets: usize) -> usize {
+        self.tls.as_ref().map_or(octets, |tls| tls.cost().max(octets))
+    }
+
+    /// Go on with a handshake.
+    pub(crate) fn shake(&mut self, cx: &mut Context) -> Shaken {
+        let (Some(stream), Some(tls)) = (self.stream.as_mut(), self.tls.as_mut()) else {
+            return Shaken::Failed;
+        };
+        let shaken = tls.shake(stream, cx.cipher(), &mut self.edge);
+        if matches!(shaken, Shaken::More | Shaken::Done) {
+            cx.tally.octets_in += tls.cost() as u64;
+        }
+        shaken
     }
 
     /// Read up to `most` octets into the context's buffer.
     pub(crate) fn read(&mut self, cx: &mut Context, most: usize) -> Read {
-        let Some(stream) = self.stream.as_mut().filter(|_| self.is_readable && !self.has_ended) else {
-            return Read::Blocked;
-        };
+        let Some(stream) = self.stream.as_mut().filter(|_| !self.has_ended) else { return Read::Blocked };
+        if let Some(tls) = &mut self.tls {
+            let opened = {
+                let (buffer, cipher) = cx.buffers(most);
+                tls.read(stream, cipher, buffer, &mut self.edge)
+            };
+            cx.tally.octets_in += tls.cost() as u64;
+            return match opened {
+                Opened::Data(octets) => Read::Data(octets),
+                Opened::Blocked => Read::Blocked,
+                Opened::End => {
+                    self.has_ended = true;
+                    Read::End
+                }
+                Opened::Failed => {
+                    self.has_failed = true;
+                    Read::Failed
+                }
+                Opened::Broken => {
+                    // What was to be said is not said any more: only the alert is.
+                    self.out.clear();
+                    Read::Failed
+                }
+            };
+        }
         let most = most.min(cx.buffer.len());
         let buffer = cx.buffer.get_mut(..most).unwrap_or_default();
-        loop {
-            match stream.read(buffer) {
-                Ok(0) => {
-                    self.has_ended = true;
-                    self.is_readable = false;
-                    return Read::End;
-                }
-                Ok(octets) => {
-                    cx.tally.octets_in += octets as u64;
-                    self.is_readable = octets == buffer.len() || self.hang_up;
-                    return Read::Data(octets);
-                }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    self.is_readable = false;
-                    return Read::Blocked;
-                }
-                Err(_) => {
-                    self.is_readable = false;
-                    self.has_failed = true;
-                    return Read::Failed;
-                }
+        match self.edge.read(stream, buffer) {
+            Raw::Data(octets) => {
+                cx.tally.octets_in += octets as u64;
+                Read::Data(octets)
+            }
+            Raw::Blocked => Read::Blocked,
+            Raw::End => {
+                self.has_ended = true;
+                Read::End
+            }
+            Raw::Failed => {
+                self.has_failed = true;
+                Read::Failed
             }
         }
     }
@@ -143,12 +251,17 @@ impl<S: Stream> Link<S> {
         let Some(stream) = self.stream.as_mut().filter(|_| self.is_writable) else {
             return Ok(Flush::Blocked);
         };
-        if self.out.pending() == 0 {
-            return Ok(Flush::Done);
-        }
-        let before = self.out.sent();
-        let flushed = self.out.flush(stream, cx.now_ms, budget);
-        cx.tally.octets_out += self.out.sent() - before;
+        let flushed = if let Some(tls) = &mut self.tls {
+            flush_sealed(&mut self.out, tls, stream, cx, budget)
+        } else {
+            if self.out.pending() == 0 {
+                return Ok(Flush::Done);
+            }
+            let before = self.out.sent();
+            let flushed = self.out.flush(stream, cx.now_ms, budget);
+            cx.tally.octets_out += self.out.sent() - before;
+            flushed
+        };
         match &flushed {
             Ok(Flush::Blocked) => self.is_writable = false,
             Ok(_) => {}
@@ -156,10 +269,55 @@ impl<S: Stream> Link<S> {
                 self.out.clear();
                 self.is_writable = false;
                 // What the peer said before it broke the connection may be there.
-                self.is_readable = true;
+                self.edge.is_readable = true;
             }
         }
         flushed
+    }
+
+    /// Say in TLS that nothing more will come; false if the connection is broken.
+    fn say_goodbye(&mut self, cx: &mut Context, budget: &mut usize) -> bool {
+        let has_more = self.tls.as_mut().is_some_and(|tls| tls.say_goodbye());
+        !has_more || self.flush(cx, budget).is_ok()
+    }
+
+    /// End our side. What still comes is only discarded, so nobody needs to be able to read it.
+    fn shut(&mut self) {
+        self.tls = None;
+        if let Some(stream) = &mut self.stream {
+            stream.shutdown_write();
+        }
+    }
+}
+
+/// Seal and send what may go.
+fn flush_sealed(
+    out: &mut Output,
+    tls: &mut TlsLayer,
+    stream: &mut impl Stream,
+    cx: &mut Context,
+    budget: &mut usize,
+) -> io::Result<Flush> {
+    loop {
+        let (sent, takes_more) = tls.send(stream)?;
+        if sent > 0 {
+            cx.tally.octets_out += sent as u64;
+            *budget = budget.saturating_sub(sent);
+            out.note_progress(cx.now_ms);
+        }
+        if !takes_more {
+            return Ok(Flush::Blocked);
+        }
+        if tls.is_broken() {
+            out.clear();
+        }
+        if tls.is_handshaking() || out.released_ms(cx.now_ms).is_some() || out.pending() == 0 {
+            return Ok(Flush::Done);
+        }
+        if *budget == 0 {
+            return Ok(Flush::Spent);
+        }
+        out.give(cx.now_ms, |slices| tls.seal(slices));
     }
 }
 
@@ -204,12 +362,16 @@ impl Ending {
             if link.flush(cx, budget).is_err() || link.has_failed() {
                 return true;
             }
-            if link.out.pending() > 0 {
+            if !link.is_flushed() {
                 return false;
             }
-            if let Some(stream) = link.stream() {
-                stream.shutdown_write();
+            if !link.say_goodbye(cx, budget) {
+                return true;
             }
+            if !link.is_flushed() {
+                return false;
+            }
+            link.shut();
             *self = Self::Lingering { until_ms: cx.now_ms + LINGER_MS, left: LINGER_OCTETS };
         }
         if let Self::Lingering { left, .. } = self {

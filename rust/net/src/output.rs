@@ -131,6 +131,19 @@ impl Output {
         }
     }
 
+    /// Give what may go to something that takes some of it, a call's worth of slices at most.
+    pub(crate) fn give(&mut self, now_ms: u64, take: impl FnOnce(&[IoSlice<'_>]) -> usize) {
+        let due = self.queue.iter().take_while(|segment| segment.not_before_ms <= now_ms);
+        let slices: Vec<IoSlice<'_>> = due.take(SLICES_MAX).map(|one| IoSlice::new(&one.bytes)).collect();
+        let taken = take(&slices);
+        self.take_sent(taken);
+    }
+
+    /// Take note that the system has taken something.
+    pub(crate) fn note_progress(&mut self, now_ms: u64) {
+        self.progress_ms = now_ms;
+    }
+
     fn take_sent(&mut self, octets: usize) {
         self.sent += octets as u64;
         self.pending -= octets;

@@ -27,6 +27,7 @@ use crate::entry::{Entry, Side, guarded};
 use crate::hub::Hub;
 use crate::inbox::{Inbox, Order};
 use crate::server_conn::Server;
+use crate::tls::HANDSHAKES_PER_PASS;
 use crate::transport::{Readiness, Stream, Transport};
 use crate::wheel::Wheel;
 use crate::{ClientLimits, CloseReason, Conn, DialStage};
@@ -89,7 +90,7 @@ impl<T: Transport> Reactor<T> {
     ) -> Self {
         let wake = Arc::clone(&inbox) as Arc<dyn Wake>;
         Self {
-            cx: Context::new(&hub.config, Arc::clone(&hub.sink), wake),
+            cx: Context::new(&hub.config, hub.handshakes.clone(), Arc::clone(&hub.sink), wake),
             hub,
             inbox,
             transport,
@@ -161,6 +162,7 @@ impl<T: Transport> Reactor<T> {
     pub(crate) fn pass(&mut self, now_ms: u64) {
         self.cx.now_ms = now_ms;
         self.cx.tally.passes += 1;
+        self.cx.handshakes_left = HANDSHAKES_PER_PASS;
         self.weigh_load();
         self.note_readiness();
         self.accept();

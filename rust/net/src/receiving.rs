@@ -137,7 +137,7 @@ impl Receiving {
             }
             match link.read(cx, PASS_OCTETS) {
                 Read::Data(octets) => {
-                    *budget = budget.saturating_sub(octets);
+                    *budget = budget.saturating_sub(link.cost(octets));
                     let input = cx.buffer.get(..octets).unwrap_or_default();
                     let step = self.intake.push(input);
                     self.keep(step, input, idle_from_ms, cx.now_ms);

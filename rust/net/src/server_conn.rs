@@ -7,6 +7,7 @@
 //! | `Asked` | the caller's | an action with this turn |
 //! | `Reading` | net's | complete commands → `Asked`, or what was granted; the peer's end → `Ending` |
 //! | `Receiving` | net's | the end of the content → `Asked` |
+//! | `Securing` | net's | the 220 is sent, then the handshake is finished → `Asked` |
 //! | `Durable` | the spool's | `complete` → `Reading` |
 //! | `Ending` | – | flushed, shut, lingered → `Over` |
 //! | `Over` | – | withheld while an event is unanswered, else reported → gone |
@@ -16,6 +17,10 @@
 //!
 //! A MAIL that is answered under a grant stays in `Reading`, a DATA goes to `Receiving`; the turn is the one before. So a
 //! farewell of that turn still reaches a peer whose MAIL nobody has been told of.
+//!
+//! STARTTLS: until the 220 is in the kernel the socket is looked at before each attempt to send it. Octets found there
+//! came before they could have been asked for, and end the connection; so nothing that was sent in plain text is ever
+//! read after the handshake. A new wire begins with it.
 //!
 //! If you add a phase, give it a deadline in `deadline_ms` and its end in `expire`.
 
@@ -32,8 +37,10 @@ use crate::context::{Context, Next, PASS_OCTETS};
 use crate::link::{Ending, Link, Read};
 use crate::output::Flush;
 use crate::receiving::{Received, Receiving};
+use crate::tls::Handshaking;
+use crate::tls::layer::Shaken;
 use crate::transport::{Readiness, Stream};
-use crate::{CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, grant};
+use crate::{CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, ServerTls, grant};
 
 /// Octets of commands read at a time.
 const COMMANDS_READ: usize = 16 * 1024;
@@ -47,9 +54,12 @@ static UNGREETED: LazyLock<Arc<ServerLimits>> = LazyLock::new(Arc::default);
 /// What the caller has been asked.
 enum Question {
     Banner,
+    /// The banner, or nothing, after a handshake.
+    Secured,
     Commands {
         unanswered: u32,
         ends_with_data: bool,
+        ends_with_starttls: bool,
     },
     /// The verdict on content; the spool may have spoken before the caller has said that it will.
     Content {
@@ -65,10 +75,20 @@ struct Verdicts {
     since_ms: u64,
 }
 
+/// A handshake, or the way to it.
+struct Securing {
+    tls: Arc<ServerTls>,
+    /// Whether the client asked for it, rather than began with it.
+    is_asked_for: bool,
+    since_ms: u64,
+    _under_way: Handshaking,
+}
+
 enum Phase {
     Asked { question: Question, since_ms: u64 },
     Reading,
     Receiving(Box<Receiving>),
+    Securing(Box<Securing>),
     Durable(Box<Verdicts>),
     Ending { reason: CloseReason, ending: Ending },
     Over { reason: CloseReason },
@@ -150,10 +170,23 @@ impl<S: Stream> Server<S> {
         self.owes_answer = false;
         let Phase::Asked { question, .. } = &mut self.phase else { return self.farewell(action, cx) };
         let is_followed = match action {
-            NetAction::Begin { limits, banner, delay_ms, .. } if matches!(question, Question::Banner) => {
+            NetAction::Begin { limits, tls, banner, delay_ms, .. }
+                if matches!(question, Question::Banner) =>
+            {
                 self.limits = limits;
-                self.reply(banner, delay_ms, cx);
-                self.go_on(cx);
+                if let Some(tls) = tls {
+                    self.secure(tls, None, cx);
+                } else {
+                    self.reply(banner, delay_ms, cx);
+                    self.go_on(cx);
+                }
+                true
+            }
+            NetAction::StartTls { tls, reply, .. }
+                if matches!(question, Question::Commands { unanswered: 1, ends_with_starttls: true, .. })
+                    && !self.link.is_tls() =>
+            {
+                self.secure(tls, Some(reply), cx);
                 true
             }
             NetAction::Reply { bytes, answers, delay_ms, close, grant, .. } => {
@@ -161,7 +194,7 @@ impl<S: Stream> Server<S> {
                 self.answer(bytes, answers, delay_ms, close, cx)
             }
             NetAction::Take { draft, sink, limit_bytes, reply, .. }
-                if matches!(question, Question::Commands { unanswered: 1, ends_with_data: true }) =>
+                if matches!(question, Question::Commands { unanswered: 1, ends_with_data: true, .. }) =>
             {
                 self.receive_into(draft, sink, limit_bytes, reply, cx);
                 true
@@ -210,7 +243,7 @@ impl<S: Stream> Server<S> {
             if self.is_replying && self.link.out.released_ms(cx.now_ms).is_none() {
                 self.replied(cx);
             }
-            if !matches!(self.phase, Phase::Ending { .. } | Phase::Over { .. })
+            if !matches!(self.phase, Phase::Ending { .. } | Phase::Over { .. } | Phase::Securing(_))
                 && !self.flush(cx, &mut budget)
             {
                 self.finish(CloseReason::Reset);
@@ -218,6 +251,7 @@ impl<S: Stream> Server<S> {
             let next = match &mut self.phase {
                 Phase::Reading => self.read_commands(cx, &mut budget),
                 Phase::Receiving(_) => self.receive(cx, &mut budget),
+                Phase::Securing(_) => self.shake(cx, &mut budget),
                 Phase::Ending { reason, ending } => {
                     let reason = *reason;
                     if !ending.step(&mut self.link, cx, &mut budget) {
@@ -276,13 +310,17 @@ impl<S: Stream> Server<S> {
                 at_ms = at_ms.min(receiving.deadline_ms(limits, self.idle_from_ms));
                 true
             }
+            Phase::Securing(securing) => return securing.since_ms.saturating_add(limits.handshake_ms),
             Phase::Ending { ending, .. } => return ending.deadline_ms(out, cx.now_ms),
             Phase::Over { .. } => return u64::MAX,
         };
         if is_nets_turn && limits.total_ms > 0 {
             at_ms = at_ms.min(self.opened_ms.saturating_add(limits.total_ms));
         }
-        if matches!(self.phase, Phase::Reading) && out.pending() > 0 && out.released_ms(cx.now_ms).is_none() {
+        if matches!(self.phase, Phase::Reading)
+            && !self.link.is_flushed()
+            && out.released_ms(cx.now_ms).is_none()
+        {
             at_ms = at_ms.min(out.progress_ms().saturating_add(limits.idle_ms));
         }
         at_ms
@@ -314,7 +352,13 @@ impl<S: Stream> Server<S> {
                 *unanswered = left;
                 left == 0
             }
-            Question::Content { .. } if answers <= 1 => answers == 1,
+            Question::Content { .. } | Question::Secured if answers <= 1 => {
+                if matches!(question, Question::Secured) && bytes.is_empty() {
+                    // After STARTTLS there is no banner to wait for (RFC 3207 4.2).
+                    let _ = self.wire.replied();
+                }
+                answers == 1
+            }
             Question::Banner if close => true,
             _ => return false,
         };
@@ -429,6 +473,7 @@ impl<S: Stream> Server<S> {
             Phase::Asked { question: Question::Content { durable: Some(_) }, .. } => {
                 self.finish(CloseReason::Local);
             }
+            Phase::Securing(_) => self.end(CloseReason::Local, cx),
             Phase::Asked { .. } | Phase::Reading | Phase::Receiving(_) => {
                 let reply = cx.held_reply.clone();
                 self.reply(reply, 0, cx);
@@ -470,15 +515,119 @@ impl<S: Stream> Server<S> {
         }
         match self.link.read(cx, COMMANDS_READ) {
             Read::Data(octets) => {
-                *budget = budget.saturating_sub(octets);
+                *budget = budget.saturating_sub(self.link.cost(octets));
                 self.line_from_ms.get_or_insert(cx.now_ms);
                 self.wire.push(cx.buffer.get(..octets).unwrap_or_default());
             }
             Read::Blocked => return Some(Next::Wait),
             Read::End => {}
-            Read::Failed => self.finish(CloseReason::Reset),
+            Read::Failed => self.fail(cx),
         }
         None
+    }
+
+    /// The connection is broken, or what came is not TLS: then the alert is still sent.
+    fn fail(&mut self, cx: &mut Context) {
+        if self.link.is_tls_broken() {
+            cx.tally.tls_broken += 1;
+            self.end(CloseReason::Tls, cx);
+        } else {
+            self.finish(CloseReason::Reset);
+        }
+    }
+
+    /// Begin with TLS: at once, or when this answer to STARTTLS is sent.
+    fn secure(&mut self, tls: Arc<ServerTls>, reply: Option<Bytes>, cx: &mut Context) {
+        let Some(under_way) = cx.handshakes.enter() else {
+            cx.tally.tls_refused += 1;
+            if reply.is_some() {
+                let busy = cx.held_reply.clone();
+                self.reply(busy, 0, cx);
+            }
+            self.end(CloseReason::Tls, cx);
+            return;
+        };
+        self.grant = Grant::None;
+        let is_asked_for = reply.is_some();
+        let securing = Securing { tls, is_asked_for, since_ms: cx.now_ms, _under_way: under_way };
+        self.reply(reply.unwrap_or_default(), 0, cx);
+        self.phase = Phase::Securing(Box::new(securing));
+    }
+
+    /// Go on with the way to TLS.
+    fn shake(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {
+        let Phase::Securing(securing) = &self.phase else { return None };
+        if !cx.may_read {
+            return Some(self.pause());
+        }
+        if !self.link.is_tls() {
+            let (tls, is_asked_for) = (securing.tls.current(), securing.is_asked_for);
+            if is_asked_for && self.has_octets(cx) {
+                cx.tally.tls_early += 1;
+                // Not even the 220: whoever injects commands is told nothing.
+                self.link.out.clear();
+                self.end(CloseReason::Protocol, cx);
+                return None;
+            }
+            if self.link.has_ended() {
+                self.end(CloseReason::Peer, cx);
+                return None;
+            }
+            if !self.flush(cx, budget) {
+                self.finish(CloseReason::Reset);
+                return None;
+            }
+            if !self.link.is_flushed() {
+                return Some(Next::Wait);
+            }
+            if self.link.start_tls(tls).is_err() {
+                self.finish(CloseReason::Error);
+                return None;
+            }
+        }
+        if cx.handshakes_left == 0 {
+            return Some(Next::Again);
+        }
+        let shaken = self.link.shake(cx);
+        match shaken {
+            Shaken::Done => self.secured(cx),
+            Shaken::More => {
+                cx.handshakes_left -= 1;
+                if !self.flush(cx, budget) {
+                    self.finish(CloseReason::Reset);
+                }
+            }
+            Shaken::Blocked => {
+                if self.flush(cx, budget) {
+                    return Some(Next::Wait);
+                }
+                self.finish(CloseReason::Reset);
+            }
+            Shaken::End | Shaken::Broken => {
+                cx.tally.tls_failed += 1;
+                self.end(CloseReason::Tls, cx);
+            }
+            Shaken::Failed => {
+                cx.tally.tls_failed += 1;
+                self.finish(CloseReason::Reset);
+            }
+        }
+        None
+    }
+
+    /// Whether the peer has sent something that nobody has read.
+    fn has_octets(&mut self, cx: &mut Context) -> bool {
+        !self.wire.rest().is_empty() || matches!(self.link.read(cx, COMMANDS_READ), Read::Data(_))
+    }
+
+    /// The handshake is finished: nothing of before is known any more.
+    fn secured(&mut self, cx: &mut Context) {
+        let Some(facts) = self.link.tls_facts() else { return self.finish(CloseReason::Error) };
+        self.wire = ServerWire::new();
+        self.line_from_ms = None;
+        self.size_hint = 0;
+        let turn = self.hand_over(Question::Secured, cx);
+        cx.events.push(NetEvent::TlsUp { conn: self.conn, turn, facts: Box::new(facts) });
     }
 
     /// Give the answer that was granted, if the commands are what it was granted for; give them back otherwise.
@@ -510,7 +659,9 @@ impl<S: Stream> Server<S> {
     /// Ask the caller what is to be said to commands.
     fn ask(&mut self, batch: Batch, cx: &mut Context) {
         let ends_with_data = matches!(batch.items.last(), Some(Ok(Command::Data)));
-        let question = Question::Commands { unanswered: batch.items.len() as u32, ends_with_data };
+        let ends_with_starttls = matches!(batch.items.last(), Some(Ok(Command::StartTls)));
+        let unanswered = batch.items.len() as u32;
+        let question = Question::Commands { unanswered, ends_with_data, ends_with_starttls };
         let turn = self.hand_over(question, cx);
         let mut items = std::mem::take(&mut self.answered);
         let answered = items.len() as u32;
@@ -562,7 +713,7 @@ impl<S: Stream> Server<S> {
                 None
             }
             Received::Failed => {
-                self.finish(CloseReason::Reset);
+                self.fail(cx);
                 None
             }
         }
@@ -591,6 +742,13 @@ impl<S: Stream> Server<S> {
                 if let Some(reason) = receiving.expire(&limits, self.idle_from_ms, cx.now_ms) {
                     self.give_up(limits.timeout_reply.clone(), reason, cx);
                 }
+            }
+            Phase::Securing(_) => {
+                cx.tally.deadlines += 1;
+                cx.tally.tls_timed_out += 1;
+                // Nothing that could be said would be understood.
+                self.link.out.clear();
+                self.end(CloseReason::Tls, cx);
             }
             Phase::Ending { .. } | Phase::Over { .. } => {}
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::NetEvent;
+use crate::{NetEvent, TlsVersion};
 
 macro_rules! counted {
     ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
@@ -61,6 +61,22 @@ counted! {
     content,
     /// Incoming connections that have ended.
     closed,
+    /// Handshakes finished with TLS 1.2.
+    tls_1_2,
+    /// Handshakes finished with TLS 1.3.
+    tls_1_3,
+    /// Those among them that resumed a session.
+    tls_resumed,
+    /// Handshakes that failed.
+    tls_failed,
+    /// Handshakes that took too long.
+    tls_timed_out,
+    /// Handshakes not begun because too many were under way.
+    tls_refused,
+    /// Handshakes not begun because octets came behind STARTTLS.
+    tls_early,
+    /// Connections that ended because what came after the handshake was not TLS.
+    tls_broken,
     /// Connections dialled.
     dialled,
     /// Dialled connections that came up.
@@ -93,6 +109,13 @@ impl Tally {
         *match event {
             NetEvent::Opened { .. } => &mut self.opened,
             NetEvent::Commands { .. } => &mut self.commands,
+            NetEvent::TlsUp { facts, .. } => {
+                self.tls_resumed += u64::from(facts.is_resumed);
+                match facts.version {
+                    TlsVersion::Tls12 => &mut self.tls_1_2,
+                    TlsVersion::Tls13 => &mut self.tls_1_3,
+                }
+            }
             NetEvent::Content { .. } => &mut self.content,
             NetEvent::Closed { .. } => &mut self.closed,
             NetEvent::Connected { .. } => &mut self.connected,
@@ -105,9 +128,10 @@ impl Tally {
 
 impl NetStatistics {
     /// Events handed to the sink, by kind.
-    pub const fn events(&self) -> [(&'static str, u64); 8] {
+    pub const fn events(&self) -> [(&'static str, u64); 9] {
         [
             ("opened", self.opened),
+            ("tls_up", self.tls_1_2 + self.tls_1_3),
             ("commands", self.commands),
             ("content", self.content),
             ("closed", self.closed),

@@ -197,6 +197,7 @@ pub(crate) fn kind(event: &NetEvent) -> String {
     match event {
         NetEvent::Opened { .. } => "opened".into(),
         NetEvent::Commands { items, .. } => format!("commands {items:?}"),
+        NetEvent::TlsUp { .. } => "tls up".into(),
         NetEvent::Content { status, .. } => format!("content {status:?}"),
         NetEvent::Closed { reason, draft, .. } => format!("closed {reason:?} {draft:?}"),
         NetEvent::Connected { .. } => "connected".into(),
@@ -272,6 +273,7 @@ pub(crate) fn begin(conn: Conn, limits: ServerLimits) -> NetAction {
         conn,
         turn: 1,
         limits: Arc::new(limits),
+        tls: None,
         banner: Bytes::from_static(b"220 me\r\n"),
         delay_ms: 0,
     }

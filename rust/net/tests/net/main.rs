@@ -11,3 +11,4 @@ mod sequences;
 mod server;
 mod server_limits;
 mod sockets;
+mod tls;

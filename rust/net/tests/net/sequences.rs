@@ -87,9 +87,9 @@ impl World {
                     assert!(items.len() > *answered as usize && *answered <= 1);
                     (*conn, Some(*turn), false)
                 }
-                NetEvent::Content { conn, turn, .. } | NetEvent::Replies { conn, turn, .. } => {
-                    (*conn, Some(*turn), false)
-                }
+                NetEvent::Content { conn, turn, .. }
+                | NetEvent::TlsUp { conn, turn, .. }
+                | NetEvent::Replies { conn, turn, .. } => (*conn, Some(*turn), false),
                 NetEvent::Closed { conn, .. }
                 | NetEvent::ClientClosed { conn, .. }
                 | NetEvent::DialFailed { conn, .. } => (*conn, None, true),

@@ -283,6 +283,7 @@ fn who_speaks_before_the_banner_is_early() {
         conn,
         turn: 1,
         limits: std::sync::Arc::default(),
+        tls: None,
         banner: Bytes::from_static(b"220 me\r\n"),
         delay_ms: 2_000,
     });
