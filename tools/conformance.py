@@ -20,6 +20,7 @@ from benches.postfix import Postfix
 from penstock.conformance.case import all_cases
 from penstock.conformance.dialogue import Verdict
 from penstock.conformance.runner import Result, Target, probe, run
+from tests.support import certificates
 from tests.support.daemon import Daemon, Settings
 from tests.support.receiver import Receiver
 from tools import debian
@@ -109,10 +110,14 @@ def _results(server: str) -> list[Result]:
 def _running(server: str, folder: Path, sink_port: int) -> Iterator[Target]:
     """Run a server whose smart host is the sink, and say how to ask it."""
     if server == "penstock":
+        chain, private = certificates.install(folder, "mail")
         settings = Settings(
             smart_host_port=sink_port,
             recipients=(RECIPIENT, "postmaster@penstock.test"),
-            extra={"receive_connector.apps": ['tarpit_interval = "0s"']},
+            extra={
+                "receive_connector.apps": ['tarpit_interval = "0s"', 'tls_certificate_name = "mail"'],
+                **certificates.table("mail", chain, private),
+            },
         )
         with Daemon(folder / server, settings) as daemon:
             yield _target(daemon.port, daemon.drop)
