@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,13 +31,20 @@ QUEUE_FOLDERS = (
 
 
 class Postfix:
-    """A Postfix that relays everything to one smart host; needs root."""
+    """A Postfix that relays everything to one smart host; needs root.
 
-    def __init__(self, folder: Path, *, smart_host_port: int) -> None:
+    Attributes:
+        settings: Further lines of main.cf.
+    """
+
+    def __init__(
+        self, folder: Path, *, smart_host_port: int, settings: Mapping[str, str] | None = None
+    ) -> None:
         if os.geteuid() != 0:
             raise PermissionError("Postfix's master must be started by root")
         self.folder = folder
         self.port = free_port()
+        self.settings = settings or {}
         self._smart_host_port = smart_host_port
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -116,6 +124,7 @@ class Postfix:
             "inet_interfaces": "127.0.0.1",
             "inet_protocols": "ipv4",
             "relayhost": f"[127.0.0.1]:{self._smart_host_port}",
+            **self.settings,
         }
         text = "".join(f"{key} = {value}\n" for key, value in settings.items())
         (config / "main.cf").write_text(text, encoding="utf-8")

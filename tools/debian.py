@@ -16,12 +16,16 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "debian"
 UNPACKED = CACHE / "root"
 REASON_FILE = CACHE / "unavailable"
 PACKAGES = ("postfix", "swaks", "strace")
+EXIM = CACHE / "exim"
+EXIM_PACKAGES = ("exim4-daemon-light",)
+"""Fetched only when asked for, and unpacked by itself: it has files of the same names as Postfix."""
 APT_TIMEOUT_S = 300
 # Without a network every attempt costs a minute; `make test` is not to pay it each time.
 TRY_AGAIN_S = 3600
@@ -69,11 +73,22 @@ def fetch() -> None:
     Raises:
         Unavailable: Not a Debian system, no network, or the archive has no such package.
     """
+    _unpack(PACKAGES, UNPACKED)
+
+
+def fetch_exim() -> None:
+    """Download and unpack Exim, as `fetch` does the rest; raises Unavailable."""
+    _unpack(EXIM_PACKAGES, EXIM)
+
+
+def _unpack(packages: Sequence[str], folder: Path) -> None:
+    """Download packages with what they need and the system lacks, and unpack all that into a folder."""
     for tool in ("apt-get", "dpkg", "dpkg-deb"):
         if shutil.which(tool) is None:
             raise Unavailable(f"{tool} is not here, so this is not a Debian system")
     _apt("update", "--quiet")
-    _apt("install", "--download-only", "--assume-yes", "--no-install-recommends", "--quiet", *PACKAGES)
+    _apt("clean")
+    _apt("install", "--download-only", "--assume-yes", "--no-install-recommends", "--quiet", *packages)
     archives = sorted((CACHE / "apt" / "archives").glob("*.deb"))
     # Unpacked beside and renamed, so that an interrupted run leaves nothing that looks whole.
     staging = CACHE / "staging"
@@ -82,8 +97,8 @@ def fetch() -> None:
         subprocess.run(["dpkg-deb", "--extract", str(archive), str(staging)], check=True)
     if not staging.is_dir():
         staging.mkdir(parents=True)
-    shutil.rmtree(UNPACKED, ignore_errors=True)
-    staging.rename(UNPACKED)
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
 
 
 def _apt(*arguments: str) -> None:

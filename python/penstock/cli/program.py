@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 import click
 
 from penstock.cli.config import config, say_refused
+from penstock.cli.conformance import test
 from penstock.cli.explain import explain
 from penstock.cli.message import message
 from penstock.cli.options import Noun, Options
@@ -60,7 +61,7 @@ def root() -> None:
     """
 
 
-for _command in (serve, status, queue, message, user, spool, explain, config, version):
+for _command in (serve, status, queue, message, user, spool, explain, config, test, version):
     root.add_command(_command)
 
 
