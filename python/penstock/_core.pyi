@@ -90,6 +90,7 @@ __all__ = [
     "MemoryPeer",
     "Progress",
     "content_flags",
+    "forbid_core_dumps",
     "format_queue_id",
     "parse_queue_id",
     "parse_toml",
@@ -105,6 +106,13 @@ __all__ = [
 _Event: TypeAlias = tuple[Any, ...]
 _Action: TypeAlias = tuple[Any, ...]
 _Fact: TypeAlias = tuple[Any, ...]
+
+def forbid_core_dumps() -> None:
+    """Have the system write no image of this process when it dies, and let nobody but root look into it.
+
+    Raises:
+        OSError: The system refuses (prctl(2), PR_SET_DUMPABLE).
+    """
 
 def format_queue_id(queue_id: int) -> str:
     """Return the 13 base-32 characters by which operators know a message."""
@@ -276,11 +284,11 @@ class Engine:
         prepend: bytes,
         form: Literal["wire", "plain"],
         cause: list[_Fact],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
         """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
 
-        `tls` is what the journal says of the connection's TLS, if anything.
+        `notes` are fields that the journal's line has besides: pairs of a name and a text.
 
         **Durability**: none on return. After `committed` the message and every fact in `cause` survive
         power loss, as one: both or neither.

@@ -248,7 +248,6 @@ impl Engine {
         Ok(())
     }
 
-    #[pyo3(signature = (draft, envelope, prepend, form, cause, tls = ""))]
     fn commit(
         &self,
         draft: u64,
@@ -256,13 +255,13 @@ impl Engine {
         prepend: &[u8],
         form: &str,
         cause: &Bound<'_, PyList>,
-        tls: &str,
+        notes: &Bound<'_, PyTuple>,
     ) -> PyResult<u64> {
         let inner = self.inner()?;
         let accepted = records::accepted(inner, envelope, records::form(form)?)?;
         let cause = records::facts(inner, cause)?;
         inner
-            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, tls)
+            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, &notes.extract::<Vec<_>>()?)
             .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
     }
 
