@@ -166,6 +166,7 @@ class Engine:
         spool: str,
         io_threads: int = 1,
         inline: bool = False,
+        connections_max: int = 50_000,
         options: dict[str, int] = ...,
         journal: str | None = None,
     ) -> Engine:
@@ -175,6 +176,7 @@ class Engine:
             spool: Directory of the spool; made (0700) if it does not exist.
             io_threads: Reactor threads, 1 or more.
             inline: No threads at all: everything happens in `step`. For tests.
+            connections_max: Incoming connections at a time; one more is told 421 4.3.2.
             options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
                 `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `clean_bytes_per_s`, `kept_ms`,
                 `kept_max_bytes`, `node`.
