@@ -36,6 +36,7 @@ __all__ = [
     "read_server_name",
     "read_size",
     "read_smart_host",
+    "read_throughput",
 ]
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -45,6 +46,8 @@ DOMAIN_OCTETS_MAX: Final = 255
 PATH_OCTETS_MAX: Final = 4_096
 """Linux' PATH_MAX."""
 PORT_MAX: Final = 65_535
+THROUGHPUT_BYTES_MAX: Final = 1 << 20
+"""A second: what nobody on a slow line could be asked for."""
 RESERVED_NAMES: Final = frozenset({"submission", "unreachable", "poison"})
 """Queues that are always there; the queue of a send connector of that name could not be told from them."""
 
@@ -165,6 +168,23 @@ def format_size(value_bytes: int) -> str:
         (pair for pair in _UNITS_BYTES.items() if value_bytes and not value_bytes % pair[1]), ("B", 1)
     )
     return f"{value_bytes // size} {unit}"
+
+
+def read_throughput(text: str) -> int | None:
+    """Return octets a second, from `64 B/s`; None for `unlimited`.
+
+    >>> read_throughput("2 KB/s")
+    2048
+    """
+    if text == "unlimited":
+        return None
+    size, per_second, rest = text.partition("/s")
+    if not per_second or rest or _SIZE.fullmatch(size.rstrip()) is None:
+        raise Refused("C108", "This is no throughput. Write it as 64 B/s, 2 KB/s, or unlimited.")
+    value_bytes = read_size(size.rstrip())
+    if not 1 <= value_bytes <= THROUGHPUT_BYTES_MAX:
+        raise Refused("C106", f"This has to be from 1 B/s to {format_size(THROUGHPUT_BYTES_MAX)}/s.")
+    return value_bytes
 
 
 def read_rate(text: str) -> tuple[int, int] | None:

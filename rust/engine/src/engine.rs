@@ -646,7 +646,11 @@ fn receive_line(queue_id: QueueId, accepted: &Accepted, tls: &str) -> String {
         .number("recipients", accepted.recipients.len() as u64)
         .number("size", accepted.size)
         .text("message_id", &accepted.message_id);
-    if tls.is_empty() { line.end() } else { line.text("tls", tls).end() }
+    let line = if tls.is_empty() { line } else { line.text("tls", tls) };
+    match &accepted.params.more {
+        Some(more) if !more.changes.is_empty() => line.text("changed", &more.changes.names()).end(),
+        _ => line.end(),
+    }
 }
 
 fn event_name(state: OutcomeState, kind: HopKind) -> &'static str {
