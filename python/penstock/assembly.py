@@ -106,6 +106,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
             ReceiveConnectorSettings(
                 name=connector.name,
                 groups=connector.permission_groups,
+                trusts_peers=connector.trusts_peers,
                 listeners=connector.listeners,
                 remote_ip_ranges=connector.remote_ip_ranges,
                 fqdn=connector.fqdn,

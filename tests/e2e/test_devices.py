@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
 from collections.abc import Callable
 from email import message_from_bytes
 from email.utils import parsedate_to_datetime
@@ -12,6 +13,7 @@ import pytest
 
 from tests.support.client import SmtpClient
 from tests.support.daemon import Daemon
+from tests.support.ports import free_port
 from tests.support.receiver import Receiver
 
 Launch = Callable[..., Daemon]
@@ -200,3 +202,39 @@ def test_commands_of_devices_are_read_where_the_connector_says_so(
     assert message.sender == "scanner@penstock.test"
     assert message.recipients == ("a@elsewhere.test", "b@elsewhere.test")
     assert b"Received: from HP-LaserJet--2nd-floor- ([127.0.0.1])\r\n" in message.content
+
+
+def test_servers_that_are_listed_may_what_servers_may(launch: Launch, receiver: Receiver) -> None:
+    port = free_port()
+    hub = [
+        'usage = "internal"',
+        f'bindings = ["127.0.0.1:{port}"]',
+        'remote_ip_ranges = ["127.0.0.1"]',
+        'auth_mechanism = ["external_authoritative"]',
+        'max_message_size = "64 KB"',
+    ]
+    others = [line for line in hub if not line.startswith(("auth_mechanism", "usage", "remote_ip"))]
+    others += ['usage = "custom"', 'remote_ip_ranges = ["127.0.0.2"]']
+    others += ['permission_groups = ["exchange_servers"]', 'tarpit_interval = "0s"']
+    extra = {"receive_connector.hub": hub, "receive_connector.others": others}
+    relay = launch(smart_host_port=receiver.port, extra=extra)
+    content = b"Subject: x\r\n\r\n" + b"0123456789\r\n" * 10_000
+    with SmtpClient(port) as client:
+        # Any recipient, a sender of our authoritative domain, larger than the connector's limit.
+        assert client.message("you@penstock.test", ["a@elsewhere.test"], content)[0] == 250
+    (message,) = receiver.wait(1)
+    assert message.content.endswith(content)
+    # Who is not listed is nobody, though the group is the same.
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=30, source_address=("127.0.0.2", 0)) as peer,
+        peer.makefile("rb") as lines,
+    ):
+        lines.readline()
+        peer.sendall(b"HELO a.test\r\n")
+        assert lines.readline().startswith(b"250")
+        peer.sendall(b"MAIL FROM:<you@penstock.test>\r\n")
+        assert lines.readline().startswith(b"550 5.7.1")
+    asked = ("--from", "127.0.0.1", "--listener", f"127.0.0.1:{port}", "--to", "a@elsewhere.test")
+    explained = relay.cli("--config", str(relay.config), "explain", "connect", *asked)
+    assert explained.returncode == 0, explained.stderr
+    assert "bypass_message_size_limit" in explained.stdout

@@ -96,27 +96,27 @@ Timeout: TypeAlias = Annotated[int, Duration(SECOND_MS, DAY_MS)]
 
 PROFILE: Final = Choice(
     "relay",
-    later=dict.fromkeys(("exchange", "iis", "dev", "embedded"), "features that do not exist yet"),
+    "exchange",
+    "iis",
+    later=dict.fromkeys(("dev", "embedded"), "features that do not exist yet"),
 )
 RECEIVE_USAGE: Final = Choice(
     "relay",
     "internet",
     "client",
+    "internal",
     "custom",
-    later={
-        "internal": "authentication of servers",
-        "partner": "authentication by certificate",
-    },
+    later={"partner": "authentication by certificate"},
 )
 AUTH_MECHANISM: Final = Choice(
     "none",
     "tls",
     "basic_auth",
     "basic_auth_require_tls",
+    "external_authoritative",
     later={
         "integrated": "NTLM and Kerberos",
         "exchange_server": "authentication of servers",
-        "external_authoritative": "trust in servers",
     },
 )
 MEMBERS: Final = Choice(Member.ANONYMOUS, Member.USERS, Member.SERVERS)

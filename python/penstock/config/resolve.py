@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from penstock.config import model, settings
+from penstock.config.auth_checks import TRUST
 from penstock.config.checks import EVERYWHERE, in_force, permission_groups
 from penstock.config.tree import Node, absolute
 from penstock.config.validate import Tables
@@ -204,6 +205,7 @@ def _receive_connector(
         tarpit_ms=connector.tarpit_interval,
         max_inbound_connection=connector.max_inbound_connection,
         max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+        trusts_peers=TRUST in connector.auth_mechanism,
         takes_passwords="basic_auth" in connector.auth_mechanism,
         passwords_require_tls="basic_auth_require_tls" in connector.auth_mechanism,
         max_logon_failures=connector.max_logon_failures,

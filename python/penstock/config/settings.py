@@ -84,6 +84,7 @@ class ReceiveConnector:
         max_hop_count: Most `Received:` fields.
         tarpit_ms: Delay of 5yz replies.
         max_inbound_connection: Connections to it at a time.
+        trusts_peers: Whether whoever meets it is a server of ours.
         takes_passwords: Whether peers may authenticate themselves with a password.
         passwords_require_tls: Whether only on an encrypted connection.
         max_logon_failures: The failed authentication that ends a session; 0 for never.
@@ -124,6 +125,7 @@ class ReceiveConnector:
     tarpit_ms: int
     max_inbound_connection: int
     max_inbound_connection_per_source: int
+    trusts_peers: bool
     takes_passwords: bool
     passwords_require_tls: bool
     max_logon_failures: int

@@ -62,7 +62,7 @@ class Connector:
         self.counts = ConnectorCounts(settings.name)
         self.fqdn = settings.fqdn or server.fqdn
         home = server.default_domain or server.fqdn
-        rights = rights_of(settings.groups)
+        rights = settings.rights
         self.rates = None if settings.message_rate is None else MessageRates(settings.message_rate)
         self.policy = RelayPolicy(
             domains,
@@ -72,6 +72,7 @@ class Connector:
             if settings.sender_domains is None
             else SenderDomains(settings.sender_domains),
             rates=self.rates,
+            identity=Identity(is_server=settings.trusts_peers),
             hygiene=settings.hygiene,
         )
         self._grants = grants
@@ -102,7 +103,8 @@ class Connector:
         if self.rates is None:
             return self.policy
         by_source = self.settings.message_rate_source != "all"
-        identity = Identity(rate_key=source_of(peer_ip) if by_source else "")
+        rate_key = source_of(peer_ip) if by_source else ""
+        identity = Identity(is_server=self.settings.trusts_peers, rate_key=rate_key)
         return self.policy.with_identity(identity, self.policy.rights)
 
     def policy_of_user(self, login: str, peer_ip: str) -> RelayPolicy:

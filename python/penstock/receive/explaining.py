@@ -107,14 +107,19 @@ def explain(
     candidates = tuple(_candidates(settings.connectors, listener, peer_ip, chosen))
     if chosen is None:
         return Explanation(peer_ip=peer_ip, login=login, candidates=candidates)
-    rights = rights_of(chosen.groups, is_user=bool(login))
+    rights = rights_of(chosen.groups, is_user=bool(login), is_server=chosen.trusts_peers)
+    belongs = {
+        Member.ANONYMOUS: True,
+        Member.USERS: bool(login),
+        Member.SERVERS: chosen.trusts_peers,
+    }
     domains = AcceptedDomains(settings.accepted_domains)
     policy = RelayPolicy(
         domains,
         Storage(),
         rights=rights,
         sender_domains=None if chosen.sender_domains is None else SenderDomains(chosen.sender_domains),
-        identity=Identity(login),
+        identity=Identity(login, is_server=chosen.trusts_peers),
     )
     return Explanation(
         peer_ip=peer_ip,
@@ -123,8 +128,7 @@ def explain(
         groups=tuple(
             GroupHeld(
                 name=group.name,
-                is_member=group.members is Member.ANONYMOUS
-                or (group.members is Member.USERS and bool(login)),
+                is_member=belongs[group.members],
                 rights=tuple(right.word for right in group.rights),
             )
             for group in chosen.groups

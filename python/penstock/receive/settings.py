@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from penstock.receive.rates import MessageRate
-from penstock.route.permissions import PermissionGroup
+from penstock.route.permissions import PermissionGroup, Right, rights_of
 from penstock.smtp.extensions import USUAL, Extensions
 
 __all__ = [
@@ -138,6 +138,7 @@ class ReceiveConnectorSettings:
         bare_linefeed: What becomes of content with a bare LF.
         extensions: What it offers.
         hygiene: Domains to which it takes no mail.
+        trusts_peers: Whether whoever meets it is a server of ours.
     """
 
     name: str
@@ -172,6 +173,12 @@ class ReceiveConnectorSettings:
     bare_linefeed: BareLinefeed = "reject"
     extensions: Extensions = USUAL
     hygiene: AddressHygiene = NO_HYGIENE
+    trusts_peers: bool = False
+
+    @property
+    def rights(self) -> Right:
+        """What a peer may do that has not authenticated itself."""
+        return rights_of(self.groups, is_server=self.trusts_peers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

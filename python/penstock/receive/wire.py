@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from penstock.receive.settings import MESSAGE_BYTES_MAX, ReceiveConnectorSettings
-from penstock.route.permissions import Right, rights_of
+from penstock.route.permissions import Right
 from penstock.smtp import replies
 from penstock.smtp.extensions import Extensions
 from penstock.smtp.parameters import CHANGED_BCC, CHANGED_LINE_FEEDS
@@ -13,7 +13,7 @@ __all__ = ["largest", "limits_of", "standard_replies", "switches"]
 
 def largest(settings: ReceiveConnectorSettings) -> int:
     """Return how large a message may be; without the connector's limit there is still that of the engine."""
-    is_limited = Right.BYPASS_MESSAGE_SIZE_LIMIT not in rights_of(settings.groups)
+    is_limited = Right.BYPASS_MESSAGE_SIZE_LIMIT not in settings.rights
     return settings.max_message_bytes if is_limited else MESSAGE_BYTES_MAX
 
 
