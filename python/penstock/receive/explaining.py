@@ -202,5 +202,8 @@ def _limits(connector: ReceiveConnectorSettings, peer_ip: str, login: str) -> It
     yield "tarpit_interval", f"{connector.tarpit_ms / 1000:g} s before each 5yz"
     yield "connection_timeout", f"{connector.connection_timeout_ms // 1000} s"
     yield "connection_inactivity_timeout", f"{connector.connection_inactivity_timeout_ms // 1000} s"
+    throughput = connector.min_throughput_bytes_s
+    over = f"{throughput} octets/s over {connector.min_throughput_grace_ms // 1000} s"
+    yield "min_throughput", "unlimited" if throughput is None else over
     if connector.sender_domains is not None:
         yield "sender_domains", ", ".join(connector.sender_domains)
