@@ -25,8 +25,9 @@ Events, each a tuple that begins with its name:
     ("auth_line", conn, turn, what, response, early)
         what: response (decoded, a secret), cancel, or as the kind of a malformed line; the latter two with
         an empty response; early: octets came behind it
-    ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header_size)
-        status: complete, too_large, bad_line_ending, nul, starved
+    ("content", conn, turn, draft, status, flags, size, received, message_id, subject, from, header)
+        status: complete, too_large, bad_line_ending, nul, starved; header: (octets, has a Date, has a
+        Message-ID, changes), changes the bits of what was changed of the content: 2 line feeds, 4 Bcc
     ("closed", conn, reason, draft or None)         tls: a handshake failed, or what followed was no TLS
     ("connected", conn, turn, local_ip)
     ("dial_failed", conn, stage, errno, text)       stage: socket, bind, connect
@@ -77,7 +78,8 @@ entry is (queue_id, hop, version or None); its version is the number of the last
 The envelope of a commit: (received_ms, sender, params, (connector, peer_ip, helo, session), size, flags,
 message_id, subject, [(address, notify, orcpt), ...], [(hop, [recipient, ...], priority, due_ms, expires_ms),
 ...]). Params are (ret, envid, eight_bit), with a fourth item if there is more: (smtp_utf8, binary,
-require_tls, deliver_by or None, release_ms or None, mt_priority or None, auth_sender or None).
+require_tls, deliver_by or None, release_ms or None, mt_priority or None, auth_sender or None, changes), the
+last no parameter but what was changed of the content: 1 missing fields were prepended, 2 and 4 as above.
 """
 
 from collections.abc import Sequence
@@ -222,9 +224,11 @@ class Engine:
 
         `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
-        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`, `handshake_ms`; and 0 or 1 for
-        `takes_utf8` (paths may have UTF-8; 0 unless given), `takes_size` and `takes_body` (what a granted
-        MAIL may say), `takes_codes` (replies of net's own have enhanced status codes).
+        Keys: `idle_ms`, `total_ms`, `command_ms`, `min_rate_bytes_s`, `rate_window_ms`, `header_bytes`,
+        `handshake_ms`; `changes` (bits of what is changed of content: 2 bare LFs, 4 Bcc); and 0 or 1 for
+        `is_lenient` (commands are read as devices write them; 0 unless given), `takes_utf8` (paths may have
+        UTF-8; 0 unless given), `takes_size` and `takes_body` (what a granted MAIL may say), `takes_codes`
+        (replies of net's own have enhanced status codes).
 
         Raises:
             ValueError: A key is unknown.

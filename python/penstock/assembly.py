@@ -108,6 +108,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
             ReceiveConnectorSettings(
                 name=connector.name,
                 groups=connector.permission_groups,
+                trusts_peers=connector.trusts_peers,
                 listeners=connector.listeners,
                 remote_ip_ranges=connector.remote_ip_ranges,
                 fqdn=connector.fqdn,
@@ -131,7 +132,13 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 message_rate_source=connector.message_rate_source,
                 connection_timeout_ms=connector.connection_timeout_ms,
                 connection_inactivity_timeout_ms=connector.connection_inactivity_timeout_ms,
+                min_throughput_bytes_s=connector.min_throughput_bytes_s,
+                min_throughput_grace_ms=connector.min_throughput_grace_ms,
                 tls=_tls_settings(connector),
+                tls_handshake_timeout_ms=connector.tls_handshake_timeout_ms,
+                submission_fixups=connector.submission_fixups,
+                lenient_syntax=connector.lenient_syntax,
+                bare_linefeed=connector.bare_linefeed,
                 extensions=connector.extensions,
                 hygiene=connector.hygiene,
             )

@@ -31,7 +31,7 @@ from penstock.control.views import (
 )
 from penstock.deliver.views import HopView
 from penstock.errors import NotFound
-from penstock.smtp.parameters import spoken
+from penstock.smtp.parameters import changed, spoken
 
 __all__ = ["DISK_LOW", "About", "Delivering", "EngineViews", "Now"]
 
@@ -302,6 +302,7 @@ class EngineViews:
             "connector": row["connector"] or None,
             "peer": row["peer"] or None,
             "parameters": spoken(row["params"]),
+            "changed": changed(row["params"]),
         }
 
     def _entry(

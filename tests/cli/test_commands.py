@@ -112,6 +112,7 @@ def test_message_show_has_the_whole_message(penstock: Penstock, views: FakeViews
         "Size        1.4 MB",
         "Received    2026-11-24 09:12:08Z (12m03s ago), from 10.20.3.4 through devices",
         "Asked for   BODY=8BITMIME",
+        "Changed     fixups, bcc",
         "",
         "Queue       m365, Retry, queue_retry",
         "Tried       2 times",

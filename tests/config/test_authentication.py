@@ -62,7 +62,7 @@ def test_none_stands_alone(folder: Folder) -> None:
     assert codes(folder, lan('auth_mechanism = ["none", "basic_auth"]') + STORE) == [("C103", KEY)]
 
 
-@pytest.mark.parametrize("word", ["integrated", "exchange_server", "external_authoritative"])
+@pytest.mark.parametrize("word", ["integrated", "exchange_server"])
 def test_what_is_not_there_yet_is_refused(folder: Folder, word: str) -> None:
     ((code, path),) = codes(folder, lan(f'auth_mechanism = ["{word}"]'))
     assert code == "C109"
@@ -141,3 +141,45 @@ def test_the_file_of_users_is_found_in_a_configuration_that_is_refused(folder: F
     folder.write("[", "conf.d/users.toml")
     with pytest.raises(ConfigError):
         user_store_file(folder.main)
+
+
+TRUSTED = ('permission_groups = ["exchange_servers"]', 'auth_mechanism = ["{}"]')
+
+
+@pytest.mark.parametrize("spelling", ["external_authoritative", "ExternalAuthoritative"])
+def test_listed_peers_are_servers_of_ours(folder: Folder, spelling: str) -> None:
+    text = lan(*(line.format(spelling) for line in TRUSTED))
+    (connector,) = folder.load(text).receive_connectors
+    assert connector.trusts_peers
+    assert not folder.load(lan()).receive_connectors[0].trusts_peers
+
+
+def test_usage_internal_trusts_who_is_listed(folder: Folder) -> None:
+    head = '[receive_connector.hub]\nusage = "internal"\nbindings = ["0.0.0.0:2525"]\n'
+    ranges = 'remote_ip_ranges = ["10.20.0.11"]\n'
+    # Its preset has TLS, which needs a certificate.
+    assert codes(folder, head + ranges) == [("C129", "receive_connector.hub.auth_mechanism")]
+    alone = 'auth_mechanism = ["external_authoritative"]\n'
+    (connector,) = folder.load(head + ranges + alone).receive_connectors
+    assert connector.trusts_peers
+    assert [group.name for group in connector.permission_groups] == ["exchange_servers"]
+    assert codes(folder, head + alone) == [("C122", "receive_connector.hub")]
+
+
+@pytest.mark.parametrize("other", ["basic_auth", "basic_auth_require_tls"])
+def test_whoever_is_trusted_need_not_log_in(folder: Folder, other: str) -> None:
+    users(folder)
+    text = lan(TRUSTED[0], f'auth_mechanism = ["external_authoritative", "{other}"]') + STORE
+    assert ("C103", KEY) in codes(folder, text)
+
+
+def test_trust_without_a_group_of_servers_is_refused(folder: Folder) -> None:
+    (problem,) = folder.problems(lan('auth_mechanism = ["external_authoritative"]'))
+    assert (problem.code, problem.path) == ("C103", KEY)
+    assert problem.fix == 'permission_groups = ["exchange_servers"]'
+
+
+@pytest.mark.parametrize("spelling", ["external_authoritative", "ExternalAuthoritative"])
+def test_trust_in_the_whole_internet_is_an_open_relay(folder: Folder, spelling: str) -> None:
+    text = lan(*(line.format(spelling) for line in TRUSTED)).replace("10.20.0.0/16", "8.0.0.0/8")
+    assert codes(folder, text) == [("C120", "receive_connector.lan.remote_ip_ranges[0]")]

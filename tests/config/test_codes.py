@@ -116,7 +116,7 @@ ERRORS = [
     Case("C102", domain("«recipients» = {}"), f"{OWN}.recipients.file"),
     Case(
         "C103",
-        lan('connection_timeout = "5m"', 'connection_inactivity_timeout = «"5m"»'),
+        lan('connection_timeout = "5m"', 'connection_inactivity_timeout = «"5m1ms"»'),
         f"{LAN}.connection_inactivity_timeout",
     ),
     Case(
@@ -173,7 +173,7 @@ ERRORS = [
     Case("C108", domain(name='«"own example"»'), 'accepted_domain."own example"'),
     Case("C108", '[spool]\npath = «""»', "spool.path"),
     Case("C109", "config_version = «2»", "config_version", "config_version = 1"),
-    Case("C109", 'profile = «"exchange"»', "profile"),
+    Case("C109", 'profile = «"embedded"»', "profile"),
     Case("C109", lan('usage = «"Partner"»'), f"{LAN}.usage"),
     Case("C109", out(usage='«"m365_connector"»'), f"{OUT}.usage"),
     Case("C110", lan() + out(name="«LAN»"), "send_connector.LAN"),
@@ -290,8 +290,9 @@ WARNINGS = [
     Case("C206", lan(ranges='[«"10.20.0.11/16"»]'), f"{RANGES}[0]", '"10.20.0.0/16"'),
 ]
 
-ELSEWHERE = {"C112", "C113", "C114", "C115", "C132", "C134", "C201", "C209", "C301"}
-"""Codes of files and layers, not of a text alone: test_sources.py, test_layers.py, test_authentication.py."""
+ELSEWHERE = {"C112", "C113", "C114", "C115", "C132", "C134", "C201", "C209", "C210", "C301"}
+"""Codes of files and layers, not of a text alone: test_sources.py, test_layers.py, test_authentication.py,
+test_profiles.py."""
 
 
 def assert_points(problem: Problem, case: Case, severity: str, folder: Folder) -> None:
@@ -369,8 +370,11 @@ LIMITS = [
     ("back_pressure", "descriptors_high", "81", "100", "80", "101"),
     ("back_pressure", "queue_length_medium", "1", "1000000000", "0", "1000000001"),
     ("back_pressure", "commit_latency_high", '"2001ms"', '"1m"', '"2s"', '"1m1ms"'),
-    ("lan", "connection_timeout", '"5m1ms"', '"1d"', '"999ms"', '"1d1ms"'),
-    ("lan", "connection_inactivity_timeout", '"1s"', '"9m59s"', '"999ms"', '"10m"'),
+    ("lan", "connection_timeout", '"5m"', '"1d"', '"999ms"', '"1d1ms"'),
+    ("lan", "connection_inactivity_timeout", '"1s"', '"10m"', '"999ms"', '"10m1ms"'),
+    ("lan", "min_throughput", '"1 B/s"', '"1 MB/s"', '"0 B/s"', '"1025 KB/s"'),
+    ("lan", "min_throughput_grace", '"10s"', '"10m"', '"9999ms"', '"10m1ms"'),
+    ("lan", "tls_handshake_timeout", '"1s"', '"5m"', '"999ms"', '"5m1ms"'),
     ("out", "port", "1", "65535", "0", "65536"),
     ("out", "max_outbound_connections_per_domain", "1", "50000", "0", "50001"),
     ("out", "smtp_max_messages_per_connection", "1", "10000", "0", "10001"),

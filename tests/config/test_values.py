@@ -22,6 +22,7 @@ from penstock.config.values import (
     read_ip,
     read_ip_range,
     read_path,
+    read_send_connector_name,
     read_server_name,
     read_size,
     read_smart_host,
@@ -212,11 +213,20 @@ def test_connector_name(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", " a", "a ", "a/b", "a\\b", "*", "ü", "a\n", "x" * 65, "17", "Unreachable", "submission", "POISON"],
+    ["", " a", "a ", "a/b", "a\\b", "*", "ü", "a\n", "x" * 65, "17"],
 )
 def test_connector_name_that_identities_could_not_carry_is_refused(name: str) -> None:
+    for read in (read_connector_name, read_send_connector_name):
+        with pytest.raises(Refused):
+            read(name)
+
+
+@pytest.mark.parametrize("name", ["Unreachable", "submission", "POISON"])
+def test_queues_that_are_always_there_give_their_names_to_no_send_connector(name: str) -> None:
+    # No queue is called after a receive connector.
+    assert read_connector_name(name) == name
     with pytest.raises(Refused):
-        read_connector_name(name)
+        read_send_connector_name(name)
 
 
 @pytest.mark.parametrize(

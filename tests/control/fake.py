@@ -48,6 +48,7 @@ def message_row(queue_id: str = "0saj3v6580402", queue: str = "m365", **given: A
         "connector": "devices",
         "peer": "10.20.3.4",
         "parameters": ["BODY=8BITMIME"],
+        "changed": ["fixups", "bcc"],
         "attempts": 2,
         "next_try_at": "2026-11-24T09:26:00.000Z",
         "in_doubt": False,

@@ -216,7 +216,7 @@ class SessionBackend:
         header_size = sum(len(line) + 2 for line in header)
         self._handle(
             self.receiver.content,
-            *("content", draft, status, 0, size, received, message_id, "", "", header_size),
+            *("content", draft, status, 0, size, received, message_id, "", "", (header_size, True, True, 0)),
         )
 
     def receiver_limit(self) -> int:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from penstock.receive.connectors import ReceiveConnectors, is_open_to_the_public, parse_range
 from penstock.receive.settings import ReceiveConnectorSettings
-from penstock.route.permissions import PermissionGroup
-from tests.support.groups import ANONYMOUS, RELAY
+from penstock.route.permissions import PermissionGroup, Right
+from tests.support.groups import ANONYMOUS, RELAY, SERVERS
 
 
 def connector(
@@ -88,3 +90,12 @@ def test_relay_for_a_wide_public_range_is_refused(text: str, is_open: bool) -> N
     else:
         ReceiveConnectors([connector("lan", text, group=RELAY)])
     ReceiveConnectors([connector("mx", text)])
+
+
+def test_peers_that_are_trusted_count_as_servers_wherever_rights_are_asked_for() -> None:
+    settings = connector("hub", "10.0.0.0/8", group=SERVERS)
+    trusting = replace(settings, trusts_peers=True)
+    assert (settings.rights, trusting.rights) == (Right(0), SERVERS.rights)
+    assert ReceiveConnectors((trusting,)).find(1, "10.1.2.3") is trusting
+    with pytest.raises(ValueError, match="open relay"):
+        ReceiveConnectors((replace(trusting, remote_ip_ranges=("8.0.0.0/8",)),))

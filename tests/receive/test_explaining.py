@@ -88,6 +88,7 @@ def test_limits_say_for_whom_they_count(settings: ReceiveSettings) -> None:
     limits = dict(explain(settings, 1, "2001:db8:1:2::9", login="erp").limits)
     assert limits["max_inbound_connection_per_source"] == "20 of 2001:db8:1:2::/64"
     assert limits["message_rate_limit"] == "30 in 60 s, counted for erp"
+    assert limits["min_throughput"] == "unlimited"
     assert dict(explain(settings, 1, "192.0.2.1").limits)["message_rate_limit"].endswith("for 192.0.2.1")
     device = dict(explain(settings, 2, "10.9.9.9").limits)
     assert device["max_inbound_connection_per_source"] == "20 of 10.9.9.9, and 2 % of what is free"

@@ -31,6 +31,26 @@ def test_field_of_a_message_with_one_recipient() -> None:
     )
 
 
+def test_fields_that_a_submission_lacks_have_the_date_and_the_name_of_its_receipt() -> None:
+    field = ReceivedField()
+    parts = {"greeting": "a", "peer": "b", "fqdn": "c", "protocol": "SMTP", "queue_id": "d", "recipient": ""}
+    field.make(**parts, now_ms=NOW_MS)
+    date, name = b"Date: Mon, 24 Nov 2025 02:30:00 +0000\r\n", "<0saj3v6580402@relay1.contoso.example>"
+    for has_date, has_message_id, expected in [
+        (True, True, (b"", "<m>")),
+        (False, True, (date, "<m>")),
+        (True, False, (f"Message-ID: {name}\r\n".encode(), name)),
+        (False, False, (date + f"Message-ID: {name}\r\n".encode(), name)),
+    ]:
+        assert expected == field.missing(
+            "<m>",
+            has_date=has_date,
+            has_message_id=has_message_id,
+            queue_id="0saj3v6580402",
+            fqdn="relay1.contoso.example",
+        )
+
+
 def test_recipients_do_not_learn_of_each_other() -> None:
     assert b" for " not in make(recipient="")
 

@@ -24,6 +24,7 @@ def rcpt(address: str) -> tuple[Any, ...]:
     return ("RCPT", address, address.rpartition("@")[2], ())
 
 
+NOTHING_ELSE: tuple[Any, ...] = (False, False, False, None, None, None, None)
 ENVELOPE = [MAIL, rcpt("you@contoso.example"), ("DATA",)]
 
 
@@ -176,7 +177,9 @@ class Rig:
         return self.tell("commands", conn, items, early, False, answered)
 
     def content(self, conn: int, draft: int = 500, status: str = "complete") -> list[tuple[Any, ...]]:
-        return self.tell("content", conn, draft, status, 8, 40, 0, "<1@client.example>", "hi", "me", 30)
+        return self.tell(
+            "content", conn, draft, status, 8, 40, 0, "<1@client.example>", "hi", "me", (30, True, True, 0)
+        )
 
 
 @pytest.fixture
@@ -189,6 +192,9 @@ def test_limits_of_each_connector_are_registered(rig: Rig) -> None:
         "idle_ms": 300_000,
         "total_ms": 600_000,
         "header_bytes": 262_145,
+        "handshake_ms": 30_000,
+        "is_lenient": 0,
+        "changes": 0,
         "takes_utf8": 0,
         "takes_size": 1,
         "takes_body": 1,
@@ -197,6 +203,57 @@ def test_limits_of_each_connector_are_registered(rig: Rig) -> None:
     assert rig.core.standard[0] == (replies.SENDER_OK, replies.START_CONTENT, 36 * 1024 * 1024)
     assert rig.open(1) == [("begin", 0, b"220 relay1.contoso.example ESMTP Penstock\r\n", 0)]
     assert rig.open(2, "192.0.2.1") == [("begin", 1, b"220 mx.contoso.example ESMTP Penstock\r\n", 0)]
+
+
+def test_what_devices_are_allowed_is_told_to_net(tmp_path: Path) -> None:
+    devices = {
+        "submission_fixups": True,
+        "lenient_syntax": True,
+        "bare_linefeed": "normalise",
+        "min_throughput_bytes_s": 64,
+        "min_throughput_grace_ms": 60_000,
+        "tls_handshake_timeout_ms": 5_000,
+    }
+    limits = Rig(tmp_path, **devices).core.limits[0]
+    assert (limits["changes"], limits["is_lenient"], limits["handshake_ms"]) == (6, 1, 5_000)
+    # A command line that has begun has as long as content has for its average.
+    assert (limits["min_rate_bytes_s"], limits["rate_window_ms"], limits["command_ms"]) == (
+        64,
+        60_000,
+        60_000,
+    )
+    assert Rig(tmp_path, submission_fixups=True).core.limits[0]["changes"] == 4
+    assert Rig(tmp_path, bare_linefeed="normalise").core.limits[0]["changes"] == 2
+
+
+@pytest.mark.parametrize(
+    ("fixups", "header", "params", "fields"),
+    [
+        (True, (30, True, True, 0), (None, None, True), ()),
+        (True, (30, False, True, 0), (None, None, True, (*NOTHING_ELSE, 1)), (b"Date: ",)),
+        (True, (30, True, False, 4), (None, None, True, (*NOTHING_ELSE, 5)), (b"Message-ID: <q500@",)),
+        (False, (30, False, False, 0), (None, None, True), ()),
+        (False, (30, False, False, 2), (None, None, True, (*NOTHING_ELSE, 2)), ()),
+    ],
+)
+def test_missing_fields_are_added_where_that_is_asked_for(
+    tmp_path: Path,
+    fixups: bool,
+    header: tuple[Any, ...],
+    params: tuple[Any, ...],
+    fields: tuple[bytes, ...],
+) -> None:
+    rig = Rig(tmp_path, submission_fixups=fixups)
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.say(1, ENVELOPE)
+    rig.tell("content", 1, 500, "complete", 8, 40, 0, "<1@client.example>", "hi", "me", header)
+    ((_, envelope, prepend, _, _),) = rig.core.commits
+    assert envelope[2] == params
+    assert envelope[4] == 40 + len(prepend)
+    lines = [line for line in prepend.split(b"\r\n") if line and not line.startswith(b"\t")]
+    assert len(lines) == 1 + len(fields)
+    assert all(line.startswith(field) for line, field in zip(lines[1:], fields, strict=True))
 
 
 def test_message_from_data_to_hand_over(rig: Rig) -> None:

@@ -37,7 +37,7 @@ def ask(rig: Rig, *items: tuple[Any, ...], early: bool = False) -> list[tuple[An
 
 def content(rig: Rig) -> bytes:
     """Send a message and return the field that it got."""
-    rig.tell("content", 1, 500, "complete", 0, 100, 0, "<a@b>", "", "", 50)
+    rig.tell("content", 1, 500, "complete", 0, 100, 0, "<a@b>", "", "", (50, True, True, 0))
     prepend: bytes = rig.core.commits[-1][2]
     return prepend
 

@@ -9,7 +9,17 @@ from hypothesis import strategies as st
 
 from penstock.smtp import replies
 from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions, unix_s, utc
-from penstock.smtp.parameters import decode_xtext, mail_parameters, recipient_parameters, spoken
+from penstock.smtp.parameters import (
+    CHANGED_BCC,
+    CHANGED_FIXUPS,
+    CHANGED_LINE_FEEDS,
+    changed,
+    decode_xtext,
+    mail_parameters,
+    recipient_parameters,
+    spoken,
+    with_changes,
+)
 
 NOW_MS = 1_763_951_400_000
 """2025-11-24T02:30:00Z."""
@@ -180,7 +190,7 @@ def test_all_together_are_stored() -> None:
         ("BODY", "BINARYMIME"), ("BY", "90;N"), ("HOLDFOR", "9"), ("MT-PRIORITY", "-3"), ("AUTH", "a@b"),
     )  # fmt: skip
     assert (size, is_eight_bit, refusal) == (7, False, None)
-    more = (True, True, True, "90;N", NOW_MS + 9_000, -3, "a@b")
+    more = (True, True, True, "90;N", NOW_MS + 9_000, -3, "a@b", 0)
     assert found.envelope_params(is_eight_bit) == (1, "e", False, more)
 
 
@@ -298,11 +308,20 @@ def test_require_tls_is_announced_under_tls_alone() -> None:
 def test_what_is_stored_is_told_in_words() -> None:
     assert spoken((None, None, False)) == []
     assert spoken((0, None, True)) == ["RET=FULL", "BODY=8BITMIME"]
-    more = (True, True, True, "90;N", NOW_MS + 1_999, -3, "<>")
+    more = (True, True, True, "90;N", NOW_MS + 1_999, -3, "<>", 7)
     assert spoken((None, "e", False, more)) == [
         *("ENVID=e", "BODY=BINARYMIME", "SMTPUTF8", "REQUIRETLS", "BY=90;N"),
         *("HOLDUNTIL=2025-11-24T02:30:01Z", "MT-PRIORITY=-3", "AUTH=<>"),
     ]
+
+
+def test_what_was_changed_is_stored_beside_what_was_asked_for() -> None:
+    more = (True, False, False, None, None, 3, None, 0)
+    usual = with_changes((None, "e", True), CHANGED_FIXUPS | CHANGED_BCC)
+    assert (changed(usual), spoken(usual)) == (["fixups", "bcc"], ["ENVID=e", "BODY=8BITMIME"])
+    asked = with_changes((0, None, False, more), CHANGED_LINE_FEEDS)
+    assert (changed(asked), spoken(asked)) == (["linefeed"], ["RET=FULL", "SMTPUTF8", "MT-PRIORITY=3"])
+    assert changed((None, None, False)) == changed((None, None, False, more)) == []
 
 
 @given(st.datetimes(datetime(1970, 1, 1), datetime(2999, 12, 31)))

@@ -97,6 +97,48 @@ def check(options: Options, *, overrides: tuple[str, ...]) -> int:
     return code
 
 
+@config.command("render", example="penstock config render --profile exchange")
+@click.option("--profile", metavar="NAME", help="A profile alone, without any file.")
+@click.option("--origin", is_flag=True, help="Name file and line of what is not from the profile.")
+@override_option
+@pass_options
+def render_(options: Options, *, profile: str | None, origin: bool, overrides: tuple[str, ...]) -> int:
+    """Print everything that holds, defaults included; needs no daemon.
+
+    What is printed is a configuration itself. Ends with 2 if there is an error in the file.
+    """
+    from penstock.config.loader import effective, effective_profile
+    from penstock.config.rendering import as_toml
+
+    if profile is not None:
+        if overrides or origin:
+            raise click.UsageError("--profile is about no file: it goes without --set and --origin.")
+        name = _profile_name(profile)
+        lines = as_toml(effective_profile(name), name)
+    else:
+        try:
+            accepted = load_config(options, overrides)
+        except ConfigError as refused:
+            return say_refused(options, refused)
+        tree = effective(options.config_file, overrides=overrides)
+        in_force = {connector.name for connector in accepted.receive_connectors}
+        lines = as_toml(tree, accepted.profile, in_force=in_force, with_origin=origin)
+    for line in lines:
+        print_line(line)
+    return 0
+
+
+def _profile_name(text: str) -> str:
+    """Return a profile's name in our spelling."""
+    from penstock.config.model import PROFILE
+    from penstock.config.values import Refused
+
+    try:
+        return PROFILE.read(text)
+    except Refused as refused:
+        raise click.UsageError(refused.message) from None
+
+
 def _is_unnamed(options: Options, problems: Sequence[Problem]) -> bool:
     """Whether the file that cannot be read is one that nobody asked for."""
     return options.config is None and any(

@@ -123,6 +123,8 @@ def _lines(answer: Mapping[str, Any], is_utc: bool) -> Iterator[tuple[str, str]]
     yield "Received", f"{stamp(received_at, is_utc=is_utc)} ({age(received_at, now)} ago), {source}"
     if answer["parameters"]:
         yield "Asked for", ", ".join(answer["parameters"])
+    if answer["changed"]:
+        yield "Changed", ", ".join(answer["changed"])
     for entry in answer["entries"]:
         yield from _entry_lines(entry, now, is_utc)
 

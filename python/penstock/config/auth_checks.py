@@ -11,9 +11,13 @@ from penstock.config.tree import Path
 from penstock.config.validate import Tables
 from penstock.receive.connectors import is_private, parse_range
 from penstock.receive.users import exposure
+from penstock.route.permissions import Member
 
-__all__ = ["Finding", "connector_findings", "store_findings"]
+__all__ = ["TRUST", "Finding", "connector_findings", "store_findings", "trusts"]
 
+TRUST: Final = "external_authoritative"
+"""The mechanism by which a peer is a server of ours because it is listed."""
+_TRUST_FOLDED: Final = TRUST.replace("_", "")
 WITH_TLS: Final = 'auth_mechanism = ["tls", "basic_auth", "basic_auth_require_tls"]'
 
 
@@ -41,6 +45,8 @@ def connector_findings(
     """Judge what a connector in force offers for authentication; `ranges` are who meets it."""
     path: Path = ("receive_connector", name, "auth_mechanism")
     offered = frozenset(connector.auth_mechanism)
+    if TRUST in offered:
+        yield from _trust_findings(name, connector, offered - {TRUST, "tls"}, tables)
     if "none" in offered and len(offered) > 1:
         yield Finding("C103", "none stands alone.", path, fix="auth_mechanism = []")
     if "basic_auth_require_tls" in offered and not offered >= {"basic_auth", "tls"}:
@@ -60,6 +66,32 @@ def connector_findings(
             "whoever is on the way can read them."
         )
         yield Finding("C209", message, path, is_key=True, fix=WITH_TLS)
+
+
+def trusts(auth_mechanism: object) -> bool:
+    """Whether what is written of a connector's authentication makes its peers servers of ours."""
+    words = auth_mechanism if isinstance(auth_mechanism, tuple) else ()
+    return any(isinstance(word, str) and word.replace("_", "").lower() == _TRUST_FOLDED for word in words)
+
+
+def _trust_findings(
+    name: str, connector: model.ReceiveConnector, others: frozenset[str], tables: Tables
+) -> Iterator[Finding]:
+    """Judge a connector whose peers are trusted as servers because of their addresses alone."""
+    path: Path = ("receive_connector", name)
+    if others:
+        message = f"{TRUST} goes together with tls alone: who is trusted need not log in."
+        yield Finding("C103", message, (*path, "auth_mechanism"))
+    groups = (tables.permission_groups.get(group) for group in connector.permission_groups)
+    if not any(group is not None and group.members == Member.SERVERS for group in groups):
+        message = f"{TRUST} needs a permission group whose members are servers."
+        fix = 'permission_groups = ["exchange_servers"]'
+        yield Finding("C103", message, (*path, "auth_mechanism"), is_key=True, fix=fix)
+    if connector.remote_ip_ranges is None:
+        message = (
+            "Whoever meets this connector is trusted as a server of ours, so it must list who may use it."
+        )
+        yield Finding("C122", message, path, is_key=True, fix='remote_ip_ranges = ["10.20.0.11"]')
 
 
 def store_findings(name: str, file: str, tables: Tables) -> Iterator[Finding]:

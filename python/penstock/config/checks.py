@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from penstock.config import model
-from penstock.config.auth_checks import Finding, connector_findings, store_findings
+from penstock.config.auth_checks import TRUST, Finding, connector_findings, store_findings, trusts
 from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.config.tls import check_tls
@@ -96,10 +96,11 @@ class Checks:
     def _names(self) -> None:
         """One name space for connectors of both kinds, in which case means nothing."""
         first: dict[str, Path] = {}
+        used = dict(in_force(self._tree, self._tables))
         for kind in ("receive_connector", "send_connector"):
             for name in self._named(kind):
                 path = (kind, name)
-                if is_profiles_own(self._tree, path):
+                if is_profiles_own(self._tree, path) and name not in used:
                     continue
                 other = first.setdefault(name.lower(), path)
                 if other is not path:
@@ -154,8 +155,8 @@ class Checks:
         self._add("C125", f"{full} {reason}.", path)
 
     def _receive(self, path: Path, connector: model.ReceiveConnector) -> None:
-        if connector.connection_inactivity_timeout >= connector.connection_timeout:
-            message = "connection_inactivity_timeout has to be shorter than connection_timeout."
+        if connector.connection_inactivity_timeout > connector.connection_timeout:
+            message = "connection_inactivity_timeout must not be longer than connection_timeout."
             self._add("C103", message, (*path, "connection_inactivity_timeout"))
         groups = permission_groups(self._tables)
         for index, group in enumerate(connector.permission_groups):
@@ -163,7 +164,9 @@ class Checks:
                 known = ", ".join(quoted(name) for name in groups)
                 message = f"There is no permission group {quoted(group)}; there are {known}."
                 self._add("C133", message, (*path, "permission_groups", index))
-        if self._may_relay(connector.permission_groups) and connector.remote_ip_ranges is None:
+        # Of connectors that trust their peers `auth_checks` says so.
+        may_relay = self._may_relay(connector.permission_groups, trusts_peers=False)
+        if may_relay and TRUST not in connector.auth_mechanism and connector.remote_ip_ranges is None:
             message = "Whoever meets this connector may send to every domain, so it must list who may use it."
             fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
             self._add("C122", message, path, is_key=True, fix=fix)
@@ -181,24 +184,26 @@ class Checks:
                 message = f"{key}: what is asked for so is kept with the message, and delivery ignores it."
                 self._add("C208", message, (*path, key))
 
-    def _may_relay(self, groups: object) -> bool:
-        """Whether groups, as they are written, let anybody send to any recipient."""
+    def _may_relay(self, groups: object, *, trusts_peers: bool) -> bool:
+        """Whether groups, as they are written, let whoever meets their connector send to any recipient."""
         known = permission_groups(self._tables)
         named = [known[group] for group in groups if group in known] if isinstance(groups, tuple) else []
-        return Right.ACCEPT_ANY_RECIPIENT in rights_of(named)
+        return Right.ACCEPT_ANY_RECIPIENT in rights_of(named, is_server=trusts_peers)
 
     def _ranges(self, path: Path) -> None:
         """An open relay is told of whatever else is wrong with its connector."""
         table = {key: plain(entry.node) for key, entry in self._entries(path).items()}
         if table.get("enabled") is False or not isinstance(table.get("remote_ip_ranges"), tuple):
             return
+        trusts_peers = trusts(table.get("auth_mechanism"))
+        may_relay = self._may_relay(table.get("permission_groups"), trusts_peers=trusts_peers)
         for index, text in enumerate(table["remote_ip_ranges"]):
             here = (*path, "remote_ip_ranges", index)
             try:
                 span = parse_range(text)
             except (ValueError, AttributeError):
                 continue
-            if self._may_relay(table.get("permission_groups")) and is_open_to_the_public(span):
+            if may_relay and is_open_to_the_public(span):
                 message = (
                     f"Open relay: {text} could send mail to anybody without authentication. "
                     "A range of public addresses may be a /16 (IPv6 /32) at most; list those who may relay, "
@@ -287,8 +292,14 @@ class Checks:
             self._add("C106", message, path)
 
 
-def check_outcome(config: Config, tree: Node) -> Iterator[Problem]:
+def check_outcome(config: Config, tree: Node, tables: Tables) -> Iterator[Problem]:
     """Yield warnings about a configuration without errors as a whole."""
+    for name, connector in tables.receive_connectors.items():
+        path: Path = ("receive_connector", name)
+        if is_profiles_own(tree, path) and connector.enabled and _lacks_certificate(connector):
+            message = f"{name} of the profile is not in force: it needs a certificate, and a user store."
+            fix = f'[receive_connector.{name}]\ntls_certificate_name = "NAME"'
+            yield tree.place.source.whole.problem("C210", message, path=path, fix=fix)
     if not config.receive_connectors:
         message = "No receive connector is in force: no mail comes in over SMTP."
         yield tree.place.source.whole.problem("C201", message)
@@ -317,10 +328,29 @@ def check_outcome(config: Config, tree: Node) -> Iterator[Problem]:
 
 
 def in_force(tree: Node, tables: Tables) -> Iterator[tuple[str, model.ReceiveConnector]]:
-    """Yield the receive connectors that are enabled; a profile's own are not until they get ranges."""
+    """Yield the receive connectors that are enabled.
+
+    Those of the profile alone wait for what only a configuration can give: ranges, or a certificate.
+    """
     for name, connector in tables.receive_connectors.items():
-        if connector.enabled and not is_profiles_own(tree, ("receive_connector", name)):
+        is_own = is_profiles_own(tree, ("receive_connector", name))
+        if connector.enabled and not (is_own and _waits(connector, tables)):
             yield name, connector
+
+
+def _waits(connector: model.ReceiveConnector, tables: Tables) -> bool:
+    """Whether a connector lacks what it cannot do without."""
+    return _lacks_certificate(connector) or (
+        connector.remote_ip_ranges is None
+        and Right.ACCEPT_ANY_RECIPIENT
+        in rights_of(
+            group for name, group in permission_groups(tables).items() if name in connector.permission_groups
+        )
+    )
+
+
+def _lacks_certificate(connector: model.ReceiveConnector) -> bool:
+    return "tls" in connector.auth_mechanism and not connector.tls_certificate_name
 
 
 def permission_groups(tables: Tables) -> dict[str, PermissionGroup]:

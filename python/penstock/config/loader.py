@@ -21,7 +21,7 @@ from penstock.config.validate import user_stores, validate
 from penstock.config.values import Refused
 from penstock.errors import ConfigError
 
-__all__ = ["load", "user_store_file"]
+__all__ = ["effective", "effective_profile", "load", "user_store_file"]
 
 _UNREADABLE: Final = frozenset({"C100", "C114", "C115"})
 USAGES: Final = "usages"
@@ -62,7 +62,7 @@ def load(path: str | os.PathLike[str], *, overrides: Sequence[str] = (), host: H
     if not any(problem.severity == "error" for problem in problems):
         files = tuple(layer.place.source.name for layer in (main, *drop_ins))
         config = resolved(files, tree, tables, host or ThisHost())
-        problems.extend(check_outcome(config, tree))
+        problems.extend(check_outcome(config, tree, tables))
     problems = _ordered(problems, main_path)
     if config is None:
         raise ConfigError(problems)
@@ -92,6 +92,27 @@ def user_store_file(path: str | os.PathLike[str]) -> str | None:
     raise ConfigError(_ordered(problems, main_path))
 
 
+def effective(path: str | os.PathLike[str], *, overrides: Sequence[str] = ()) -> Node:
+    """Return everything that holds with a configuration, as it is written, defaults included.
+
+    **Blocking**: reads files.
+
+    Args:
+        path: The main file of a configuration that `load` has accepted.
+        overrides: What `--set` was given.
+    """
+    problems: list[Problem] = []
+    main_path = os.fspath(path)
+    main = read_file(main_path, Layer.MAIN, problems)
+    drop_ins = read_drop_ins(main_path, problems)
+    return _merged([*([main] if main is not None else []), *drop_ins, *read_set(overrides, problems)], [])
+
+
+def effective_profile(name: str) -> Node:
+    """Return everything that holds with a profile and nothing else."""
+    return _merged([], [], name)
+
+
 def _refuse_main_keys(layer: Node, problems: list[Problem]) -> None:
     for key, entry in layer.entries.items():
         if key in model.MAIN_FILE_ONLY:
@@ -99,14 +120,14 @@ def _refuse_main_keys(layer: Node, problems: list[Problem]) -> None:
             problems.append(entry.place.problem("C112", message, path=(key,)))
 
 
-def _merged(layers: Sequence[Node], notes: list[Problem]) -> Node:
+def _merged(layers: Sequence[Node], notes: list[Problem], profile_name: str | None = None) -> Node:
     """Return profile and layers as one tree; overrides of one file by another are noted."""
 
     def overridden(path: Path, old: Place, new: Place) -> None:
         if old.source.layer is not Layer.PROFILE:
             notes.append(new.problem("C301", f"This overrides {old}.", path=path))
 
-    profile = read_profile(_profile(layers))
+    profile = read_profile(profile_name or _profile(layers))
     defaults, usages = profile.entries[DEFAULTS].node, profile.entries[USAGES].node
     own = {key: entry for key, entry in profile.entries.items() if key not in (DEFAULTS, USAGES)}
     tree = Node(own, profile.place)

@@ -39,8 +39,9 @@ from penstock.config.values import (
     read_server_name,
     read_size,
     read_smart_host,
+    read_throughput,
 )
-from penstock.receive.settings import MESSAGE_BYTES_MAX
+from penstock.receive.settings import MESSAGE_BYTES_MAX, BareLinefeed
 from penstock.route.address_space import AddressSpace
 from penstock.route.permissions import Member, Right
 
@@ -95,27 +96,27 @@ Timeout: TypeAlias = Annotated[int, Duration(SECOND_MS, DAY_MS)]
 
 PROFILE: Final = Choice(
     "relay",
-    later=dict.fromkeys(("exchange", "iis", "dev", "embedded"), "features that do not exist yet"),
+    "exchange",
+    "iis",
+    later=dict.fromkeys(("dev", "embedded"), "features that do not exist yet"),
 )
 RECEIVE_USAGE: Final = Choice(
     "relay",
     "internet",
     "client",
+    "internal",
     "custom",
-    later={
-        "internal": "authentication of servers",
-        "partner": "authentication by certificate",
-    },
+    later={"partner": "authentication by certificate"},
 )
 AUTH_MECHANISM: Final = Choice(
     "none",
     "tls",
     "basic_auth",
     "basic_auth_require_tls",
+    "external_authoritative",
     later={
         "integrated": "NTLM and Kerberos",
         "exchange_server": "authentication of servers",
-        "external_authoritative": "trust in servers",
     },
 )
 MEMBERS: Final = Choice(Member.ANONYMOUS, Member.USERS, Member.SERVERS)
@@ -302,10 +303,16 @@ class ReceiveConnector(Table):
     message_rate_source: Annotated[str, RATE_SOURCE]
     connection_timeout: Timeout
     connection_inactivity_timeout: Timeout
+    min_throughput: Annotated[int | None, Text(read_throughput)]
+    min_throughput_grace: Annotated[int, Duration(read_duration("10s"), read_duration("10m"))]
+    bare_linefeed: Annotated[BareLinefeed, Choice("reject", "normalise")]
+    lenient_syntax: Switch
+    submission_fixups: Switch
     tls_certificate_name: (
         Annotated[tuple[str, ...], OneOrMore(read_certificate_name, CERTIFICATES_MAX)] | None
     ) = None
     tls_minimum: Annotated[str, Choice("1.2", "1.3")]
+    tls_handshake_timeout: Annotated[int, Duration(SECOND_MS, read_duration("5m"))]
     require_tls: Switch
     tls_client_certificate: Annotated[str, Choice("none", "ask")]
     pipelining_enabled: Switch

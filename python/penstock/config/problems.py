@@ -54,6 +54,7 @@ CODES: Final = {
     "C207": "A certificate does not hold now.",
     "C208": "An extension is offered that delivery does not honour yet.",
     "C209": "Passwords come in unencrypted from public addresses.",
+    "C210": "A connector of the profile is not in force.",
     "C301": "One file overrides another.",
 }
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from penstock.config import model, settings
+from penstock.config.auth_checks import TRUST
 from penstock.config.checks import EVERYWHERE, in_force, permission_groups
 from penstock.config.tree import Node, absolute
 from penstock.config.validate import Tables
@@ -204,6 +205,7 @@ def _receive_connector(
         tarpit_ms=connector.tarpit_interval,
         max_inbound_connection=connector.max_inbound_connection,
         max_inbound_connection_per_source=connector.max_inbound_connection_per_source,
+        trusts_peers=TRUST in connector.auth_mechanism,
         takes_passwords="basic_auth" in connector.auth_mechanism,
         passwords_require_tls="basic_auth_require_tls" in connector.auth_mechanism,
         max_logon_failures=connector.max_logon_failures,
@@ -213,8 +215,14 @@ def _receive_connector(
         message_rate_source=cast("RateSource", connector.message_rate_source),
         connection_timeout_ms=connector.connection_timeout,
         connection_inactivity_timeout_ms=connector.connection_inactivity_timeout,
+        min_throughput_bytes_s=connector.min_throughput,
+        min_throughput_grace_ms=connector.min_throughput_grace,
+        bare_linefeed=connector.bare_linefeed,
+        lenient_syntax=connector.lenient_syntax,
+        submission_fixups=connector.submission_fixups,
         certificates=tuple(certificates[one] for one in connector.tls_certificate_name or ()),
         tls_minimum=connector.tls_minimum,
+        tls_handshake_timeout_ms=connector.tls_handshake_timeout,
         require_tls=connector.require_tls,
         tls_client_certificate=connector.tls_client_certificate,
         extensions=_extensions(connector),

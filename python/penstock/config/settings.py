@@ -17,7 +17,7 @@ from penstock.smtp.extensions import Extensions
 if TYPE_CHECKING:
     from penstock.config.model import DomainType
     from penstock.config.problems import Problem
-    from penstock.receive.settings import RateSource
+    from penstock.receive.settings import BareLinefeed, RateSource
 
 __all__ = [
     "AcceptedDomain",
@@ -84,6 +84,7 @@ class ReceiveConnector:
         max_hop_count: Most `Received:` fields.
         tarpit_ms: Delay of 5yz replies.
         max_inbound_connection: Connections to it at a time.
+        trusts_peers: Whether whoever meets it is a server of ours.
         takes_passwords: Whether peers may authenticate themselves with a password.
         passwords_require_tls: Whether only on an encrypted connection.
         max_logon_failures: The failed authentication that ends a session; 0 for never.
@@ -94,8 +95,14 @@ class ReceiveConnector:
         message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        min_throughput_bytes_s: Octets of content that have to come a second; None for any number.
+        min_throughput_grace_ms: Over how long that is averaged, and how long a command line may take.
+        bare_linefeed: What becomes of content with a bare LF.
+        lenient_syntax: Whether commands are read as devices write them.
+        submission_fixups: Whether a missing Date or Message-ID is added, and Bcc left out.
         certificates: What it shows in handshakes, the default first; without any it speaks no TLS.
         tls_minimum: The oldest version of TLS.
+        tls_handshake_timeout_ms: How long a handshake may take.
         require_tls: Whether MAIL is refused before TLS.
         tls_client_certificate: Whether clients are asked for certificates: `none` or `ask`.
         extensions: What it offers.
@@ -118,6 +125,7 @@ class ReceiveConnector:
     tarpit_ms: int
     max_inbound_connection: int
     max_inbound_connection_per_source: int
+    trusts_peers: bool
     takes_passwords: bool
     passwords_require_tls: bool
     max_logon_failures: int
@@ -127,8 +135,14 @@ class ReceiveConnector:
     message_rate_source: RateSource
     connection_timeout_ms: int
     connection_inactivity_timeout_ms: int
+    min_throughput_bytes_s: int | None
+    min_throughput_grace_ms: int
+    bare_linefeed: BareLinefeed
+    lenient_syntax: bool
+    submission_fixups: bool
     certificates: tuple[Certificate, ...]
     tls_minimum: str
+    tls_handshake_timeout_ms: int
     require_tls: bool
     tls_client_certificate: str
     extensions: Extensions

@@ -15,11 +15,13 @@ from typing import Final
 
 from penstock._core import parse_toml
 from penstock.config.problems import Problem
-from penstock.config.tree import Layer, Node, Place, Source, build
+from penstock.config.tree import Layer, Node, Place, Source, build, merged
 from penstock.config.values import format_size, quoted
 
 __all__ = ["read_drop_ins", "read_file", "read_profile", "read_set", "shown"]
 
+BASE: Final = "base"
+"""What all profiles are made of."""
 FILE_BYTES_MAX: Final = 1 << 20
 DROP_INS_MAX: Final = 256
 DROP_IN_FOLDER: Final = "conf.d"
@@ -45,7 +47,11 @@ class _Unreadable(Exception):
 
 
 def read_profile(name: str) -> Node:
-    """Read a profile that comes with Penstock."""
+    """Read a profile that comes with Penstock: what it says over what holds in every one."""
+    return merged(_own_file(BASE), _own_file(name))
+
+
+def _own_file(name: str) -> Node:
     problems: list[Problem] = []
     node = read_file(str(_PROFILES / f"{name}.toml"), Layer.PROFILE, problems)
     if node is None or problems:

@@ -23,6 +23,7 @@ from penstock.config.values import (
     read_certificate_name,
     read_connector_name,
     read_domain,
+    read_send_connector_name,
 )
 
 __all__ = ["Tables", "user_stores", "validate"]
@@ -38,7 +39,7 @@ _NAME_READERS: Final[Mapping[str, Callable[[str], str]]] = {
     "accepted_domain": read_domain,
     "permission_group": read_connector_name,
     "receive_connector": read_connector_name,
-    "send_connector": read_connector_name,
+    "send_connector": read_send_connector_name,
     "user_store": read_connector_name,
 }
 

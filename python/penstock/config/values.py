@@ -31,10 +31,12 @@ __all__ = [
     "read_ip_range",
     "read_path",
     "read_rate",
+    "read_send_connector_name",
     "read_sender_domain",
     "read_server_name",
     "read_size",
     "read_smart_host",
+    "read_throughput",
 ]
 
 IpAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -44,8 +46,10 @@ DOMAIN_OCTETS_MAX: Final = 255
 PATH_OCTETS_MAX: Final = 4_096
 """Linux' PATH_MAX."""
 PORT_MAX: Final = 65_535
+THROUGHPUT_BYTES_MAX: Final = 1 << 20
+"""A second: what nobody on a slow line could be asked for."""
 RESERVED_NAMES: Final = frozenset({"submission", "unreachable", "poison"})
-"""Queues that are always there; a connector of that name could not be told from them."""
+"""Queues that are always there; the queue of a send connector of that name could not be told from them."""
 
 _UNITS_MS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
 _UNITS_BYTES: Final = {"TB": 1 << 40, "GB": 1 << 30, "MB": 1 << 20, "KB": 1 << 10, "B": 1}
@@ -166,6 +170,23 @@ def format_size(value_bytes: int) -> str:
     return f"{value_bytes // size} {unit}"
 
 
+def read_throughput(text: str) -> int | None:
+    """Return octets a second, from `64 B/s`; None for `unlimited`.
+
+    >>> read_throughput("2 KB/s")
+    2048
+    """
+    if text == "unlimited":
+        return None
+    size, per_second, rest = text.partition("/s")
+    if not per_second or rest or _SIZE.fullmatch(size.rstrip()) is None:
+        raise Refused("C108", "This is no throughput. Write it as 64 B/s, 2 KB/s, or unlimited.")
+    value_bytes = read_size(size.rstrip())
+    if not 1 <= value_bytes <= THROUGHPUT_BYTES_MAX:
+        raise Refused("C106", f"This has to be from 1 B/s to {format_size(THROUGHPUT_BYTES_MAX)}/s.")
+    return value_bytes
+
+
 def read_rate(text: str) -> tuple[int, int] | None:
     """Return how many within how many milliseconds `30/min` allows; None for `unlimited`.
 
@@ -212,7 +233,7 @@ def read_server_name(text: str) -> str:
 
 
 def read_connector_name(text: str) -> str:
-    """Return a connector's name; it names queues, too, and must not be taken for another's name or number."""
+    """Return the name of a connector or of what connectors name; never a number, as a queue has."""
     if _CONNECTOR_NAME.fullmatch(text) is None:
         raise Refused(
             "C108",
@@ -220,6 +241,12 @@ def read_connector_name(text: str) -> str:
         )
     if _is_number(text):
         raise Refused("C108", "A connector's name must not be a number: it would be taken for a queue's.")
+    return text
+
+
+def read_send_connector_name(text: str) -> str:
+    """Return a send connector's name; it names a queue, too, and must not be taken for another's."""
+    read_connector_name(text)
     if text.lower() in RESERVED_NAMES:
         raise Refused("C108", f"{text} is the name of a queue that is always there.")
     return text

@@ -143,6 +143,8 @@ class Message(_Sender):
     """The address it came from."""
     parameters: list[str]
     """What its MAIL asked for, such as `RET=HDRS`, decoded."""
+    changed: list[str]
+    """What was changed of its content on its way in: `fixups`, `linefeed`, `bcc`."""
 
 
 class Entry(TypedDict):

@@ -10,11 +10,11 @@ from penstock.receive.certificates import Certificates
 from penstock.receive.core import Core
 from penstock.receive.counts import ConnectorCounts
 from penstock.receive.rates import MessageRates
-from penstock.receive.received import address_literal, tls_comment
+from penstock.receive.received import ReceivedField, address_literal, tls_comment
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
-from penstock.receive.wire import largest, standard_replies, switches
+from penstock.receive.wire import largest, limits_of, standard_replies
 from penstock.route.permissions import Right, rights_of
 from penstock.smtp import server_auth, server_tls
 from penstock.smtp.server_session import ServerSession
@@ -62,7 +62,7 @@ class Connector:
         self.counts = ConnectorCounts(settings.name)
         self.fqdn = settings.fqdn or server.fqdn
         home = server.default_domain or server.fqdn
-        rights = rights_of(settings.groups)
+        rights = settings.rights
         self.rates = None if settings.message_rate is None else MessageRates(settings.message_rate)
         self.policy = RelayPolicy(
             domains,
@@ -72,6 +72,7 @@ class Connector:
             if settings.sender_domains is None
             else SenderDomains(settings.sender_domains),
             rates=self.rates,
+            identity=Identity(is_server=settings.trusts_peers),
             hygiene=settings.hygiene,
         )
         self._grants = grants
@@ -102,7 +103,8 @@ class Connector:
         if self.rates is None:
             return self.policy
         by_source = self.settings.message_rate_source != "all"
-        identity = Identity(rate_key=source_of(peer_ip) if by_source else "")
+        rate_key = source_of(peer_ip) if by_source else ""
+        identity = Identity(is_server=self.settings.trusts_peers, rate_key=rate_key)
         return self.policy.with_identity(identity, self.policy.rights)
 
     def policy_of_user(self, login: str, peer_ip: str) -> RelayPolicy:
@@ -140,6 +142,19 @@ class Connection:
         self.notes: tuple[tuple[str, str], ...] = ()
         self.tls_comment = ""
 
+    def received(self, field: ReceivedField, queue_id: str, recipient: str, now_ms: int) -> bytes:
+        """Return the trace header of a message that has come; `recipient` is empty if there are several."""
+        return field.make(
+            greeting=self.session.greeting,
+            peer=self.peer_literal,
+            fqdn=self.connector.fqdn,
+            protocol=self.session.protocol,
+            queue_id=queue_id,
+            recipient=recipient,
+            now_ms=now_ms,
+            tls=self.tls_comment,
+        )
+
     def secured(self, version: str, cipher: str, actions: list[Action]) -> None:
         """Go on in TLS, as if nothing had been said before."""
         self.notes = (("tls", f"{version} {cipher}"),)
@@ -168,14 +183,7 @@ def connectors_of(
     """Return the connectors by name, their limits registered with core."""
     found = {}
     for connector in settings.connectors:
-        limits = {
-            "idle_ms": connector.connection_inactivity_timeout_ms,
-            "total_ms": connector.connection_timeout_ms,
-            # One more than allowed, so that a section that is too large is seen to be.
-            "header_bytes": connector.max_header_bytes + 1,
-            **switches(connector.extensions),
-        }
-        number = core.server_limits(limits, standard_replies(connector))
+        number = core.server_limits(limits_of(connector), standard_replies(connector))
         tls = certificates.number(connector.name)
         found[connector.name] = Connector(connector, settings, domains, storage, number, tls, grants)
     return found

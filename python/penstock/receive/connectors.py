@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from typing import Final, NamedTuple
 
 from penstock.receive.settings import ReceiveConnectorSettings
-from penstock.route.permissions import Right, rights_of
+from penstock.route.permissions import Right
 
 __all__ = ["IpRange", "ReceiveConnectors", "is_open_to_the_public", "is_private", "parse_range"]
 
@@ -88,7 +88,7 @@ class ReceiveConnectors:
         for connector in connectors:
             for text in connector.remote_ip_ranges:
                 span = parse_range(text)
-                may_relay = Right.ACCEPT_ANY_RECIPIENT in rights_of(connector.groups)
+                may_relay = Right.ACCEPT_ANY_RECIPIENT in connector.rights
                 if may_relay and is_open_to_the_public(span):
                     raise ValueError(f"connector {connector.name!r} would be an open relay for {text}")
                 for listener in connector.listeners:

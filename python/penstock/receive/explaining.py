@@ -107,14 +107,19 @@ def explain(
     candidates = tuple(_candidates(settings.connectors, listener, peer_ip, chosen))
     if chosen is None:
         return Explanation(peer_ip=peer_ip, login=login, candidates=candidates)
-    rights = rights_of(chosen.groups, is_user=bool(login))
+    rights = rights_of(chosen.groups, is_user=bool(login), is_server=chosen.trusts_peers)
+    belongs = {
+        Member.ANONYMOUS: True,
+        Member.USERS: bool(login),
+        Member.SERVERS: chosen.trusts_peers,
+    }
     domains = AcceptedDomains(settings.accepted_domains)
     policy = RelayPolicy(
         domains,
         Storage(),
         rights=rights,
         sender_domains=None if chosen.sender_domains is None else SenderDomains(chosen.sender_domains),
-        identity=Identity(login),
+        identity=Identity(login, is_server=chosen.trusts_peers),
     )
     return Explanation(
         peer_ip=peer_ip,
@@ -123,8 +128,7 @@ def explain(
         groups=tuple(
             GroupHeld(
                 name=group.name,
-                is_member=group.members is Member.ANONYMOUS
-                or (group.members is Member.USERS and bool(login)),
+                is_member=belongs[group.members],
                 rights=tuple(right.word for right in group.rights),
             )
             for group in chosen.groups
@@ -198,5 +202,8 @@ def _limits(connector: ReceiveConnectorSettings, peer_ip: str, login: str) -> It
     yield "tarpit_interval", f"{connector.tarpit_ms / 1000:g} s before each 5yz"
     yield "connection_timeout", f"{connector.connection_timeout_ms // 1000} s"
     yield "connection_inactivity_timeout", f"{connector.connection_inactivity_timeout_ms // 1000} s"
+    throughput = connector.min_throughput_bytes_s
+    over = f"{throughput} octets/s over {connector.min_throughput_grace_ms // 1000} s"
+    yield "min_throughput", "unlimited" if throughput is None else over
     if connector.sender_domains is not None:
         yield "sender_domains", ", ".join(connector.sender_domains)

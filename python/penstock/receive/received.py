@@ -86,3 +86,17 @@ class ReceivedField:
             f"Received: from {greeting} ({peer}){tls}\r\n\tby {fqdn} with {protocol} id {queue_id}{whom};\r\n"
             f"\t{self._date}\r\n"
         ).encode("utf-8", "replace")
+
+    def missing(
+        self, message_id: str, *, has_date: bool, has_message_id: bool, queue_id: str, fqdn: str
+    ) -> tuple[bytes, str]:
+        """Return the fields that a submission lacks (RFC 6409 8.2, 8.3), and the Message-ID that it then has.
+
+        The date is that of the Received field that was made last, behind which they stand. The Message-ID is
+        unique as the queue id is, which tells the time, among all messages of this server.
+        """
+        fields = b"" if has_date else f"Date: {self._date}\r\n".encode()
+        if not has_message_id:
+            message_id = f"<{queue_id}@{fqdn}>"
+            fields += f"Message-ID: {message_id}\r\n".encode()
+        return fields, message_id

@@ -34,7 +34,7 @@ from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
-from penstock.smtp.parameters import EnvelopeParams
+from penstock.smtp.parameters import CHANGED_FIXUPS, EnvelopeParams, with_changes
 from penstock.smtp.tables import GRANTS, ServerState
 
 __all__ = ["Core", "Receiver"]
@@ -267,7 +267,8 @@ class Receiver:
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
-        _, conn, turn, draft, status, flags, size, received, message_id, subject, _, header_bytes = event
+        _, conn, turn, draft, status, flags, size, received, message_id, subject, _, header = event
+        header_bytes, has_date, has_message_id, changes = header
         connection = self._connections.get(conn)
         if connection is None or not connection.session.content(
             turn, status, received, header_bytes, actions
@@ -291,16 +292,20 @@ class Receiver:
                 (index, address, *session.reports.get(address, (0, None)))
                 for index, address, *_ in recipients
             ]
-        prepend = self._received.make(
-            greeting=session.greeting,
-            peer=connection.peer_literal,
-            fqdn=connector.fqdn,
-            protocol=session.protocol,
-            queue_id=queue_id,
-            recipient=recipients[0][1] if len(recipients) == 1 else "",
-            now_ms=now_ms,
-            tls=connection.tls_comment,
-        )
+        only = recipients[0][1] if len(recipients) == 1 else ""
+        prepend = connection.received(self._received, queue_id, only, now_ms)
+        if connector.settings.submission_fixups and not (has_date and has_message_id):
+            fields, message_id = self._received.missing(
+                message_id,
+                has_date=has_date,
+                has_message_id=has_message_id,
+                queue_id=queue_id,
+                fqdn=self._settings.fqdn,
+            )
+            prepend += fields
+            changes |= CHANGED_FIXUPS
+        if changes:
+            params = with_changes(params, changes)
         size += len(prepend)
         form = "plain" if session.is_chunked else "wire"
         entries = self._entries.of(session.recipients, recipients, now_ms)
@@ -381,13 +386,6 @@ _CAUSES: Final = {
 }
 _MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
 """What refused a content, by its status; anything else is about the content itself."""
-_PROTOCOLS: Final = {
-    (False, False): "SMTP",
-    (False, True): "SMTP",
-    (True, False): "ESMTP",
-    (True, True): "ESMTPS",
-}
-"""What Received calls the protocol (RFC 3848), by whether EHLO was said and whether it is in TLS."""
 _BETWEEN_TRANSACTIONS: Final = frozenset(
     (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
 )

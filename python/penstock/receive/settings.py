@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from penstock.receive.rates import MessageRate
-from penstock.route.permissions import PermissionGroup
+from penstock.route.permissions import PermissionGroup, Right, rights_of
 from penstock.smtp.extensions import USUAL, Extensions
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "NO_HYGIENE",
     "AcceptedDomainSettings",
     "AddressHygiene",
+    "BareLinefeed",
     "CertificateSettings",
     "DomainType",
     "RateSource",
@@ -25,6 +26,7 @@ __all__ = [
 DomainType: TypeAlias = Literal["authoritative", "internal_relay", "external_relay"]
 MESSAGE_BYTES_MAX: Final = 48 * 1024 * 1024
 """The largest message that is tested; the spool keeps content above 1 MiB in files of their own."""
+BareLinefeed: TypeAlias = Literal["reject", "normalise"]
 RateSource: TypeAlias = Literal["none", "ip_address", "user", "all"]
 
 
@@ -127,9 +129,16 @@ class ReceiveConnectorSettings:
         message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.
         connection_inactivity_timeout_ms: How long it may be silent.
+        min_throughput_bytes_s: Octets of content that have to come a second; None for any number.
+        min_throughput_grace_ms: Over how long that is averaged; a command line that has begun has as long.
         tls: How it speaks TLS; None if it does not.
+        tls_handshake_timeout_ms: How long a handshake may take.
+        submission_fixups: Whether a missing Date or Message-ID is added, and Bcc left out.
+        lenient_syntax: Whether commands are read as devices write them.
+        bare_linefeed: What becomes of content with a bare LF.
         extensions: What it offers.
         hygiene: Domains to which it takes no mail.
+        trusts_peers: Whether whoever meets it is a server of ours.
     """
 
     name: str
@@ -155,9 +164,21 @@ class ReceiveConnectorSettings:
     message_rate_source: RateSource = "ip_address"
     connection_timeout_ms: int = 600_000
     connection_inactivity_timeout_ms: int = 300_000
+    min_throughput_bytes_s: int | None = None
+    min_throughput_grace_ms: int = 60_000
     tls: TlsSettings | None = None
+    tls_handshake_timeout_ms: int = 30_000
+    submission_fixups: bool = False
+    lenient_syntax: bool = False
+    bare_linefeed: BareLinefeed = "reject"
     extensions: Extensions = USUAL
     hygiene: AddressHygiene = NO_HYGIENE
+    trusts_peers: bool = False
+
+    @property
+    def rights(self) -> Right:
+        """What a peer may do that has not authenticated itself."""
+        return rights_of(self.groups, is_server=self.trusts_peers)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,13 +15,18 @@ from penstock.smtp import replies
 from penstock.smtp.extensions import DELIVER_BY_MIN_S, FUTURE_RELEASE_MAX_S, Extensions, unix_s, utc
 
 __all__ = [
+    "CHANGED_BCC",
+    "CHANGED_FIXUPS",
+    "CHANGED_LINE_FEEDS",
     "Asked",
     "MailParameters",
     "RecipientParameters",
+    "changed",
     "decode_xtext",
     "mail_parameters",
     "recipient_parameters",
     "spoken",
+    "with_changes",
 ]
 
 Params: TypeAlias = tuple[tuple[str, "str | None"], ...]
@@ -29,8 +34,9 @@ MailParameters: TypeAlias = tuple[int, bool, "Asked | None", "bytes | None"]
 """The SIZE or 0, whether BODY is 8BITMIME, whatever else was asked, and the reply that refuses, or None."""
 RecipientParameters: TypeAlias = tuple[int, "str | None", "bytes | None"]
 """The NOTIFY bits or 0, the ORCPT decoded, and the reply that refuses, or None."""
-More: TypeAlias = tuple[bool, bool, bool, "str | None", "int | None", "int | None", "str | None"]
-"""Of a MAIL: SMTPUTF8, BODY=BINARYMIME, REQUIRETLS, BY, release time, MT-PRIORITY, AUTH."""
+More: TypeAlias = tuple[bool, bool, bool, "str | None", "int | None", "int | None", "str | None", int]
+"""Of a MAIL: SMTPUTF8, BODY=BINARYMIME, REQUIRETLS, BY, release time, MT-PRIORITY, AUTH; and the bits of what
+was changed of the content."""
 EnvelopeParams: TypeAlias = "tuple[int | None, str | None, bool] | tuple[int | None, str | None, bool, More]"
 """As the envelope of a commit has them: RET, ENVID, whether BODY is 8BITMIME, and more if there is more."""
 
@@ -49,6 +55,13 @@ RET_HDRS: Final = 1
 _LINES: Final = frozenset(("7BIT", "8BITMIME"))
 """What a BODY nearly always is."""
 
+CHANGED_FIXUPS: Final = 1
+CHANGED_LINE_FEEDS: Final = 2
+CHANGED_BCC: Final = 4
+CHANGES: Final = ((CHANGED_FIXUPS, "fixups"), (CHANGED_LINE_FEEDS, "linefeed"), (CHANGED_BCC, "bcc"))
+"""What may be changed of content on its way in, with the words of journal and views; as in `rust/core`."""
+
+_NO_MORE: Final[More] = (False, False, False, None, None, None, None, 0)
 NOTIFY_BITS: Final = {"SUCCESS": 2, "FAILURE": 4, "DELAY": 8}
 NOTIFY_NEVER: Final = 1
 NEVER: Final = "NEVER"
@@ -113,6 +126,7 @@ class Asked:
             self.release_ms,
             self.mt_priority,
             self.auth_sender,
+            0,
         )
         return self.ret, self.envid, is_eight_bit, more
 
@@ -189,7 +203,7 @@ def spoken(params: EnvelopeParams) -> list[str]:
         words.append("BODY=8BITMIME")
     if not rest:
         return words
-    is_utf8, is_binary, require_tls, deliver_by, release_ms, priority, auth_sender = rest[0]
+    is_utf8, is_binary, require_tls, deliver_by, release_ms, priority, auth_sender, _ = rest[0]
     flags = ((is_binary, "BODY=BINARYMIME"), (is_utf8, "SMTPUTF8"), (require_tls, "REQUIRETLS"))
     words += [word for is_said, word in flags if is_said]
     texts = (
@@ -199,6 +213,27 @@ def spoken(params: EnvelopeParams) -> list[str]:
         ("AUTH", auth_sender),
     )
     return words + [f"{key}={value}" for key, value in texts if value is not None]
+
+
+def with_changes(params: EnvelopeParams, changes: int) -> EnvelopeParams:
+    """Return what is stored with a message of whose content something was changed."""
+    ret, envid, is_eight_bit, *rest = params
+    is_utf8, is_binary, require_tls, deliver_by, release_ms, priority, auth_sender, _ = (
+        rest[0] if rest else _NO_MORE
+    )
+    more = (is_utf8, is_binary, require_tls, deliver_by, release_ms, priority, auth_sender, changes)
+    return ret, envid, is_eight_bit, more
+
+
+def changed(params: EnvelopeParams) -> list[str]:
+    """Return what was changed of a content, in words.
+
+    >>> changed(with_changes((None, None, False), CHANGED_FIXUPS))
+    ['fixups']
+    """
+    *_, last = params
+    changes = last[-1] if isinstance(last, tuple) else 0
+    return [word for bit, word in CHANGES if changes & bit]
 
 
 def decode_xtext(text: str) -> str | None:

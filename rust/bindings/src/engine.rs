@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use penstock_core::flow::Offer;
+use penstock_core::flow::{Changes, Offer};
 use penstock_core::smtp::command::Charset;
 use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, ServerTls, StandardReplies};
 use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
@@ -167,7 +167,13 @@ impl Engine {
                 "min_rate_bytes_s" => made.min_rate_bytes_s = value,
                 "handshake_ms" => made.handshake_ms = value,
                 "header_bytes" => made.header_bytes = value as usize,
-                "takes_utf8" => made.charset = if value == 0 { Charset::Ascii } else { Charset::Utf8 },
+                "rate_window_ms" => made.rate_window_ms = value,
+                "command_ms" => made.command_ms = value,
+                "takes_utf8" => {
+                    made.grammar.charset = if value == 0 { Charset::Ascii } else { Charset::Utf8 };
+                }
+                "is_lenient" => made.grammar.is_lenient = value != 0,
+                "changes" => made.changes = Changes(value as u8),
                 "takes_codes" if value == 0 => {
                     made.timeout_reply = Bytes::from_static(b"421 Connection timed out\r\n");
                 }

@@ -92,7 +92,7 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             };
             (intern!(py, "auth_line"), conn, turn, what, octets, early).into_bound_py_any(py)
         }
-        Event::Content { conn, turn, draft, status, flags, size, facts } => (
+        Event::Content { conn, turn, draft, status, flags, changes, size, facts } => (
             intern!(py, "content"),
             conn,
             turn,
@@ -104,7 +104,7 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             facts.message_id,
             facts.subject,
             facts.from,
-            facts.size,
+            (facts.size, facts.has_date, facts.has_message_id, changes.0),
         )
             .into_bound_py_any(py),
     }

@@ -1,6 +1,6 @@
 //! Envelopes and facts from tuples, answers of the index to tuples.
 
-use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::flow::{Changes, ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use penstock_engine::spool::{
     Accepted, Answer, Disposition, EntryRecord, EntryRow, EnvelopeParams, Fact, HopKind, HopRow, KeptRow,
@@ -26,7 +26,7 @@ enum Params {
     Usual(Option<u8>, Option<String>, bool),
     More(Option<u8>, Option<String>, bool, More),
 }
-type More = (bool, bool, bool, Option<String>, Option<u64>, Option<i8>, Option<String>);
+type More = (bool, bool, bool, Option<String>, Option<u64>, Option<i8>, Option<String>, u8);
 type OutcomeTuple = (u32, String, String, String, u16, String, String);
 
 fn unknown(what: &str, value: &str) -> PyErr {
@@ -129,7 +129,8 @@ fn envelope_params(params: Params) -> EnvelopeParams {
     match params {
         Params::Usual(ret, envid, eight_bit) => EnvelopeParams { ret, envid, eight_bit, more: None },
         Params::More(ret, envid, eight_bit, more) => {
-            let (smtp_utf8, binary, require_tls, deliver_by, release_ms, mt_priority, auth_sender) = more;
+            let (smtp_utf8, binary, require_tls, deliver_by, release_ms, mt_priority, auth_sender, changes) =
+                more;
             let more = MoreParams {
                 smtp_utf8,
                 binary,
@@ -138,6 +139,7 @@ fn envelope_params(params: Params) -> EnvelopeParams {
                 release_ms,
                 mt_priority,
                 auth_sender,
+                changes: Changes(changes),
             };
             EnvelopeParams { ret, envid, eight_bit, more: more.given() }
         }
@@ -157,6 +159,7 @@ fn params_tuple(py: Python<'_>, params: EnvelopeParams) -> PyResult<Bound<'_, Py
                 more.release_ms,
                 more.mt_priority,
                 more.auth_sender,
+                more.changes.0,
             );
             (ret, envid, eight_bit, more).into_bound_py_any(py)
         }

@@ -168,6 +168,53 @@ impl fmt::Debug for ContentFlags {
     }
 }
 
+/// Changes of a content: such as are asked for, or such as were made.
+#[derive(Copy, Clone, Eq, PartialEq, Hash, Default, Debug)]
+pub struct Changes(pub u8);
+
+impl Changes {
+    /// Fields that were missing are there: Date, Message-ID. Whoever prepends them says so.
+    pub const FIXUPS: Self = Self(1);
+    /// Bare LFs became CRLF.
+    pub const LINE_FEEDS: Self = Self(2);
+    /// Bcc was left out.
+    pub const BCC: Self = Self(4);
+
+    /// Every change with its name, as logs and reports spell it.
+    pub const NAMES: [(Self, &'static str); 3] =
+        [(Self::FIXUPS, "fixups"), (Self::LINE_FEEDS, "linefeed"), (Self::BCC, "bcc")];
+
+    /// Whether all of `other` are among them.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+
+    /// Whether there are none.
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Return their names with commas between them.
+    pub fn names(self) -> String {
+        let names = Self::NAMES.iter().filter(|(change, _)| self.contains(*change)).map(|(_, name)| *name);
+        names.collect::<Vec<_>>().join(",")
+    }
+}
+
+impl BitOr for Changes {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl BitOrAssign for Changes {
+    fn bitor_assign(&mut self, other: Self) {
+        self.0 |= other.0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -177,6 +224,13 @@ mod tests {
         let all = ContentFlags::NAMES.iter().fold(ContentFlags::default(), |set, (flag, _)| set | *flag);
         assert_eq!(all, ContentFlags(0x7f));
         assert_eq!(format!("{:?}", ContentFlags::NUL | ContentFlags::BARE_CR), r#"{"bare_cr", "nul"}"#);
+    }
+
+    #[test]
+    fn changes_are_named_in_order() {
+        assert_eq!(Changes::default().names(), "");
+        assert_eq!((Changes::BCC | Changes::FIXUPS).names(), "fixups,bcc");
+        assert!(Changes(7).contains(Changes::LINE_FEEDS) && !Changes(5).contains(Changes::LINE_FEEDS));
     }
 
     #[test]

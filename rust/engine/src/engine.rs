@@ -646,7 +646,11 @@ fn receive_line(queue_id: QueueId, accepted: &Accepted, notes: &[(String, String
         .number("recipients", accepted.recipients.len() as u64)
         .number("size", accepted.size)
         .text("message_id", &accepted.message_id);
-    notes.iter().fold(line, |line, (name, value)| line.text(name, value)).end()
+    let line = notes.iter().fold(line, |line, (name, value)| line.text(name, value));
+    match &accepted.params.more {
+        Some(more) if !more.changes.is_empty() => line.text("changed", &more.changes.names()).end(),
+        _ => line.end(),
+    }
 }
 
 fn event_name(state: OutcomeState, kind: HopKind) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use penstock_core::flow::ContentFlags;
+use penstock_core::flow::{Changes, ContentFlags};
 use penstock_core::message::header::HeaderFacts;
 use penstock_core::queue_id::QueueId;
 use penstock_core::smtp::command::{Command, Malformed};
@@ -62,6 +62,7 @@ pub enum Event {
         draft: u64,
         status: ContentStatus,
         flags: ContentFlags,
+        changes: Changes,
         size: u64,
         facts: HeaderFacts,
     },
@@ -112,9 +113,9 @@ impl Event {
             NetEvent::AuthLine { conn, turn, response, early } => {
                 Self::AuthLine { conn, turn, response, early }
             }
-            NetEvent::Content { conn, turn, draft, sink, status, flags, size, facts, .. } => {
+            NetEvent::Content { conn, turn, draft, sink, status, flags, changes, size, facts, .. } => {
                 keep(draft, sink);
-                Self::Content { conn, turn, draft, status, flags, size, facts }
+                Self::Content { conn, turn, draft, status, flags, changes, size, facts }
             }
             NetEvent::Closed { conn, reason, draft } => Self::Closed { conn, reason, draft },
             NetEvent::Connected { conn, turn, local } => Self::Connected { conn, turn, local },

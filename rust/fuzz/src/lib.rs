@@ -3,10 +3,12 @@
 //! Each function takes one input, whose first octet says into pieces of what size the rest is cut, and panics when a
 //! promise is broken: the pieces never matter, what is kept is bounded, and text that comes out is printable.
 
-use penstock_core::flow::ContentFlags;
+use penstock_core::flow::{Changes, ContentFlags};
 use penstock_core::message::header::{HeaderFacts, HeaderScanner};
 use penstock_core::smtp::chunk::plain_flags;
-use penstock_core::smtp::command::{Command, Malformed, Verb, parse_command};
+use penstock_core::smtp::command::{
+    Charset, Command, Grammar, Malformed, Verb, parse_command, parse_command_in,
+};
 use penstock_core::smtp::content::{ContentReader, END_OF_DATA, Stuffer, Unstuffer};
 use penstock_core::smtp::framing::LineBuffer;
 use penstock_core::smtp::limits::{
@@ -43,6 +45,19 @@ pub fn commands(data: &[u8]) {
     }
     let (size, input) = split(data);
     responses(input);
+    for line in input.split(|&octet| octet == b'\n') {
+        let lenient = parse_command_in(Grammar { charset: Charset::Ascii, is_lenient: true }, line);
+        match (parse_command(line), lenient) {
+            (Ok(strict), lenient) => assert_eq!(Ok(strict), lenient),
+            (_, Ok(Command::Ehlo { domain } | Command::Helo { domain })) => {
+                assert!(!domain.is_empty() && is_printable(&domain) && !domain.contains(' '));
+            }
+            (_, Ok(Command::Mail { path, .. } | Command::Rcpt { path, .. })) => {
+                assert!(path.address.len() <= PATH_MAX - 2 && !path.address.contains(' '));
+            }
+            _ => {}
+        }
+    }
     let items = read(input.chunks(size));
     assert_eq!(items, read(std::iter::once(input)));
     for item in items {
@@ -94,6 +109,7 @@ pub fn content(data: &[u8]) {
         (content, consumed, false, reader)
     }
     let (size, input) = split(data);
+    changes(size, input);
     let (content, consumed, ended, reader) = read(input.chunks(size));
     let (whole_content, whole_consumed, whole_ended, whole_reader) = read(std::iter::once(input));
     assert_eq!((&content, consumed, ended), (&whole_content, whole_consumed, whole_ended));
@@ -124,6 +140,35 @@ pub fn content(data: &[u8]) {
         || (input.starts_with(b".") && !input.starts_with(b".."));
     if whole_ended && !reader.flags().intersects(bare) && !has_lone_dots {
         assert_eq!(again, content);
+    }
+}
+
+/// Content whose bare LFs and Bcc are changed: it is one content, whose only end is at its end.
+fn changes(size: usize, input: &[u8]) {
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, Intake) {
+        let asked = Changes::LINE_FEEDS | Changes::BCC;
+        let mut intake = Intake::new(u64::MAX, 1000).changing(asked);
+        let mut stored = Vec::new();
+        for piece in pieces {
+            let step = intake.push(piece);
+            stored.extend(intake.rewritten().expect("every push has something to say"));
+            if step.end {
+                break;
+            }
+        }
+        (stored, intake)
+    }
+    let input = [input, b"\r\n.\r\n"].concat();
+    let (stored, intake) = read(input.chunks(size));
+    let (whole, at_once) = read(std::iter::once(&input[..]));
+    assert_eq!((&stored, intake.fault(), intake.changes()), (&whole, at_once.fault(), at_once.changes()));
+    if intake.fault().is_none() {
+        let wire = [&stored[..], END_OF_DATA].concat();
+        let mut reader = ContentReader::new();
+        let step = reader.push(&wire);
+        assert!(step.end && step.consumed == wire.len());
+        assert!(!reader.flags().intersects(ContentFlags::BARE_CR | ContentFlags::BARE_LF));
+        assert_eq!(intake.wire_size(), stored.len() as u64);
     }
 }
 

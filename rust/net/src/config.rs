@@ -1,7 +1,8 @@
 //! What the wire engine and its connections are allowed.
 
 use bytes::Bytes;
-use penstock_core::smtp::command::Charset;
+use penstock_core::flow::Changes;
+use penstock_core::smtp::command::Grammar;
 
 use crate::StandardReplies;
 
@@ -45,8 +46,10 @@ pub struct ServerLimits {
     pub total_ms: u64,
     /// How long one command line may take from its first octet to its last.
     pub command_ms: u64,
-    /// Octets of content a second, on average over 30 s in which we read; 0: any.
+    /// Octets of content a second, on average over each `rate_window_ms`; 0: any.
     pub min_rate_bytes_s: u64,
+    /// Over how long that average is taken; only time in which we read counts.
+    pub rate_window_ms: u64,
     /// How long a TLS handshake may take, with the 220 before it.
     pub handshake_ms: u64,
     /// How much of a content is searched for its header section.
@@ -59,8 +62,10 @@ pub struct ServerLimits {
     pub durable_ms: u64,
     /// What a peer is told that was too slow (RFC 5321 3.8).
     pub timeout_reply: Bytes,
-    /// Which characters commands may have.
-    pub charset: Charset,
+    /// How commands are read.
+    pub grammar: Grammar,
+    /// What is changed of content on its way in.
+    pub changes: Changes,
     /// What is answered where a [`Grant`](crate::Grant) was given.
     pub standard: StandardReplies,
 }
@@ -72,13 +77,15 @@ impl Default for ServerLimits {
             total_ms: 0,
             command_ms: 300_000,
             min_rate_bytes_s: 0,
+            rate_window_ms: 30_000,
             handshake_ms: 30_000,
             header_bytes: 1 << 20,
             output_bytes: 64 * 1024,
             starved_ms: 10_000,
             durable_ms: 600_000,
             timeout_reply: Bytes::from_static(b"421 4.4.2 Connection timed out\r\n"),
-            charset: Charset::Ascii,
+            grammar: Grammar::STRICT,
+            changes: Changes::default(),
             standard: StandardReplies::default(),
         }
     }

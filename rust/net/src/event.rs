@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 
-use penstock_core::flow::{ContentFlags, ContentSink};
+use penstock_core::flow::{Changes, ContentFlags, ContentSink};
 use penstock_core::message::header::HeaderFacts;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
@@ -99,6 +99,8 @@ pub enum NetEvent {
         status: ContentStatus,
         /// What is unusual about it.
         flags: ContentFlags,
+        /// What was changed of it.
+        changes: Changes,
         /// Octets of the message (RFC 1870).
         size: u64,
         /// Octets stored: dots still stuffed if DATA brought them.

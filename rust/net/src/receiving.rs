@@ -20,9 +20,6 @@ use crate::link::{Link, Read};
 use crate::transport::Stream;
 use crate::{BeginChunks, CloseReason, Conn, ContentStatus, NetEvent, ServerLimits};
 
-/// Over how long the rate of a content is measured.
-const RATE_WINDOW_MS: u64 = 30_000;
-
 /// A BDAT as it was said.
 #[derive(Copy, Clone, Eq, PartialEq)]
 pub(crate) struct Chunk {
@@ -84,17 +81,15 @@ impl Receiving {
     pub(crate) fn new(
         draft: u64,
         sink: Box<dyn ContentSink>,
-        limit_bytes: u64,
-        header_bytes: usize,
+        intake: Intake,
         waker: WakeHandle,
         now_ms: u64,
     ) -> Self {
-        Self::with(Some(draft), Then::Ask, sink, waker, Intake::new(limit_bytes, header_bytes), now_ms)
+        Self::with(Some(draft), Then::Ask, sink, waker, intake, now_ms)
     }
 
     /// Begin a content that comes in chunks, before the first of them.
-    pub(crate) fn in_chunks(begin: BeginChunks, header_bytes: usize, waker: WakeHandle, now_ms: u64) -> Self {
-        let intake = Intake::in_chunks(begin.is_binary, begin.limit_bytes, header_bytes);
+    pub(crate) fn in_chunks(begin: BeginChunks, intake: Intake, waker: WakeHandle, now_ms: u64) -> Self {
         Self::with(Some(begin.draft), Then::GoOn, begin.sink, waker, intake, now_ms)
     }
 
@@ -134,7 +129,13 @@ impl Receiving {
     /// Go on with a chunk.
     pub(crate) fn begin_chunk(&mut self, chunk: Chunk, then: Then, now_ms: u64) {
         self.then = if chunk.is_last { Then::Ask } else { then };
-        self.has_ended = self.intake.begin_chunk(chunk.size, chunk.is_last);
+        if self.intake.begin_chunk(chunk.size, chunk.is_last) {
+            let step = self.intake.push(b"");
+            // As when a chunk has come; its beginning counts as a sign of life in any case.
+            self.keep(step, b"", &mut { now_ms }, now_ms);
+        } else {
+            self.has_ended = false;
+        }
         self.restart_clock(now_ms);
     }
 
@@ -184,7 +185,10 @@ impl Receiving {
     }
 
     fn rate_ms(&self, limits: &ServerLimits) -> u64 {
-        if limits.min_rate_bytes_s > 0 { self.window_from_ms + RATE_WINDOW_MS } else { u64::MAX }
+        if limits.min_rate_bytes_s == 0 {
+            return u64::MAX;
+        }
+        self.window_from_ms.saturating_add(limits.rate_window_ms)
     }
 
     pub(crate) fn step<S: Stream>(
@@ -255,10 +259,12 @@ impl Receiving {
             self.unlined_octets = 0;
             *idle_from_ms = now_ms;
         }
+        let rewritten = self.intake.rewritten();
         if self.is_starved || self.intake.fault().is_some() {
             return;
         }
-        for part in [step.prefix, content] {
+        let parts = rewritten.as_deref().map_or([step.prefix, content], |octets| [octets, b""]);
+        for part in parts {
             if part.is_empty() {
                 continue;
             }
@@ -284,6 +290,7 @@ impl Receiving {
             sink: self.sink,
             status,
             flags: self.intake.flags(),
+            changes: self.intake.changes(),
             size: self.intake.size(),
             wire_size: self.intake.wire_size(),
             facts: self.intake.finish(),

@@ -35,7 +35,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use penstock_core::flow::ContentSink;
 use penstock_core::smtp::command::{Command, Malformed};
-use penstock_core::smtp::server_wire::{Batch, ServerWire};
+use penstock_core::smtp::server_wire::{Batch, Intake, ServerWire};
 use zeroize::Zeroize;
 
 use crate::context::{Context, Next, PASS_OCTETS};
@@ -219,7 +219,7 @@ impl<S: Stream> Server<S> {
                 if matches!(question, Question::Banner) =>
             {
                 self.limits = limits;
-                self.wire.set_charset(self.limits.charset);
+                self.wire.set_grammar(self.limits.grammar);
                 if let Some(tls) = tls {
                     self.secure(tls, None, cx);
                 } else {
@@ -705,7 +705,7 @@ impl<S: Stream> Server<S> {
     fn secured(&mut self, cx: &mut Context) {
         let Some(facts) = self.link.tls_facts() else { return self.finish(CloseReason::Error) };
         self.wire = ServerWire::new();
-        self.wire.set_charset(self.limits.charset);
+        self.wire.set_grammar(self.limits.grammar);
         self.line_from_ms = None;
         self.size_hint = 0;
         let turn = self.hand_over(Question::Secured, cx);
@@ -772,7 +772,8 @@ impl<S: Stream> Server<S> {
         self.reply(reply, 0, cx);
         self.wire.begin_content();
         let waker = cx.waker(self.conn);
-        let receiving = Receiving::new(draft, sink, limit_bytes, self.limits.header_bytes, waker, cx.now_ms);
+        let intake = Intake::new(limit_bytes, self.limits.header_bytes).changing(self.limits.changes);
+        let receiving = Receiving::new(draft, sink, intake, waker, cx.now_ms);
         self.idle_from_ms = cx.now_ms;
         self.chunks = None;
         self.phase = Phase::Receiving(Box::new(receiving));
@@ -799,7 +800,9 @@ impl<S: Stream> Server<S> {
             },
             Some(begin) => {
                 let waker = cx.waker(self.conn);
-                Box::new(Receiving::in_chunks(begin, self.limits.header_bytes, waker, cx.now_ms))
+                let intake = Intake::in_chunks(begin.is_binary, begin.limit_bytes, self.limits.header_bytes);
+                let intake = intake.changing(self.limits.changes);
+                Box::new(Receiving::in_chunks(begin, intake, waker, cx.now_ms))
             }
         };
         receiving.begin_chunk(chunk, Then::Reply(reply), cx.now_ms);

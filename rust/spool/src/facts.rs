@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::flow::{Changes, ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use sha2::{Digest, Sha256};
 
@@ -141,6 +141,8 @@ pub struct MoreParams {
     pub mt_priority: Option<i8>,
     /// AUTH of RFC 4954 5, `<>` if it was not known who submitted the message.
     pub auth_sender: Option<String>,
+    /// No parameter, but as rare: what of the content was changed on its way in.
+    pub changes: Changes,
 }
 
 impl MoreParams {

@@ -26,6 +26,10 @@ pub struct HeaderFacts {
     pub subject: String,
     /// The first From, unfolded, at most 998 octets; empty if there is none.
     pub from: String,
+    /// Whether there is a Message-ID, if only an empty one.
+    pub has_message_id: bool,
+    /// Whether there is a Date.
+    pub has_date: bool,
     /// Octets of the header section, as far as it was seen, without the empty line that ends it.
     pub size: u32,
     /// Whether that empty line was seen.
@@ -51,6 +55,7 @@ pub struct HeaderScanner {
     message_id: Option<Vec<u8>>,
     subject: Option<Vec<u8>>,
     from: Option<Vec<u8>>,
+    has_date: bool,
     /// The field that a folded line would continue.
     current: Option<Kept>,
     /// The head of a line whose end has not come.
@@ -72,6 +77,7 @@ impl HeaderScanner {
             message_id: None,
             subject: None,
             from: None,
+            has_date: false,
             current: None,
             partial: Vec::new(),
             partial_octets: 0,
@@ -103,6 +109,8 @@ impl HeaderScanner {
         };
         HeaderFacts {
             received: self.received,
+            has_message_id: self.message_id.is_some(),
+            has_date: self.has_date,
             message_id: text(self.message_id),
             subject: text(self.subject),
             from: text(self.from),
@@ -168,7 +176,7 @@ impl HeaderScanner {
         }
         self.current = None;
         // Most fields are none of ours, which the first letter tells.
-        if !matches!(line, [b'R' | b'r' | b'M' | b'm' | b'S' | b's' | b'F' | b'f', ..]) {
+        if !matches!(line, [b'R' | b'r' | b'M' | b'm' | b'S' | b's' | b'F' | b'f' | b'D' | b'd', ..]) {
             return;
         }
         let Some(colon) = memchr(b':', line.get(..=NAME_MAX).unwrap_or(line)) else { return };
@@ -176,6 +184,9 @@ impl HeaderScanner {
         let name = name.trim_ascii_end();
         let kept = if name.eq_ignore_ascii_case(b"Received") {
             self.received = self.received.saturating_add(1);
+            return;
+        } else if name.eq_ignore_ascii_case(b"Date") {
+            self.has_date = true;
             return;
         } else if name.eq_ignore_ascii_case(b"Message-ID") {
             Kept::MessageId
@@ -216,6 +227,7 @@ mod tests {
 
     const MESSAGE: &str = "Received: from a by b;\r\n\tTue, 1 Jan 2030 00:00:00 +0000\r\n\
         received : from c by a\r\n\
+        date : Tue, 1 Jan 2030 00:00:00 +0000\r\n\
         From: A Person\r\n <a@b.example>\r\n\
         Subject: =?utf-8?q?x?=\r\n  and\r\n\tmore\r\n\
         To: b@c.example\r\n , d@c.example\r\n\
@@ -242,6 +254,8 @@ mod tests {
             message_id: "<1@b.example>".to_owned(),
             subject: "=?utf-8?q?x?=  and more".to_owned(),
             from: "A Person <a@b.example>".to_owned(),
+            has_message_id: true,
+            has_date: true,
             size: MESSAGE.find("\r\n\r\n").map_or(0, |at| at as u32 + 2),
             complete: true,
         };
@@ -251,6 +265,19 @@ mod tests {
             assert_eq!(scan(usize::MAX, [one, two]), expected, "cut at {first}");
         }
         assert_eq!(scan(usize::MAX, MESSAGE.as_bytes().chunks(1)), expected);
+    }
+
+    #[test]
+    fn fields_that_are_missing_are_told_from_empty_ones() {
+        for (input, has_message_id, has_date) in [
+            ("\r\nDate: x\r\n", false, false),
+            ("Message-ID:\r\nDated: x\r\n Date: x\r\n\r\n", true, false),
+            ("X: y\r\nDATE:", false, true),
+            ("Message-ID\r\nDate\r\n\r\n", false, false),
+        ] {
+            let facts = scan(usize::MAX, [input.as_bytes()]);
+            assert_eq!((facts.has_message_id, facts.has_date), (has_message_id, has_date), "{input:?}");
+        }
     }
 
     #[test]

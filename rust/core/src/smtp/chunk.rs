@@ -117,6 +117,11 @@ impl ChunkReader {
         ContentStep { prefix: b"", content: octets, consumed: octets, end: self.left == 0 }
     }
 
+    /// Whether the present chunk is the last one.
+    pub fn is_last(&self) -> bool {
+        self.is_last
+    }
+
     /// Whether the present chunk has come whole.
     pub fn is_complete(&self) -> bool {
         self.left == 0

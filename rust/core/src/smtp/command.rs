@@ -4,10 +4,16 @@
 //! allowed is decided elsewhere. A line holds printable US-ASCII and spaces only, and where RFC 6531 is offered paths and
 //! values of parameters may have UTF-8; there is no space after the colon of `MAIL FROM:` and `RCPT TO:`; a parameter
 //! comes once. White space at the end of a line is forgiven (RFC 5321 4.1.1).
+//!
+//! Devices that cannot be changed are read with [`Grammar::is_lenient`], which allows exactly this and nothing else:
+//!
+//! - spaces behind the colon of `MAIL FROM:` and `RCPT TO:`;
+//! - a path without its angle brackets: a mailbox without quotes and source route, which ends at the first space;
+//! - any name behind EHLO and HELO, spaces and octets above 127 included, of which what could be misread becomes `-`.
 
 use super::cursor::Cursor;
 use super::limits::{DOMAIN_MAX, MECHANISM_MAX, PARAMETERS_MAX};
-use super::path::{Path, forward_path, reverse_path};
+use super::path::{Path, bare_path, forward_path, reverse_path};
 use super::sasl::parse_initial;
 use super::secret::Secret;
 
@@ -252,12 +258,32 @@ pub enum Charset {
     Utf8,
 }
 
+/// How lines are read.
+#[derive(Copy, Clone, Eq, PartialEq, Debug, Default)]
+pub struct Grammar {
+    /// Which characters they may have.
+    pub charset: Charset,
+    /// Whether what the module's first paragraph lists is allowed.
+    pub is_lenient: bool,
+}
+
+impl Grammar {
+    /// US-ASCII, and no mistakes.
+    pub const STRICT: Self = Self { charset: Charset::Ascii, is_lenient: false };
+}
+
+impl From<Charset> for Grammar {
+    fn from(charset: Charset) -> Self {
+        Self { charset, ..Self::STRICT }
+    }
+}
+
 /// Read a line, without its CRLF, as a command in US-ASCII; [`parse_command_in`] has the rest.
 ///
 /// # Errors
 /// The line is no well-formed command.
 pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
-    parse_command_in(Charset::Ascii, line)
+    parse_command_in(Grammar::STRICT, line)
 }
 
 /// Read a line, without its CRLF, as a command.
@@ -268,13 +294,21 @@ pub fn parse_command(line: &[u8]) -> Result<Command, Malformed> {
 ///
 /// # Errors
 /// The line is no well-formed command; a well-formed one with another verb is [`Command::Unknown`].
-pub fn parse_command_in(charset: Charset, line: &[u8]) -> Result<Command, Malformed> {
+pub fn parse_command_in(grammar: impl Into<Grammar>, line: &[u8]) -> Result<Command, Malformed> {
+    let Grammar { charset, is_lenient } = grammar.into();
     let mut line = line;
     while let [head @ .., b' ' | b'\t'] = line {
         line = head;
     }
     let verb = Verb::of_line(line);
     let fault = |kind, offset: usize| Malformed { kind, offset: offset as u32, verb };
+    if let Some(Verb::Ehlo | Verb::Helo) = verb
+        && is_lenient
+    {
+        let domain = lenient_name(line).map_err(|(kind, offset)| fault(kind, offset))?;
+        let is_ehlo = verb == Some(Verb::Ehlo);
+        return Ok(if is_ehlo { Command::Ehlo { domain } } else { Command::Helo { domain } });
+    }
     let unprintable = line.iter().enumerate().find(|(_, octet)| !matches!(octet, b' '..=b'~'));
     let is_ours = |octet: u8| charset == Charset::Utf8 && octet >= 0x80 && verb.is_some_and(Verb::takes_utf8);
     if let Some((offset, &octet)) = unprintable
@@ -297,7 +331,7 @@ pub fn parse_command_in(charset: Charset, line: &[u8]) -> Result<Command, Malfor
         let verb = word.chars().take(UNKNOWN_VERB_MAX).collect::<String>().to_ascii_uppercase();
         return Ok(Command::Unknown { verb });
     };
-    arguments(verb, &mut cursor).map_err(|kind| fault(kind, cursor.at()))
+    arguments(verb, is_lenient, &mut cursor).map_err(|kind| fault(kind, cursor.at()))
 }
 
 /// Whether a character could break a line of a log or a report: control characters, and what ends lines elsewhere.
@@ -306,18 +340,20 @@ fn is_unsafe(character: char) -> bool {
 }
 
 /// Read what follows the verb.
-fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
+fn arguments(verb: Verb, is_lenient: bool, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
     let has_argument = cursor.eat(b' ');
     Ok(match verb {
         Verb::Ehlo => Command::Ehlo { domain: client_name(cursor)? },
         Verb::Helo => Command::Helo { domain: client_name(cursor)? },
         Verb::Mail => {
             keyword(cursor, "FROM:")?;
-            Command::Mail { path: reverse_path(cursor)?, params: params(cursor)? }
+            let path = if is_lenient { lenient_path(cursor, reverse_path)? } else { reverse_path(cursor)? };
+            Command::Mail { path, params: params(cursor)? }
         }
         Verb::Rcpt => {
             keyword(cursor, "TO:")?;
-            Command::Rcpt { path: forward_path(cursor)?, params: params(cursor)? }
+            let path = if is_lenient { lenient_path(cursor, forward_path)? } else { forward_path(cursor)? };
+            Command::Rcpt { path, params: params(cursor)? }
         }
         Verb::Vrfy | Verb::Expn if cursor.is_at_end() => return Err(MalformedKind::Argument),
         Verb::Vrfy => Command::Vrfy { arg: cursor.rest().to_owned() },
@@ -351,8 +387,38 @@ fn chunk(cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
     Ok(Command::Bdat { size, is_last })
 }
 
+/// Read a path behind any number of spaces, with its angle brackets or without.
+fn lenient_path(
+    cursor: &mut Cursor<'_>,
+    strict: fn(&mut Cursor<'_>) -> Result<Path, MalformedKind>,
+) -> Result<Path, MalformedKind> {
+    let _ = cursor.eat_while(|octet| octet == b' ');
+    if cursor.peek() == Some(b'<') { strict(cursor) } else { bare_path(cursor) }
+}
+
+/// Whether an octet of a client's name would be misread in a Received field.
+const fn is_misread(octet: u8) -> bool {
+    matches!(octet, b' ' | b'(' | b')' | b'<' | b'>' | b'"' | b'\\' | b',' | b';')
+}
+
+/// Read the name in an EHLO or HELO, whatever it is, as one word; an octet that no word may have becomes `-`.
+fn lenient_name(line: &[u8]) -> Result<String, (MalformedKind, usize)> {
+    // The verb has four octets.
+    let name = line.get(4..).unwrap_or_default().trim_ascii_start();
+    let start = line.len() - name.len();
+    let control = line.iter().position(u8::is_ascii_control);
+    if let Some(offset) = control {
+        return Err((MalformedKind::of_octet(line.get(offset).copied().unwrap_or_default()), offset));
+    }
+    if name.is_empty() || name.len() > DOMAIN_MAX {
+        return Err((MalformedKind::Argument, start));
+    }
+    let word = |&octet: &u8| if is_misread(octet) || octet >= 0x80 { '-' } else { char::from(octet) };
+    Ok(name.iter().map(word).collect())
+}
+
 fn client_name(cursor: &mut Cursor<'_>) -> Result<String, MalformedKind> {
-    let name = cursor.eat_while(|octet| octet != b' ' && !b"()<>\"\\,;".contains(&octet));
+    let name = cursor.eat_while(|octet| !is_misread(octet));
     if name.is_empty() || name.len() > DOMAIN_MAX || !cursor.is_at_end() {
         return Err(MalformedKind::Argument);
     }
@@ -418,6 +484,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use proptest::prelude::*;
+
+    const LENIENT: Grammar = Grammar { charset: Charset::Ascii, is_lenient: true };
 
     fn mail(address: &str, domain: &str, params: &[(&str, Option<&str>)]) -> Command {
         let path = Path { address: address.to_owned(), domain: domain.to_owned() };
@@ -606,6 +674,87 @@ mod tests {
     }
 
     #[test]
+    fn what_devices_say_is_read_where_that_is_allowed_and_nowhere_else() {
+        let lenient = |line: &str| parse_command_in(LENIENT, line.as_bytes());
+        for (line, address, count) in [
+            ("MAIL FROM: <a@b>", "a@b", 0),
+            ("MAIL FROM:a@b", "a@b", 0),
+            ("MAIL FROM:   a@b  ", "a@b", 0),
+            ("mail from: a.b+c@d-e.example SIZE=1 BODY=8BITMIME", "a.b+c@d-e.example", 2),
+            ("MAIL FROM: <>", "", 0),
+            ("RCPT TO: a@[192.0.2.1]", "a@[192.0.2.1]", 0),
+            ("RCPT TO:a@b NOTIFY=NEVER", "a@b", 1),
+        ] {
+            let Ok(Command::Mail { path, params } | Command::Rcpt { path, params }) = lenient(line) else {
+                panic!("{line}: {:?}", lenient(line))
+            };
+            assert_eq!((&*path.address, params.len()), (address, count), "{line}");
+            assert!(parse_command(line.as_bytes()).is_err(), "{line}");
+        }
+        for (line, name) in [
+            ("EHLO HP LaserJet (2nd floor)", "HP-LaserJet--2nd-floor-"),
+            ("HELO  scanner", "scanner"),
+            ("EHLO a\"b\\c<d>,e;f", "a-b-c-d--e-f"),
+            ("ehlo B\u{fc}ro", "B--ro"),
+        ] {
+            let Ok(Command::Ehlo { domain } | Command::Helo { domain }) = lenient(line) else {
+                panic!("{line}")
+            };
+            assert_eq!(domain, name);
+            assert!(parse_command(line.as_bytes()).is_err(), "{line}");
+        }
+        assert_eq!(lenient("EHLO a.example"), parse_command(b"EHLO a.example"));
+    }
+
+    #[test]
+    fn nothing_else_is_allowed_to_devices() {
+        for (line, kind) in [
+            ("MAIL FROM:", MalformedKind::Path),
+            ("MAIL FROM: ", MalformedKind::Path),
+            ("MAIL FROM :<a@b>", MalformedKind::Syntax),
+            ("MAIL  FROM:<a@b>", MalformedKind::Syntax),
+            ("MAIL FROM:<a@b", MalformedKind::Path),
+            ("MAIL FROM:a@b>", MalformedKind::Path),
+            ("MAIL FROM:a@b,c@d", MalformedKind::Path),
+            ("MAIL FROM:a@b c@d", MalformedKind::Parameter),
+            ("MAIL FROM:a@b  SIZE=1", MalformedKind::Parameter),
+            ("MAIL FROM:a@bSIZE=1", MalformedKind::Path),
+            ("MAIL FROM:a@b SIZE=1 SIZE=2", MalformedKind::Parameter),
+            ("MAIL FROM:\"a b\"@c", MalformedKind::Path),
+            ("MAIL FROM:\"a SIZE=1\"@c", MalformedKind::Path),
+            ("MAIL FROM:@x:a@b", MalformedKind::Path),
+            ("MAIL FROM:a", MalformedKind::Path),
+            ("MAIL FROM:a(b)@c", MalformedKind::Path),
+            ("MAIL FROM: <a@b>SIZE=1", MalformedKind::Path),
+            ("MAIL FROM:\ta@b", MalformedKind::Syntax),
+            ("RCPT TO:", MalformedKind::Path),
+            ("RCPT TO: <>", MalformedKind::Path),
+            ("RCPT TO:postmaster", MalformedKind::Path),
+            ("RCPT TO:a@b\u{1}", MalformedKind::Syntax),
+            ("EHLO", MalformedKind::Argument),
+            ("HELO   ", MalformedKind::Argument),
+            ("EHLO a\u{1b}[0m", MalformedKind::Syntax),
+            ("EHLO a\tb", MalformedKind::Syntax),
+            ("EHLO a\0", MalformedKind::Nul),
+            ("DATA now", MalformedKind::Argument),
+            ("NOOP \u{e4}", MalformedKind::NotAscii),
+        ] {
+            let read = parse_command_in(LENIENT, line.as_bytes());
+            assert_eq!(read.unwrap_err().kind, kind, "{line}");
+        }
+        let name = |octets: usize| format!("EHLO {}", "n ".repeat(octets / 2) + &"n".repeat(octets % 2));
+        assert!(parse_command_in(LENIENT, name(255).as_bytes()).is_ok());
+        assert!(parse_command_in(LENIENT, name(257).as_bytes()).is_err());
+        let path = |octets: usize| {
+            format!("RCPT TO:{}@{}{}", "l".repeat(64), "d.".repeat(80), "d".repeat(octets - 225))
+        };
+        assert_eq!(path(254).len(), 254 + "RCPT TO:".len());
+        assert!(parse_command_in(LENIENT, path(254).as_bytes()).is_ok());
+        let read = parse_command_in(LENIENT, path(255).as_bytes());
+        assert_eq!(read.unwrap_err().kind, MalformedKind::PathTooLong);
+    }
+
+    #[test]
     fn client_name_may_have_255_octets() {
         let line = |octets| format!("EHLO {}", "n".repeat(octets)).into_bytes();
         assert!(parse_command(&line(255)).is_ok());
@@ -627,6 +776,29 @@ mod tests {
         fn any_line_is_read_without_panic(line in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = parse_command(&line);
             let _ = parse_command_in(Charset::Utf8, &line);
+            let _ = parse_command_in(LENIENT, &line);
+        }
+
+        #[test]
+        fn what_is_read_strictly_is_read_alike_leniently(
+            line in r#"(EHLO|HELO|MAIL FROM:|RCPT TO:)[ <>@a"\\.:,;()=0-]{0,16}( SIZE=1)?"#,
+        ) {
+            let lenient = parse_command_in(LENIENT, line.as_bytes());
+            if let Ok(command) = parse_command(line.as_bytes()) {
+                prop_assert_eq!(&lenient, &Ok(command));
+            }
+            if let Ok(Command::Ehlo { domain } | Command::Helo { domain }) = &lenient {
+                prop_assert_eq!(parse_command(format!("EHLO {domain}").as_bytes()).is_ok(), true);
+            }
+            if let Ok(Command::Mail { path, params }) = lenient {
+                // As strict clients would say it.
+                let params: String = params.iter().map(|param| match &param.value {
+                    Some(value) => format!(" {}={value}", param.key),
+                    None => format!(" {}", param.key),
+                }).collect();
+                let strict = format!("MAIL FROM:<{}>{params}", path.address);
+                prop_assert!(parse_command(strict.as_bytes()).is_ok(), "{}", strict);
+            }
         }
 
         #[test]

@@ -1,5 +1,6 @@
 //! SMTP as octets (RFC 5321): framing, grammar, content, replies.
 
+pub mod changes;
 pub mod chunk;
 pub mod client_wire;
 pub mod command;

@@ -54,6 +54,19 @@ fn path(cursor: &mut Cursor<'_>) -> Result<Path, MalformedKind> {
     Ok(path)
 }
 
+/// Read a mailbox that stands for a path: without angle brackets, and so without what only they keep together.
+///
+/// It ends at a space or with the line, as the grammar of a mailbox without quotes says; whoever goes on reads parameters.
+pub(super) fn bare_path(cursor: &mut Cursor<'_>) -> Result<Path, MalformedKind> {
+    if cursor.peek() == Some(b'"') {
+        return Err(MalformedKind::Path);
+    }
+    let start = cursor.at();
+    let path = mailbox(cursor)?;
+    within(cursor.at() - start, PATH_MAX - 2)?;
+    Ok(path)
+}
+
 /// Pass over a source route, which must be accepted and should be ignored (RFC 5321 4.1.2, appendix C).
 fn source_route(cursor: &mut Cursor<'_>) -> Result<(), MalformedKind> {
     if !cursor.eat(b'@') {

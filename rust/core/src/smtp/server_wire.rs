@@ -9,13 +9,14 @@
 //! BDAT ends a batch too, but what comes behind it is not early: it is the chunk, as long as the command says, and then
 //! the next command. Only if that size cannot be read can the connection not go on.
 
+use super::changes::{LineFeeds, Rewriting};
 use super::chunk::ChunkReader;
-use super::command::{Charset, Command, Malformed, Verb, parse_command_in};
+use super::command::{Command, Grammar, Malformed, Verb, parse_command_in};
 use super::content::{ContentReader, ContentStep};
 use super::framing::LineBuffer;
 use super::limits::COMMAND_LINE_GROWN_MAX;
 use super::sasl::{Response, parse_response};
-use crate::flow::ContentFlags;
+use crate::flow::{Changes, ContentFlags, Form};
 use crate::message::header::{HeaderFacts, HeaderScanner};
 
 /// Commands that are reported together.
@@ -52,7 +53,7 @@ pub struct ServerWire {
     lines: LineBuffer,
     owed: Owed,
     early: bool,
-    charset: Charset,
+    grammar: Grammar,
     is_challenged: bool,
 }
 
@@ -69,14 +70,14 @@ impl ServerWire {
             lines: LineBuffer::new(COMMAND_LINE_GROWN_MAX),
             owed: Owed::Awaited,
             early: false,
-            charset: Charset::Ascii,
+            grammar: Grammar::STRICT,
             is_challenged: false,
         }
     }
 
-    /// Set which characters commands may have, from the next one on.
-    pub fn set_charset(&mut self, charset: Charset) {
-        self.charset = charset;
+    /// Set how commands are read, from the next one on.
+    pub fn set_grammar(&mut self, grammar: Grammar) {
+        self.grammar = grammar;
     }
 
     /// Add octets that have arrived.
@@ -94,7 +95,7 @@ impl ServerWire {
                 None => break,
                 Some(Ok(line)) => {
                     octets += line.len() + 2;
-                    parse_command_in(self.charset, line)
+                    parse_command_in(self.grammar, line)
                 }
                 Some(Err(malformed)) => Err(malformed),
             };
@@ -242,6 +243,12 @@ pub struct Intake {
     scanner: HeaderScanner,
     wants_header: bool,
     limit_bytes: u64,
+    /// What changes the content, for as long as it does.
+    rewriting: Option<Box<Rewriting>>,
+    /// What that has made of the octets of the last push.
+    rewritten: Option<Vec<u8>>,
+    /// Octets of header fields that were left out.
+    left_out: u64,
 }
 
 impl Intake {
@@ -256,10 +263,33 @@ impl Intake {
     }
 
     fn with(reader: Reader, is_binary: bool, limit_bytes: u64, header_bytes: usize) -> Self {
-        Self { reader, is_binary, scanner: HeaderScanner::new(header_bytes), wants_header: true, limit_bytes }
+        Self {
+            reader,
+            is_binary,
+            scanner: HeaderScanner::new(header_bytes),
+            wants_header: true,
+            limit_bytes,
+            rewriting: None,
+            rewritten: None,
+            left_out: 0,
+        }
+    }
+
+    /// Change the content so. What is not lines has no line feeds to be changed.
+    #[must_use]
+    pub fn changing(mut self, asked: Changes) -> Self {
+        let form = match self.reader {
+            Reader::Data(_) => Form::Wire,
+            Reader::Chunks(_) => Form::Plain,
+        };
+        let line_feeds = if self.is_binary { Changes::LINE_FEEDS.0 } else { 0 };
+        self.rewriting = Rewriting::of(Changes(asked.0 & !line_feeds), form);
+        self
     }
 
     /// Take note of a BDAT; return whether its chunk is complete already, since it is empty.
+    ///
+    /// The last one has to be pushed all the same, with no octets: something may have been held back.
     pub fn begin_chunk(&mut self, size: u64, is_last: bool) -> bool {
         match &mut self.reader {
             Reader::Data(_) => false,
@@ -270,54 +300,115 @@ impl Intake {
         }
     }
 
-    /// Read on; nothing is read after the end of the content or chunk.
+    /// Read on; nothing is read after the end of the content or chunk. If the content is changed, what is to be stored is
+    /// what [`Intake::rewritten`] gives next.
     pub fn push(&mut self, input: &[u8]) -> ContentStep {
-        let step = match &mut self.reader {
-            Reader::Data(reader) => reader.push(input),
-            Reader::Chunks(reader) => reader.push(input),
+        let (step, is_end) = match &mut self.reader {
+            Reader::Data(reader) => {
+                let step = reader.push(input);
+                (step, step.end)
+            }
+            Reader::Chunks(reader) => {
+                let step = reader.push(input);
+                (step, step.end && reader.is_last())
+            }
         };
-        if self.wants_header {
-            let content = input.get(..step.content).unwrap_or_default();
+        let content = input.get(..step.content).unwrap_or_default();
+        if let Some(rewriting) = &mut self.rewriting {
+            let stored = rewriting.push(step.prefix, content, is_end);
+            self.wants_header = self.wants_header && self.scanner.push(&stored);
+            self.left_out = rewriting.left_out();
+            if rewriting.is_over() {
+                self.rewriting = None;
+            }
+            self.rewritten = Some(stored);
+        } else if self.wants_header {
             self.wants_header = self.scanner.push(step.prefix) && self.scanner.push(content);
         }
         step
     }
 
+    /// Take what is to be stored instead of the octets of the last push; nothing if they are to be stored as they are.
+    pub fn rewritten(&mut self) -> Option<Vec<u8>> {
+        self.rewritten.take()
+    }
+
     /// Tell why the content will be refused, as far as is known. Line endings come first: it is they that make the
     /// rest untrustworthy.
     pub fn fault(&self) -> Option<IntakeFault> {
-        let bare = ContentFlags::BARE_CR | ContentFlags::BARE_LF;
-        if !self.is_binary && self.flags().intersects(bare) {
+        let line_feeds = self.line_feeds();
+        let bare = if line_feeds.is_some() {
+            ContentFlags::BARE_CR
+        } else {
+            ContentFlags::BARE_CR | ContentFlags::BARE_LF
+        };
+        let has_end = line_feeds.is_some_and(LineFeeds::has_end);
+        if !self.is_binary && (self.read_flags().intersects(bare) || has_end) {
             Some(IntakeFault::BadLineEnding)
-        } else if !self.is_binary && self.flags().contains(ContentFlags::NUL) {
+        } else if !self.is_binary && self.read_flags().contains(ContentFlags::NUL) {
             Some(IntakeFault::Nul)
-        } else if self.size() > self.limit_bytes {
+        } else if self.size().max(self.read_size()) > self.limit_bytes {
             Some(IntakeFault::TooLarge)
         } else {
             None
         }
     }
 
-    /// Return what is unusual about the content so far.
+    /// Return what is unusual about the content so far, as it is to be stored.
     pub fn flags(&self) -> ContentFlags {
+        match self.line_feeds() {
+            None => self.read_flags(),
+            // What it had only as it came is told by whatever refuses it.
+            Some(line_feeds) => {
+                line_feeds.flags() | ContentFlags(self.read_flags().0 & ContentFlags::BARE_CR.0)
+            }
+        }
+    }
+
+    /// Return the size of the message so far (RFC 1870), as it is to be stored.
+    pub fn size(&self) -> u64 {
+        let size = self.line_feeds().map_or_else(|| self.read_size(), LineFeeds::size);
+        size.saturating_sub(self.left_out)
+    }
+
+    /// Return how many octets of content are to be stored, dots still stuffed if they came so.
+    pub fn wire_size(&self) -> u64 {
+        let size = match (self.line_feeds(), &self.reader) {
+            (Some(line_feeds), _) => line_feeds.wire_size(),
+            (None, Reader::Data(reader)) => reader.wire_size(),
+            (None, Reader::Chunks(reader)) => reader.size(),
+        };
+        size.saturating_sub(self.left_out)
+    }
+
+    /// Return what was changed so far.
+    pub fn changes(&self) -> Changes {
+        let mut changes = Changes::default();
+        if self.line_feeds().is_some() && self.read_flags().contains(ContentFlags::BARE_LF) {
+            changes |= Changes::LINE_FEEDS;
+        }
+        if self.left_out > 0 {
+            changes |= Changes::BCC;
+        }
+        changes
+    }
+
+    fn line_feeds(&self) -> Option<&LineFeeds> {
+        self.rewriting.as_ref().and_then(|rewriting| rewriting.line_feeds())
+    }
+
+    /// What is unusual about the content as it came.
+    fn read_flags(&self) -> ContentFlags {
         match &self.reader {
             Reader::Data(reader) => reader.flags(),
             Reader::Chunks(reader) => reader.flags(),
         }
     }
 
-    /// Return the size of the message so far (RFC 1870).
-    pub fn size(&self) -> u64 {
+    /// The size of the message as it came.
+    fn read_size(&self) -> u64 {
         match &self.reader {
             Reader::Data(reader) => reader.size(),
-            Reader::Chunks(reader) => reader.size(),
-        }
-    }
-
-    /// Return how many octets of content were read, dots still stuffed if they came so.
-    pub fn wire_size(&self) -> u64 {
-        match &self.reader {
-            Reader::Data(reader) => reader.wire_size(),
             Reader::Chunks(reader) => reader.size(),
         }
     }

@@ -114,6 +114,57 @@ fn slow_content_is_cut_off_but_not_for_our_own_slowness() {
 }
 
 #[test]
+fn content_may_be_as_slow_as_the_limit_says_and_no_slower() {
+    for (octets, stays) in [(600, true), (599, false)] {
+        let mut bench = Bench::new();
+        let (peer, conn) = bench.session(limits(|limits| {
+            limits.min_rate_bytes_s = 10;
+            limits.rate_window_ms = 60_000;
+        }));
+        bench.taking(&peer, conn, Draft::default(), 100_000);
+        peer.send(&b"x".repeat(octets));
+        bench.pass_ms(59_750);
+        assert!(!peer.is_closed());
+        bench.pass_ms(250);
+        assert_eq!(peer.is_closed(), !stays, "{octets}");
+        // Then the next time begins, and nothing of what came before counts.
+        bench.pass_ms(if stays { 60_000 } else { 0 });
+        assert!(is_told(&peer), "{octets}");
+        assert_eq!(closed(&bench.event()), (CloseReason::MinRate, Some(4711)));
+    }
+}
+
+/// How long a peer stays that sends an octet every ten seconds.
+fn drip(bench: &mut Bench, peer: &MemoryPeer) -> u64 {
+    let mut passed_ms = 0;
+    while !peer.is_closed() {
+        peer.send(b"N");
+        bench.pass_ms(10_000);
+        passed_ms += 10_000;
+    }
+    assert!(is_told(peer));
+    passed_ms
+}
+
+#[test]
+fn an_octet_now_and_then_is_no_sign_of_life() {
+    let slow = |limits: &mut ServerLimits| {
+        limits.min_rate_bytes_s = 64;
+        limits.rate_window_ms = 60_000;
+        limits.command_ms = 60_000;
+    };
+    let mut bench = Bench::new();
+    let (peer, conn) = bench.session(limits(slow));
+    bench.taking(&peer, conn, Draft::default(), 100_000);
+    assert_eq!(drip(&mut bench, &peer), 60_000);
+    assert_eq!(closed(&bench.event()).0, CloseReason::MinRate);
+    let (peer, _) = bench.session(limits(slow));
+    // The line begins when its first octet is read.
+    assert_eq!(drip(&mut bench, &peer), 70_000);
+    assert_eq!(closed(&bench.event()).0, CloseReason::Idle);
+}
+
+#[test]
 fn a_peer_that_takes_no_replies_is_left() {
     let mut bench = Bench::new();
     let (peer, conn) = bench.session(limits(|limits| limits.idle_ms = 60_000));

@@ -6,8 +6,10 @@
 //!
 //! By default the octets come whole and cut at some places; `PENSTOCK_SMUGGLING=full` cuts them at every place.
 
+use std::collections::HashMap;
+
 use bytes::Bytes;
-use penstock_core::flow::{ContentFlags, Form, SourcePoll};
+use penstock_core::flow::{Changes, ContentFlags, Form, SourcePoll};
 use penstock_core::smtp::command::Command;
 use penstock_net::{BeginChunks, ClientLimits, ContentStatus, NetAction, NetEvent, ServerLimits};
 
@@ -35,8 +37,8 @@ struct Taken {
 }
 
 /// Send octets in two pieces and return what was taken of them.
-fn received(bench: &mut Bench, octets: &[u8], cut: usize) -> Vec<Taken> {
-    let (peer, conn) = bench.session(ServerLimits::default());
+fn received(bench: &mut Bench, octets: &[u8], cut: usize, changes: Changes) -> Vec<Taken> {
+    let (peer, conn) = bench.session(ServerLimits { changes, ..ServerLimits::default() });
     let (mut taken, mut form) = (Vec::new(), Form::Wire);
     for piece in [&octets[..cut], &octets[cut..]] {
         peer.send(piece);
@@ -137,22 +139,26 @@ fn ends(content: &[u8], lines_end_with: &[&str]) -> Vec<usize> {
     found
 }
 
-#[test]
-fn what_comes_as_one_message_goes_as_one_message() {
+/// What stands before and after the dot, and whether DATA brought it.
+type Case = (&'static str, &'static str, bool);
+
+/// Try every content in every way; return how many dialogues there were, and the numbers of messages that were taken.
+fn battery(changes: Changes) -> (usize, HashMap<Case, Vec<usize>>) {
     let is_full = std::env::var_os("PENSTOCK_SMUGGLING").is_some_and(|mode| mode == "full");
     let mut bench = Bench::new();
-    let (mut tried, mut accepted) = (0, 0);
+    let (mut tried, mut accepted) = (0, HashMap::<Case, Vec<usize>>::new());
     for before in ENDINGS {
         for after in ENDINGS {
             let content = format!("Subject: x\r\n\r\nbody{before}.{after}{HIDDEN}");
             let data = format!("DATA\r\n{content}.\r\n");
             let bdat = format!("BDAT {} LAST\r\n{content}", content.len());
-            for octets in [data, bdat] {
+            for (octets, is_data) in [(data, true), (bdat, false)] {
                 let octets = octets.as_bytes();
                 for cut in (0..octets.len()).step_by(if is_full { 1 } else { 13 }) {
                     tried += 1;
-                    for taken in received(&mut bench, octets, cut) {
-                        accepted += 1;
+                    let taken = received(&mut bench, octets, cut, changes);
+                    accepted.entry((before, after, is_data)).or_default().push(taken.len());
+                    for taken in taken {
                         let wire = sent(&mut bench, &taken);
                         for lines_end_with in LOOSE {
                             let ends = ends(&wire, lines_end_with);
@@ -168,9 +174,41 @@ fn what_comes_as_one_message_goes_as_one_message() {
             }
         }
     }
-    // Of 81 contents one is two messages as DATA and one as BDAT; all others have a bare CR or LF, or a NUL.
-    assert!(accepted > 0 && tried > 2 * 81 * 8, "{accepted} of {tried}");
-    println!("{tried} dialogues, {accepted} messages accepted");
+    let messages: usize = accepted.values().flatten().sum();
+    println!("{tried} dialogues, {messages} messages accepted");
+    (tried, accepted)
+}
+
+/// Of the 81 contents these have neither a bare CR nor a NUL.
+const WITHOUT_CR: [&str; 3] = ["\r\n", "\n", "\n\n"];
+
+#[test]
+fn what_comes_as_one_message_goes_as_one_message() {
+    let (tried, accepted) = battery(Changes::default());
+    assert!(tried > 2 * 81 * 8, "{tried}");
+    // Where the dot is the end for everybody there are two messages; all others have a bare CR or LF, or a NUL.
+    for (case, messages) in accepted {
+        let wanted = match case {
+            ("\r\n", after, true) if after.starts_with("\r\n") => 2,
+            ("\r\n", "\r\n", false) => 1,
+            _ => 0,
+        };
+        assert!(messages.iter().all(|&count| count == wanted), "{case:?}: {messages:?}");
+    }
+}
+
+#[test]
+fn nor_does_it_where_bare_line_feeds_become_lines() {
+    let (tried, accepted) = battery(Changes::LINE_FEEDS | Changes::BCC);
+    assert!(tried > 2 * 81 * 8, "{tried}");
+    for (case, messages) in accepted {
+        let wanted = match case {
+            ("\r\n", after, true) if after.starts_with("\r\n") => 2,
+            (before, after, _) if WITHOUT_CR.contains(&before) && WITHOUT_CR.contains(&after) => 1,
+            _ => 0,
+        };
+        assert!(messages.iter().all(|&count| count == wanted), "{case:?}: {messages:?}");
+    }
 }
 
 #[test]

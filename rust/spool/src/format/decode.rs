@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::flow::{Changes, ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 
 use crate::edit::{Author, Change, EditKind, EditRecord, Suspension};
@@ -142,6 +142,7 @@ fn accepted(mut reader: FieldReader<'_>) -> Result<Part, Malformed> {
             a::RELEASE => more.release_ms = Some(field.number()?),
             a::MT_PRIORITY => more.mt_priority = Some(MoreParams::priority_of(field.small()?)),
             a::AUTH_SENDER => more.auth_sender = Some(field.text()?),
+            a::CHANGES => more.changes = Changes(field.small()?),
             a::CONNECTOR => message.connector = field.text()?,
             a::PEER => message.peer = field.text()?,
             a::HELO => message.helo = field.text()?,

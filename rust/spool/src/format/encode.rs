@@ -170,6 +170,7 @@ fn more_params(fields: &mut FieldWriter<'_>, more: &MoreParams) {
     if let Some(sender) = &more.auth_sender {
         fields.octets(a::AUTH_SENDER, sender.as_bytes());
     }
+    fields.number(a::CHANGES, more.changes.0.into());
 }
 
 fn write_recipient(fields: &mut FieldWriter<'_>, one: &RecipientRecord) {

@@ -49,6 +49,7 @@ pub(super) mod accepted {
     pub(crate) const RELEASE: u16 = 0x19;
     pub(crate) const MT_PRIORITY: u16 = 0x1a;
     pub(crate) const AUTH_SENDER: u16 = 0x1b;
+    pub(crate) const CHANGES: u16 = 0x1c;
 
     /// The content is in the same record, behind the body.
     pub(crate) const INLINE: u64 = 1;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::flow::{Changes, ContentFlags, Form};
 use penstock_core::queue_id::QueueId;
 use proptest::prelude::*;
 
@@ -51,8 +51,13 @@ fn entry() -> impl Strategy<Value = (EntryRecord, Arc<HopName>)> {
 
 fn more_params() -> impl Strategy<Value = Option<Box<MoreParams>>> {
     let texts = (prop::option::of(text()), prop::option::of(text()));
-    (any::<[bool; 3]>(), texts, any::<Option<u64>>(), prop::option::of(-9i8..=9)).prop_map(
-        |([smtp_utf8, binary, require_tls], (deliver_by, auth_sender), release_ms, mt_priority)| {
+    let numbers = (any::<Option<u64>>(), prop::option::of(-9i8..=9), any::<u8>());
+    (any::<[bool; 3]>(), texts, numbers).prop_map(
+        |(
+            [smtp_utf8, binary, require_tls],
+            (deliver_by, auth_sender),
+            (release_ms, mt_priority, changes),
+        )| {
             let more = MoreParams {
                 smtp_utf8,
                 binary,
@@ -61,6 +66,7 @@ fn more_params() -> impl Strategy<Value = Option<Box<MoreParams>>> {
                 release_ms,
                 mt_priority,
                 auth_sender,
+                changes: Changes(changes),
             };
             more.given()
         },

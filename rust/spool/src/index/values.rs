@@ -1,6 +1,6 @@
 //! The values: a version in the first octet, then what the table says, without padding. `FORMAT.md` has every octet.
 
-use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::flow::{Changes, ContentFlags, Form};
 
 use crate::edit::{Author, EditKind, LastEdit, Suspension};
 use crate::facts::{
@@ -36,6 +36,7 @@ const HAS_DELIVER_BY: u8 = 8;
 const HAS_RELEASE: u8 = 16;
 const HAS_PRIORITY: u8 = 32;
 const HAS_AUTH_SENDER: u8 = 64;
+const HAS_CHANGES: u8 = 128;
 const HAS_ORCPT: u8 = 1;
 const HAS_OUTCOME: u8 = 2;
 const SUSPENSION: u8 = 3;
@@ -192,7 +193,8 @@ fn put_more(out: &mut Vec<u8>, more: &MoreParams) {
             | flag(more.deliver_by.is_some(), HAS_DELIVER_BY)
             | flag(more.release_ms.is_some(), HAS_RELEASE)
             | flag(more.mt_priority.is_some(), HAS_PRIORITY)
-            | flag(more.auth_sender.is_some(), HAS_AUTH_SENDER),
+            | flag(more.auth_sender.is_some(), HAS_AUTH_SENDER)
+            | flag(!more.changes.is_empty(), HAS_CHANGES),
     );
     if let Some(by) = &more.deliver_by {
         put_text(out, by);
@@ -203,6 +205,9 @@ fn put_more(out: &mut Vec<u8>, more: &MoreParams) {
     out.extend(more.mt_priority.map(MoreParams::priority_number));
     if let Some(sender) = &more.auth_sender {
         put_text(out, sender);
+    }
+    if !more.changes.is_empty() {
+        out.push(more.changes.0);
     }
 }
 
@@ -217,10 +222,8 @@ fn read_more(reader: &mut Reader<'_>) -> Result<Box<MoreParams>, Malformed> {
         release_ms: has(HAS_RELEASE).then(|| reader.number()).transpose()?,
         mt_priority: has(HAS_PRIORITY).then(|| reader.octet().map(MoreParams::priority_of)).transpose()?,
         auth_sender: has(HAS_AUTH_SENDER).then(|| reader.text().map(Into::into)).transpose()?,
+        changes: if has(HAS_CHANGES) { Changes(reader.octet()?) } else { Changes::default() },
     };
-    if present & 0x80 != 0 {
-        return Err(Malformed("parameters are not known"));
-    }
     more.given().ok_or(Malformed("there are no more parameters"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use penstock_core::flow::{ContentFlags, Form};
+use penstock_core::flow::{Changes, ContentFlags, Form};
 use proptest::prelude::*;
 
 use crate::edit::{Author, EditKind, LastEdit, Suspension};
@@ -77,14 +77,22 @@ proptest! {
         (plain, flags, eight_bit, ret) in any::<(bool, u8, bool, Option<u8>)>(),
         envid in prop::option::of(text()),
         texts in prop::collection::vec(text(), 7),
-        (marks, release_ms, mt_priority) in any::<([bool; 3], Option<u64>, Option<bool>)>(),
+        (marks, release_ms, mt_priority, changes) in any::<([bool; 3], Option<u64>, Option<bool>, u8)>(),
         more_texts in (prop::option::of(text()), prop::option::of(text())),
     ) {
         let [smtp_utf8, binary, require_tls] = marks;
         let (deliver_by, auth_sender) = more_texts;
         let mt_priority = mt_priority.map(|is_low| if is_low { -9 } else { 9 });
-        let more =
-            MoreParams { smtp_utf8, binary, require_tls, deliver_by, release_ms, mt_priority, auth_sender };
+        let more = MoreParams {
+            smtp_utf8,
+            binary,
+            require_tls,
+            deliver_by,
+            release_ms,
+            mt_priority,
+            auth_sender,
+            changes: Changes(changes),
+        };
         let form = if plain { Form::Plain } else { Form::Wire };
         let stored = Stored { location, form, flags: ContentFlags(flags) };
         let value = MessageValue {
