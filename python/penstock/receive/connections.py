@@ -124,8 +124,8 @@ class Connection:
     """An incoming connection that was let in."""
 
     __slots__ = (
-        *("banner", "connector", "peer_ip", "peer_literal", "session", "session_id"),
-        *("tls", "tls_comment", "turn"),
+        *("banner", "connector", "notes", "peer_ip", "peer_literal", "session", "session_id"),
+        *("tls_comment", "turn"),
     )
 
     def __init__(self, conn: int, connector: Connector, peer_ip: str, session_id: str) -> None:
@@ -139,7 +139,7 @@ class Connection:
         self.turn = 0
         # What is said after a handshake, and what the journal and Received say of it.
         self.banner = b""
-        self.tls = ""
+        self.notes: tuple[tuple[str, str], ...] = ()
         self.tls_comment = ""
 
     def received(self, field: ReceivedField, queue_id: str, recipient: str, now_ms: int) -> bytes:
@@ -157,7 +157,7 @@ class Connection:
 
     def secured(self, version: str, cipher: str, actions: list[Action]) -> None:
         """Go on in TLS, as if nothing had been said before."""
-        self.tls = f"{version} {cipher}"
+        self.notes = (("tls", f"{version} {cipher}"),)
         self.tls_comment = tls_comment(version, cipher)
         policy = self.connector.policy_of(self.peer_ip)
         terms = self.connector.tls_terms
@@ -165,6 +165,7 @@ class Connection:
 
     def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
         """Let the peer be who it says it is."""
+        self.notes += (("login", login),)
         policy = self.connector.policy_of_user(login, self.peer_ip)
         session = self.session
         grants = {} if session.terms.requires_tls else self.connector.grants_under(policy)
