@@ -126,6 +126,11 @@ def test_profiles_that_do_not_exist_yet_are_refused(
     assert "not possible in this version" in capsys.readouterr().err
 
 
+def test_keys_that_delivery_does_not_have_yet_are_unknown(folder: Folder) -> None:
+    (problem,) = folder.problems('profile = "iis"\n[queue]\nretry_intervals = ["15m", "30m"]\n')
+    assert (problem.code, problem.path) == ("C101", "queue.retry_intervals")
+
+
 @pytest.mark.parametrize("arguments", [["--set", "server.name=a"], ["--origin"]])
 def test_a_profile_alone_is_about_no_file(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["config", "render", "--profile", "relay", *arguments]) == 2

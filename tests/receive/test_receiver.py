@@ -611,3 +611,14 @@ def test_mail_is_refused_while_memory_is_short_and_connections_when_there_is_har
     rig.press(memory=1)
     assert rig.say(1, [("RSET",), *ENVELOPE])[-1][0] == "take"
     assert ("receive_refused_total", ("lan", "pressure"), 1) in list(rig.receiver.samples())
+
+
+def test_servers_of_ours_are_heard_while_others_have_to_wait(tmp_path: Path) -> None:
+    rig = Rig(tmp_path, trusts_peers=True)
+    rig.open(1)
+    rig.say(1, HELLO)
+    rig.press(memory=72)
+    assert rig.say(1, [MAIL])[0][1] == replies.SENDER_OK
+    rig.open(2, "192.0.2.1")
+    rig.say(2, HELLO)
+    assert rig.say(2, [MAIL])[0][1] == replies.INSUFFICIENT_STORAGE

@@ -50,25 +50,29 @@ impl Rewriting {
 
     /// Return what is to be stored of the next octets of the content; `is_end` says that none follow.
     pub(super) fn push(&mut self, prefix: &[u8], content: &[u8], is_end: bool) -> Vec<u8> {
+        let Some(line_feeds) = &mut self.line_feeds else {
+            return self.without_bcc([prefix, content], is_end);
+        };
         let mut lines = Vec::with_capacity(prefix.len() + content.len());
-        match &mut self.line_feeds {
-            None => {
-                lines.extend_from_slice(prefix);
-                lines.extend_from_slice(content);
-            }
-            Some(line_feeds) => {
-                line_feeds.push(prefix, &mut lines);
-                line_feeds.push(content, &mut lines);
-                line_feeds.note(&lines, is_end);
-            }
-        }
-        let Some(bcc) = &mut self.bcc else { return lines };
-        if bcc.is_over() {
+        line_feeds.push(prefix, &mut lines);
+        line_feeds.push(content, &mut lines);
+        line_feeds.note(&lines, is_end);
+        if self.bcc.as_ref().is_none_or(BccFilter::is_over) {
             return lines;
         }
-        let mut kept = Vec::with_capacity(lines.len());
-        bcc.push(&lines, &mut kept);
-        if is_end {
+        self.without_bcc([&lines, b""], is_end)
+    }
+
+    /// Leave out what is to be left out, and give all that was held back if nothing more comes.
+    fn without_bcc(&mut self, parts: [&[u8]; 2], is_end: bool) -> Vec<u8> {
+        let mut kept = Vec::with_capacity(parts.iter().map(|part| part.len()).sum());
+        for part in parts {
+            match &mut self.bcc {
+                None => kept.extend_from_slice(part),
+                Some(bcc) => bcc.push(part, &mut kept),
+            }
+        }
+        if let Some(bcc) = self.bcc.as_mut().filter(|_| is_end) {
             bcc.finish(&mut kept);
         }
         kept
