@@ -36,7 +36,7 @@ mod _core {
     use pyo3::prelude::*;
 
     #[pymodule_export]
-    use crate::engine::{Engine, content_flags};
+    use crate::engine::{DraftReader, Engine, content_flags};
     #[pymodule_export]
     use crate::memory::MemoryPeer;
     #[pymodule_export]
