@@ -36,6 +36,9 @@ class Policy:
     def recipient(self, address: str, _domain: str, /) -> bytes | None:
         return replies.RECIPIENT_UNKNOWN if address == "nobody@contoso.example" else None
 
+    def postmaster(self, _address: str, _domain: str, /) -> None:
+        """Nothing is against it."""
+
 
 def terms(**changed: Any) -> ServerTerms:
     usual: dict[str, Any] = {

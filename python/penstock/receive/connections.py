@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.receive.admission import source_of
 from penstock.receive.certificates import Certificates
 from penstock.receive.core import Core
 from penstock.receive.counts import ConnectorCounts
+from penstock.receive.hooked import Hooked, certificate_of
 from penstock.receive.rates import MessageRates
 from penstock.receive.received import address_literal, tls_comment
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
@@ -21,7 +22,11 @@ from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
 
-__all__ = ["Connection", "Connector", "connectors_of"]
+if TYPE_CHECKING:
+    from penstock.receive.asking import Hooks
+    from penstock.smtp.policy import Policy
+
+__all__ = ["Connection", "Connector", "SessionIds", "connectors_of"]
 
 Action: TypeAlias = tuple[Any, ...]
 
@@ -30,7 +35,7 @@ class Connector:
     """A receive connector, ready for its sessions."""
 
     __slots__ = (
-        *("_grants", "counts", "fqdn", "implicit", "limits", "policy", "rates", "settings"),
+        *("_grants", "counts", "fqdn", "hooks", "implicit", "limits", "policy", "rates", "settings"),
         *("terms", "tls", "tls_terms"),
     )
 
@@ -56,6 +61,8 @@ class Connector:
             grants: What may be granted where nobody looks at the sender.
         """
         self.settings = settings
+        # Those of an embedding program, if it has any.
+        self.hooks: Hooks | None = None
         self.tls = tls
         self.implicit = settings.tls.implicit_listeners if settings.tls is not None else ()
         self.limits = limits
@@ -122,7 +129,7 @@ class Connection:
     """An incoming connection that was let in."""
 
     __slots__ = (
-        *("banner", "connector", "peer_ip", "peer_literal", "session", "session_id"),
+        *("banner", "connector", "hooked", "peer_ip", "peer_literal", "session", "session_id"),
         *("tls", "tls_comment", "turn"),
     )
 
@@ -130,9 +137,10 @@ class Connection:
         self.connector = connector
         self.peer_ip = peer_ip
         self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(
-            conn, connector.terms, connector.policy_of(peer_ip), connector.counts.replies
-        )
+        # What hooks have said, where there are any.
+        self.hooked = None if connector.hooks is None else Hooked(connector.hooks)
+        policy = self._under_hooks(connector.policy_of(peer_ip))
+        self.session = ServerSession(conn, connector.terms, policy, connector.counts.replies)
         self.session_id = session_id
         self.turn = 0
         # What is said after a handshake, and what the journal and Received say of it.
@@ -140,20 +148,49 @@ class Connection:
         self.tls = ""
         self.tls_comment = ""
 
-    def secured(self, version: str, cipher: str, actions: list[Action]) -> None:
+    def _under_hooks(self, policy: Policy) -> Policy:
+        return policy if self.hooked is None else self.hooked.over(policy)
+
+    def secured(
+        self, version: str, cipher: str, certificate: tuple[Any, ...] | None, actions: list[Action]
+    ) -> None:
         """Go on in TLS, as if nothing had been said before."""
+        if self.hooked is not None:
+            self.hooked.secured(certificate_of(certificate))
         self.tls = f"{version} {cipher}"
         self.tls_comment = tls_comment(version, cipher)
-        policy = self.connector.policy_of(self.peer_ip)
+        policy = self._under_hooks(self.connector.policy_of(self.peer_ip))
         terms = self.connector.tls_terms
         server_tls.secured(self.session, self.turn, terms, self.banner, actions, policy=policy)
 
     def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
-        """Let the peer be who it says it is."""
+        """Let the peer be who it says it is, and has proved to be."""
+        if self.hooked is not None and self.hooked.hooks.asks("on_auth"):
+            self.hooked.hooks.authenticated(self, turn, login, actions)
+        else:
+            self.let_in(turn, login, actions)
+
+    def let_in(self, turn: int, login: str, actions: list[Action]) -> None:
+        """Let the peer be who it says it is, whatever hooks would say."""
         policy = self.connector.policy_of_user(login, self.peer_ip)
         session = self.session
         grants = {} if session.terms.requires_tls else self.connector.grants_under(policy)
-        server_auth.accept(session, turn, login, actions, policy=policy, grants=grants)
+        server_auth.accept(session, turn, login, actions, policy=self._under_hooks(policy), grants=grants)
+
+
+class SessionIds:
+    """Names sessions."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        """Begin to count."""
+        self._count = 0
+
+    def next(self, now_ms: int) -> str:
+        """Return 16 hexadecimal digits that no other session has: the time and a counter."""
+        self._count = (self._count + 1) & 0xFFFF
+        return f"{now_ms << 16 | self._count:016X}"
 
 
 def connectors_of(
@@ -163,9 +200,12 @@ def connectors_of(
     storage: Storage,
     certificates: Certificates,
     grants: Mapping[ServerState, str],
+    hooks: Hooks | None,
 ) -> dict[str, Connector]:
     """Return the connectors by name, their limits registered with core."""
     found = {}
+    if hooks is not None and hooks.asks("on_mail"):
+        grants = GRANTS_WITHOUT_MAIL
     for connector in settings.connectors:
         limits = {
             "idle_ms": connector.connection_inactivity_timeout_ms,
@@ -176,5 +216,7 @@ def connectors_of(
         }
         number = core.server_limits(limits, standard_replies(connector))
         tls = certificates.number(connector.name)
-        found[connector.name] = Connector(connector, settings, domains, storage, number, tls, grants)
+        made = Connector(connector, settings, domains, storage, number, tls, grants)
+        made.hooks = hooks
+        found[connector.name] = made
     return found
