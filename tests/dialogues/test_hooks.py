@@ -1,8 +1,9 @@
-"""Whatever clients say, and however it is cut: with a hook that accepts they hear the same as without any.
+"""Whatever clients say, and however it is cut: with hooks that say what our own rules say they hear the same.
 
-Two servers are told the same, octet for octet and at the same times. The hook lets other tasks run before it
-answers, now more often, now less, and reads what it is shown. Everything happens in a thread of its own but
-what touches the hooks, which is Trio's.
+Two servers are told the same, octet for octet and at the same times. Of one, a hook refuses the recipient
+whom the other does not know, and accepts everything else. The hook lets other tasks run before it answers,
+now more often, now less, and reads what it is shown. Everything happens in a thread of its own but what
+touches the hooks, which is Trio's.
 """
 
 from __future__ import annotations
@@ -19,7 +20,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from penstock import Accept, ContentView, HeaderView, ReceiveHooks, Recipient, SessionView
+from penstock import (
+    Accept,
+    ContentView,
+    HeaderView,
+    ReceiveHooks,
+    Recipient,
+    Reject,
+    Reply,
+    SessionView,
+    Verdict,
+)
 from penstock.receive.asking import Hooks
 from penstock.receive.consulting import Consulting
 from penstock.receive.receiver import Receiver
@@ -27,6 +38,9 @@ from tests.dialogues.backends import NOW_MS, SmartHost
 from tests.dialogues.backends import settings as backend_settings
 from tests.dialogues.script import Script
 from tests.dialogues.test_grants import LIMITS, PROMPT, Pair, Server, Step, dialogues
+
+NOBODY = "nobody@contoso.example"
+UNKNOWN = Reject(Reply(550, "5.1.1", "Recipient not found"))
 
 pytestmark = [
     pytest.mark.skipif(
@@ -36,8 +50,8 @@ pytestmark = [
 ]
 
 
-class Accepting(ReceiveHooks):
-    """Has nothing against anything, in its own time."""
+class Obliging(ReceiveHooks):
+    """Says what would be said in any case, in its own time."""
 
     def __init__(self) -> None:
         self.chance = Random(0)
@@ -55,8 +69,9 @@ class Accepting(ReceiveHooks):
     async def on_mail(self, session: SessionView, sender: str | None) -> Accept:
         return await self.accept()
 
-    async def on_rcpt_to(self, session: SessionView, recipient: Recipient) -> Accept:
-        return await self.accept()
+    async def on_rcpt_to(self, session: SessionView, recipient: Recipient) -> Verdict:
+        accept = await self.accept()
+        return UNKNOWN if recipient.address == NOBODY else accept
 
     async def on_end_of_headers(self, session: SessionView, headers: HeaderView) -> Accept:
         assert all(name for name, _ in headers.fields)
@@ -72,7 +87,7 @@ class HookedServer(Server):
 
     def __init__(self, folder: Path, *, tarpit_ms: int) -> None:
         super().__init__(folder, has_grants=True, tarpit_ms=tarpit_ms)
-        self.hook = Accepting()
+        self.hook = Obliging()
         self._consulting = Consulting(
             [self.hook],
             self.core.apply,
@@ -83,9 +98,12 @@ class HookedServer(Server):
         )
         script = Script("hooks", settings=LIMITS | {"tarpit_ms": tarpit_ms})
         hooks = Hooks(self._consulting, self.core)
+        told = backend_settings(script, folder)
+        with (folder / "recipients").open("a", encoding="utf-8") as file:
+            file.write(f"{NOBODY}\n")
         self.receiver = Receiver(
             self.core,
-            backend_settings(script, folder),
+            told,
             SmartHost(),
             self.accepted.append,
             self._module.format_queue_id,
@@ -164,21 +182,21 @@ USUAL = settings(deadline=None, max_examples=300, suppress_health_check=[HealthC
 
 @given(steps=dialogues(PROMPT, has_pauses=True), seed=st.integers(0, 99))
 @settings(USUAL)
-def test_a_hook_that_accepts_changes_nothing(pairs: list[HookedPair], steps: list[Step], seed: int) -> None:
+def test_hooks_that_agree_change_nothing(pairs: list[HookedPair], steps: list[Step], seed: int) -> None:
     trio.run(pairs[0].hold, steps, seed)
 
 
 @given(steps=dialogues(PROMPT, has_pauses=False), seed=st.integers(0, 99))
 @settings(USUAL, max_examples=50)
-def test_a_hook_that_accepts_slows_nobody_down(pairs: list[HookedPair], steps: list[Step], seed: int) -> None:
+def test_hooks_that_agree_slow_nobody_down(pairs: list[HookedPair], steps: list[Step], seed: int) -> None:
     trio.run(pairs[1].hold, steps, seed)
 
 
 def test_the_hook_was_asked(pairs: list[HookedPair]) -> None:
-    lines = b"MAIL FROM:<>\r\nRCPT TO:<you@contoso.example>\r\nDATA\r\n"
+    lines = f"MAIL FROM:<>\r\nRCPT TO:<{NOBODY}>\r\nRCPT TO:<you@contoso.example>\r\nDATA\r\n".encode()
     said = (b"EHLO client.example\r\n", lines, b"a: b\r\n\r\nc\r\n.\r\n")
     steps = [Step(0, data, "rest", 0) for data in said]
     before = pairs[0].hooked.hook.asked
     trio.run(pairs[0].hold, steps, 1)
-    assert pairs[0].hooked.hook.asked == before + len(pairs[0].servers) + 4
+    assert pairs[0].hooked.hook.asked == before + len(pairs[0].servers) + 5
     assert pairs[0].hooked.now_ms >= NOW_MS

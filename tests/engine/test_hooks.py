@@ -269,6 +269,30 @@ async def test_connection_that_begins_with_tls(sealed: Path, verdict: Verdict) -
         assert await in_thread(talk) == (b"" if isinstance(verdict, Reject) else b"220 ")
 
 
+async def test_who_waits_for_a_handshake_is_told_nothing_when_the_engine_stops(sealed: Path) -> None:
+    port, asked = free_port(), trio.Event()
+    await in_thread(add_implicit_tls, sealed, port)
+
+    class Slow(ReceiveHooks):
+        async def on_connect(self, session: SessionView) -> Verdict:
+            asked.set()
+            await trio.sleep_forever()
+            raise AssertionError("it sleeps for ever")
+
+    async with penstock.open_engine(sealed, receive=[Slow()], hook_timeout_s=30) as engine:
+        silent = await trio.open_tcp_stream("127.0.0.1", port)
+        plain = await trio.open_tcp_stream(*engine.addresses[0])
+        async with silent, plain:
+            await asked.wait()
+            await engine.stop()
+            assert await plain.receive_some(100) == b"421 4.3.2 Service not active; try again later\r\n"
+            try:
+                heard = await silent.receive_some(100)
+            except trio.BrokenResourceError:
+                heard = b""
+            assert heard == b""
+
+
 async def test_redirected_mail_takes_the_other_connector(configure: Configure) -> None:
     class Partners(ReceiveHooks):
         async def on_rcpt_to(self, session: SessionView, recipient: Recipient) -> Verdict:
@@ -501,6 +525,7 @@ def example(folder: Path, config: Path) -> Iterator[int]:
 
 def test_example_of_the_document_runs(tmp_path: Path) -> None:
     text = configuration(tmp_path, Settings(receive_port=0, recipients=("@contoso.example",)))
+    text = text.replace('usage = "relay"', 'usage = "relay"\ntarpit_interval = "0s"')
     text = text.replace("receive_connector.apps", "receive_connector.devices").replace(
         "penstock.test", "contoso.example"
     )

@@ -186,6 +186,24 @@ async def test_hook_sees_the_session(run: Stage) -> None:
     assert (last.tls_version, last.tls_cipher, last.client_certificate, last.login) == (None,) * 4
 
 
+async def test_content_behind_a_data_without_recipients_is_not_read_as_commands(run: Stage) -> None:
+    async with run([hook(on_rcpt_to=NO)]) as rig:
+        peer = await greeted(rig)
+        heard = await peer.say(MAIL, YOU, "DATA", "RSET", ".")
+        assert codes(heard) == ["250", "550", "554"]
+        await rig.pass_s(3)
+        assert peer.memory.is_closed()
+
+
+async def test_a_refused_sender_takes_all_behind_it_along(run: Stage) -> None:
+    seen: list[Any] = []
+    async with run([hook(seen=seen, on_mail=NO, on_rcpt_to=Accept(), on_end_of_data=Accept())]) as rig:
+        peer = await greeted(rig)
+        assert codes(await peer.say(MAIL, YOU, ME, "DATA")) == ["550", "503", "503", "503"]
+        assert codes(await peer.say("BDAT 4 LAST", "ab", "RSET")) == ["503", "250"]
+        assert [event for _, event, _ in seen] == ["on_mail"]
+
+
 async def test_first_that_does_not_accept_ends_the_question(run: Stage) -> None:
     seen: list[Any] = []
     hooks = [

@@ -101,11 +101,13 @@ class Hooks:
             actions.append(begin)
             return
         name, conn, turn, limits, banner, _, *tls = begin
-        view = _view(connection)
+        view, hooked = _view(connection), hooked_of(connection)
+        hooked.is_before_handshake = bool(tls)
 
         def then(decision: Decision, actions: list[Action]) -> None:
+            hooked.is_before_handshake = False
             if decision.refusal is None:
-                hooked_of(connection).connected(decision)
+                hooked.connected(decision)
                 actions.append((name, conn, turn, limits, banner, decision.delay_ms, *tls))
                 return
             connection.session.state = ServerState.CLOSED

@@ -163,6 +163,15 @@ class Connection:
         terms = self.connector.tls_terms
         server_tls.secured(self.session, self.turn, terms, self.banner, actions, policy=policy)
 
+    def dismiss(self, actions: list[Action]) -> None:
+        """Say goodbye because the service stops; who waits for a handshake cannot be told."""
+        session = self.session
+        if self.hooked is not None and self.hooked.is_before_handshake:
+            session.state = ServerState.CLOSED
+            actions.append(("abort", session.conn))
+        else:
+            session.shut_down(self.turn, 0, actions)
+
     def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
         """Let the peer be who it says it is, and has proved to be."""
         if self.hooked is not None and self.hooked.hooks.asks("on_auth"):

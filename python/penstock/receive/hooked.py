@@ -48,11 +48,12 @@ class Hooked:
         question: What was asked last: address and domain.
         decision: What is to be answered to it; None to ask.
         draft: The draft of a content that waits for a verdict.
+        is_before_handshake: Whether a question is open on which a handshake waits.
     """
 
     __slots__ = (
         *("_added", "_connected", "_login", "_of", "_policy", "_redirected", "_said", "_sender"),
-        *("certificate", "decision", "draft", "hooks", "question"),
+        *("certificate", "decision", "draft", "hooks", "is_before_handshake", "question"),
     )
 
     def __init__(self, hooks: Hooks) -> None:
@@ -62,6 +63,7 @@ class Hooked:
         self.question = ("", "")
         self.decision: Decision | None = None
         self.draft: int | None = None
+        self.is_before_handshake = False
         self._policy: Policy | None = None
         # Fields for every message, and those of the running transaction by recipient.
         self._connected = b""

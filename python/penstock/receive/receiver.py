@@ -179,7 +179,7 @@ class Receiver:
         """
         for connection in self._connections.values():
             if connection.session.state in BETWEEN_TRANSACTIONS:
-                connection.session.shut_down(connection.turn, 0, actions)
+                connection.dismiss(actions)
 
     def opened(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Let a connection in, or refuse it."""
