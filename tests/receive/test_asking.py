@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from penstock import (
     Accept,
@@ -276,10 +276,10 @@ async def test_refused_content_is_dropped(run: Stage, event: str, is_chunked: bo
             assert codes(heard)[-1] == expected
         assert len(rig.accepted) == 1
         assert rig.samples()["messages_refused_total", "lan", "policy"] == 2
-        # Dropped: their memory is back.
-        assert rig.core.metrics()
-        with pytest.raises(LookupError):
-            rig.core.draft_reader().read(rig.accepted[0].queue_id, 0, 1)
+        assert len(rig.drafts) == 3
+        for draft in rig.drafts:
+            with pytest.raises(LookupError):
+                rig.core.draft_reader().read(draft, 0, 1)
 
 
 @pytest.mark.parametrize("event", OF_SMTP)
@@ -334,6 +334,14 @@ async def test_fields_of_a_transaction_go_with_it(run: Stage) -> None:
         assert await rig.header(rig.accepted[0]) == ["X-N: 3", "X-N: 5", "X-N: 6", "Subject: x"]
 
 
+async def test_fields_of_transactions_that_were_given_up_take_no_room(run: Stage) -> None:
+    async with run([hook(on_rcpt_to=Accept([("X", "x" * 995)] * 20))]) as rig:
+        peer = await greeted(rig)
+        for index in range(4):
+            heard = await peer.say(MAIL, f"RCPT TO:<{index}@lists.contoso.example>", "RSET")
+            assert codes(heard) == ["250"] * 3
+
+
 async def test_more_fields_than_fit_are_a_failure(run: Stage) -> None:
     many = Accept([("X", "x" * 995)] * (ADDED_OCTETS_MAX // 1000 // 2))
     async with run([hook(on_rcpt_to=many)]) as rig:
@@ -358,6 +366,20 @@ async def test_redirected_recipient_goes_another_way(run: Stage) -> None:
         assert (yours, mine) == (["you@contoso.example"], ["me@contoso.example"])
         assert rig.hops(second) == [(usual, ["you@contoso.example"])]
         assert rig.core.hop("out", "smart_host", "out") == other
+
+
+async def test_what_is_said_last_of_a_recipient_counts(run: Stage) -> None:
+    answers = [Redirect("out"), Accept(), Accept(), Redirect("out")]
+
+    async def asked(*_: Any) -> Any:
+        return answers.pop(0)
+
+    async with run([hook(on_rcpt_to=asked)]) as rig:
+        peer = await greeted(rig)
+        for _ in range(2):
+            assert codes(await send(peer, YOU, YOU))[-1] == "250"
+        ((first, _),), ((second, _),) = map(rig.hops, rig.accepted)
+        assert (first == second, second) == (False, rig.core.hop("out", "smart_host", "out"))
 
 
 @pytest.mark.parametrize("verdict", [Redirect("nowhere"), Tarpit(1, Redirect("nowhere"))])
@@ -637,6 +659,27 @@ async def test_drain_with_questions_open(run: Stage) -> None:
         assert len(rig.accepted) == 1
         assert rig.receiver.is_idle
         assert not rig.open
+
+
+async def test_verdict_on_somebody_who_was_told_goodbye_is_not_told(run: Stage) -> None:
+    gate = trio.Event()
+
+    async def asked(*_: Any) -> Any:
+        await gate.wait()
+        return NO
+
+    async with run([hook(on_mail=asked)]) as rig:
+        peer = await greeted(rig)
+        assert await peer.say(MAIL) == []
+        rig.receiver.drain()
+        actions: list[Any] = []
+        rig.receiver.dismiss_idle(actions)
+        rig.core.apply(actions)
+        gate.set()
+        # Before anybody hears that the connection has ended.
+        await wait_all_tasks_blocked()
+        assert await peer.heard() == ["421 4.3.2 Service not active; try again later"]
+        assert ("receive_replies_total", "lan", "MAIL", "5") not in rig.samples()
 
 
 class Reading(ReceiveHooks):

@@ -34,6 +34,7 @@ class Rig:
     Attributes:
         journal: Events and their fields.
         accepted: Messages that became durable.
+        drafts: The drafts of contents that came.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Rig:
         self.now_ms = NOW_MS
         self.journal: list[tuple[str, dict[str, Any]]] = []
         self.accepted: list[FreshMessage] = []
+        self.drafts: list[int] = []
         self._answers: dict[int, Any] = {}
         consulting = Consulting(
             hooks,
@@ -88,6 +90,8 @@ class Rig:
         actions: list[Any] = []
         for event in events:
             kind = event[0]
+            if kind == "content":
+                self.drafts.append(event[3])
             if kind in ("opened", "commands", "content"):
                 getattr(self.receiver, kind)(event, actions, self.now_ms)
             elif kind in ("closed", "committed", "commit_failed"):

@@ -6,7 +6,6 @@ asked is in `consulting`.
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
@@ -217,21 +216,23 @@ class Hooks:
             return
         _, _, _, _, _, flags, size, *_, header_size = event
         is_stuffed = bool(flags & LINES_WITH_DOTS) and not session.is_chunked
-        content = ContentView(size, header_size, partial(self._read, hooked, draft), is_stuffed=is_stuffed)
+        content = ContentView(size, header_size, partial(self._read, draft), is_stuffed=is_stuffed)
         view = _view(
             connection,
             sender=session.sender,
             recipients=tuple(map(Recipient.received, session.recipients)),
         )
-        self._put(connection, partial(self._judge, connection, view, content, is_stuffed), then, actions)
+        self._put(
+            connection, partial(self._judge, connection, view, draft, content, is_stuffed), then, actions
+        )
 
     async def _judge(
-        self, connection: Connection, view: SessionView, content: ContentView, is_stuffed: bool
+        self, connection: Connection, view: SessionView, draft: int, content: ContentView, is_stuffed: bool
     ) -> Decision:
         """Ask about a content: at the end of its header section first."""
         decision = Decision()
         if self.asks("on_end_of_headers"):
-            octets = await self._header_section(connection, content)
+            octets = await self._header_section(draft, content.header_size)
             headers = HeaderView(unstuffed(octets) if is_stuffed else octets)
             decision = await self._consulting.consult(
                 *("on_end_of_headers", connection, lambda hook: hook.on_end_of_headers(view, headers)),
@@ -245,15 +246,10 @@ class Hooks:
             sleeps=True,
         )
 
-    async def _header_section(self, connection: Connection, content: ContentView) -> bytes:
-        hooked = hooked_of(connection)
-        if hooked.draft is None:
-            raise AssertionError("invariant: a content that is judged has a draft")
+    async def _header_section(self, draft: int, octets: int) -> bytes:
         found = b""
-        while len(found) < content.header_size and (
-            octets := await self._read(hooked, hooked.draft, len(found), content.header_size - len(found))
-        ):
-            found += octets
+        while len(found) < octets and (more := await self._read(draft, len(found), octets - len(found))):
+            found += more
         return found
 
     def _put(
@@ -274,14 +270,16 @@ class Hooks:
 
         self._consulting.put(connection, question, told, actions)
 
-    async def _read(self, hooked: Hooked, draft: int, offset: int, length: int) -> bytes:
+    async def _read(self, draft: int, offset: int, length: int) -> bytes:
         """Read octets of a draft that waits for a verdict, in a thread."""
-        if hooked.draft == draft:
-            with contextlib.suppress(LookupError):
-                return await trio.to_thread.run_sync(
-                    self._reader.read, draft, offset, length, abandon_on_cancel=True, limiter=self._readers
-                )
-        raise Misuse("the content has been decided on: it can be read only until the hook has answered")
+        try:
+            return await trio.to_thread.run_sync(
+                self._reader.read, draft, offset, length, abandon_on_cancel=True, limiter=self._readers
+            )
+        except LookupError:
+            raise Misuse(
+                "the content has been decided on: it can be read only until the hook has answered"
+            ) from None
 
     def _drop(self, hooked: Hooked) -> None:
         """Forget the content that waits for a verdict, if there is one."""
