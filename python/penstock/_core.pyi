@@ -93,6 +93,7 @@ __all__ = [
     "MemoryPeer",
     "Progress",
     "content_flags",
+    "forbid_core_dumps",
     "format_queue_id",
     "parse_queue_id",
     "parse_toml",
@@ -108,6 +109,13 @@ __all__ = [
 _Event: TypeAlias = tuple[Any, ...]
 _Action: TypeAlias = tuple[Any, ...]
 _Fact: TypeAlias = tuple[Any, ...]
+
+def forbid_core_dumps() -> None:
+    """Have the system write no image of this process when it dies, and let nobody but root look into it.
+
+    Raises:
+        OSError: The system refuses (prctl(2), PR_SET_DUMPABLE).
+    """
 
 def format_queue_id(queue_id: int) -> str:
     """Return the 13 base-32 characters by which operators know a message."""
@@ -161,6 +169,7 @@ class Engine:
         spool: str,
         io_threads: int = 1,
         inline: bool = False,
+        connections_max: int = 50_000,
         options: dict[str, int] = ...,
         journal: str | None = None,
     ) -> Engine:
@@ -170,6 +179,7 @@ class Engine:
             spool: Directory of the spool; made (0700) if it does not exist.
             io_threads: Reactor threads, 1 or more.
             inline: No threads at all: everything happens in `step`. For tests.
+            connections_max: Incoming connections at a time; one more is told 421 4.3.2.
             options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
                 `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `clean_bytes_per_s`, `kept_ms`,
                 `kept_max_bytes`, `node`.
@@ -282,11 +292,11 @@ class Engine:
         prepend: bytes,
         form: Literal["wire", "plain"],
         cause: list[_Fact],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
         """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
 
-        `tls` is what the journal says of the connection's TLS, if anything.
+        `notes` are fields that the journal's line has besides: pairs of a name and a text.
 
         **Durability**: none on return. After `committed` the message and every fact in `cause` survive
         power loss, as one: both or neither.

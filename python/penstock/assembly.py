@@ -18,6 +18,7 @@ from penstock.control.server import serve_control, serve_metrics
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.errors import ConfigError
 from penstock.hooks import ReceiveHooks
+from penstock.overload import room_for_connections
 from penstock.queue.retry import RetrySchedule
 from penstock.receive.asking import Hooks
 from penstock.receive.consulting import Consulting
@@ -75,6 +76,7 @@ def open_core(config: Config) -> _core.Engine:
     return _core.Engine(
         spool=config.spool_path,
         io_threads=config.io_threads,
+        connections_max=room_for_connections(),
         options={
             "free_min_bytes": config.refuse_mail_below_bytes,
             "segment_bytes": segment_bytes(disk.f_blocks * disk.f_frsize),

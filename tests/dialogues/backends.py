@@ -111,7 +111,7 @@ class FakeCore:
         prepend: bytes,
         form: str,
         cause: list[tuple[Any, ...]],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
         """Keep a message."""
         self.committed.append((draft, envelope, prepend))

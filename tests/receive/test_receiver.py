@@ -38,7 +38,7 @@ class Core:
         self.hints: list[int] = []
         self.commits: list[tuple[Any, ...]] = []
         self.refusal = ""
-        self.journalled: list[str] = []
+        self.journalled: list[dict[str, str]] = []
         self.tls: list[tuple[Any, ...]] = []
         self.unusable: CertificateUnusable | None = None
         self.applied: list[list[tuple[Any, ...]]] = []
@@ -63,9 +63,9 @@ class Core:
         prepend: bytes,
         form: str,
         cause: list[tuple[Any, ...]],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
-        self.journalled.append(tls)
+        self.journalled.append(dict(notes))
         self.commits.append((draft, envelope, prepend, form, cause))
         return len(self.commits)
 

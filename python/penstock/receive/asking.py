@@ -291,15 +291,15 @@ class Hooks:
 def _view(connection: Connection, *, sender: str = "", recipients: tuple[Recipient, ...] = ()) -> SessionView:
     """Return a session as hooks see it."""
     session = connection.session
-    version, _, cipher = connection.tls.partition(" ")
+    version, cipher = hooked_of(connection).tls
     return SessionView(
         session_id=connection.session_id,
         connector=connection.connector.settings.name,
         peer_ip=connection.peer_ip,
         greeting=session.greeting,
         protocol=session.protocol,
-        tls_version=version or None,
-        tls_cipher=cipher or None,
+        tls_version=version,
+        tls_cipher=cipher,
         client_certificate=hooked_of(connection).certificate,
         login=session.login or None,
         sender=sender or None,

@@ -129,8 +129,8 @@ class Connection:
     """An incoming connection that was let in."""
 
     __slots__ = (
-        *("banner", "connector", "hooked", "peer_ip", "peer_literal", "session", "session_id"),
-        *("tls", "tls_comment", "turn"),
+        *("banner", "connector", "hooked", "notes", "peer_ip", "peer_literal", "session", "session_id"),
+        *("tls_comment", "turn"),
     )
 
     def __init__(self, conn: int, connector: Connector, peer_ip: str, session_id: str) -> None:
@@ -145,7 +145,7 @@ class Connection:
         self.turn = 0
         # What is said after a handshake, and what the journal and Received say of it.
         self.banner = b""
-        self.tls = ""
+        self.notes: tuple[tuple[str, str], ...] = ()
         self.tls_comment = ""
 
     def _under_hooks(self, policy: Policy) -> Policy:
@@ -156,8 +156,8 @@ class Connection:
     ) -> None:
         """Go on in TLS, as if nothing had been said before."""
         if self.hooked is not None:
-            self.hooked.secured(certificate_of(certificate))
-        self.tls = f"{version} {cipher}"
+            self.hooked.secured(version, cipher, certificate_of(certificate))
+        self.notes = (("tls", f"{version} {cipher}"),)
         self.tls_comment = tls_comment(version, cipher)
         policy = self._under_hooks(self.connector.policy_of(self.peer_ip))
         terms = self.connector.tls_terms
@@ -181,6 +181,7 @@ class Connection:
 
     def let_in(self, turn: int, login: str, actions: list[Action]) -> None:
         """Let the peer be who it says it is, whatever hooks would say."""
+        self.notes += (("login", login),)
         policy = self.connector.policy_of_user(login, self.peer_ip)
         session = self.session
         grants = {} if session.terms.requires_tls else self.connector.grants_under(policy)

@@ -45,6 +45,7 @@ class Hooked:
     Attributes:
         hooks: Who asks them.
         certificate: What the client has shown in its handshake.
+        tls: Version and cipher, or None for both.
         question: What was asked last: address and domain.
         decision: What is to be answered to it; None to ask.
         draft: The draft of a content that waits for a verdict.
@@ -53,13 +54,14 @@ class Hooked:
 
     __slots__ = (
         *("_added", "_connected", "_login", "_of", "_policy", "_redirected", "_said", "_sender"),
-        *("certificate", "decision", "draft", "hooks", "is_before_handshake", "question"),
+        *("certificate", "decision", "draft", "hooks", "is_before_handshake", "question", "tls"),
     )
 
     def __init__(self, hooks: Hooks) -> None:
         """Begin with nothing said."""
         self.hooks = hooks
         self.certificate: ClientCertificate | None = None
+        self.tls: tuple[str | None, str | None] = None, None
         self.question = ("", "")
         self.decision: Decision | None = None
         self.draft: int | None = None
@@ -80,8 +82,9 @@ class Hooked:
         self._policy = policy
         return self
 
-    def secured(self, certificate: ClientCertificate | None) -> None:
-        """Forget the login: it was that of the connection in plain text."""
+    def secured(self, version: str, cipher: str, certificate: ClientCertificate | None) -> None:
+        """Take note of a handshake, and forget the login: it was that of the connection in plain text."""
+        self.tls = version, cipher
         self.certificate = certificate
         self._login = b""
 

@@ -351,7 +351,7 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.tls)
+        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.notes)
         fresh = FreshMessage(draft, session.sender, now_ms, size, flags, form, message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)

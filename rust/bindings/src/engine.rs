@@ -90,18 +90,19 @@ impl Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, spool, io_threads = 1, inline = false, options = HashMap::new(), journal = None))]
+    #[pyo3(signature = (*, spool, io_threads = 1, inline = false, connections_max = 50_000, options = HashMap::new(), journal = None))]
     fn new(
         py: Python<'_>,
         spool: String,
         io_threads: usize,
         inline: bool,
+        connections_max: usize,
         options: HashMap<String, u64>,
         journal: Option<PathBuf>,
     ) -> PyResult<Self> {
         let config = EngineConfig {
             spool: spool_config(spool, inline, options)?,
-            net: NetConfig { io_threads, inline, ..NetConfig::default() },
+            net: NetConfig { io_threads, inline, connections_max, ..NetConfig::default() },
             journal,
         };
         let inner = py
@@ -273,7 +274,6 @@ impl Engine {
         Ok(())
     }
 
-    #[pyo3(signature = (draft, envelope, prepend, form, cause, tls = ""))]
     fn commit(
         &self,
         draft: u64,
@@ -281,13 +281,13 @@ impl Engine {
         prepend: &[u8],
         form: &str,
         cause: &Bound<'_, PyList>,
-        tls: &str,
+        notes: &Bound<'_, PyTuple>,
     ) -> PyResult<u64> {
         let inner = self.inner()?;
         let accepted = records::accepted(inner, envelope, records::form(form)?)?;
         let cause = records::facts(inner, cause)?;
         inner
-            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, tls)
+            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, &notes.extract::<Vec<_>>()?)
             .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
     }
 
