@@ -130,7 +130,9 @@ async def test_hooks_are_asked_in_order_over_tls_with_a_login(sealed: Path) -> N
 
     def talk(port: int) -> None:
         with secured(port) as client:
-            client.login("erp", "open sesame")
+            client.user, client.password = "erp", "open sesame"
+            # Line by line, so that the question comes in the middle of an exchange.
+            assert client.auth("LOGIN", client.auth_login, initial_response_ok=False)[0] == 235
             # Two transactions and one that is given up; smtplib sends command by command.
             for subject in ("one", "two"):
                 client.sendmail("me@penstock.test", ["a@penstock.test"], f"Subject: {subject}\r\n\r\n.x\r\n")

@@ -92,7 +92,7 @@ class Hooked:
 
     def sender(self, address: str, domain: str, /) -> bytes | None:
         """Judge a reverse-path."""
-        if self.decision is not None:
+        if self._is_decided(address, domain):
             return self._answer()
         self._sender = b""
         refusal = self._judge.sender(address, domain)
@@ -102,7 +102,7 @@ class Hooked:
 
     def recipient(self, address: str, domain: str, /) -> bytes | None:
         """Judge a forward-path."""
-        if self.decision is not None:
+        if self._is_decided(address, domain):
             return self._answer()
         refusal = self._judge.recipient(address, domain)
         if refusal is None and self.hooks.asks("on_rcpt_to"):
@@ -111,7 +111,7 @@ class Hooked:
 
     def postmaster(self, address: str, domain: str, /) -> bytes | None:
         """Judge the bare postmaster."""
-        if self.decision is not None:
+        if self._is_decided(address, domain):
             return self._answer()
         refusal = self._judge.postmaster(address, domain)
         if refusal is None and self.hooks.asks("on_rcpt_to"):
@@ -123,6 +123,10 @@ class Hooked:
         if self._policy is None:
             raise AssertionError("invariant: a session has a policy")
         return self._policy
+
+    def _is_decided(self, address: str, domain: str) -> bool:
+        """Whether this is what was asked about; a decision on anything else counts for nothing."""
+        return self.decision is not None and self.question == (address, domain)
 
     def _ask(self, address: str, domain: str) -> bytes:
         self.question = (address, domain)
