@@ -11,16 +11,29 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from penstock.client import Client
     from penstock.engine import Engine, open_engine
-    from penstock.envelope import Envelope, QueueId, Receipt, Recipient
+    from penstock.envelope import Envelope, QueueId, Receipt, Recipient, Reply
+    from penstock.hook_views import ClientCertificate, ContentView, HeaderView, SessionView
+    from penstock.hooks import Accept, ReceiveHooks, Redirect, Reject, Tarpit, Verdict
     from penstock.spool import open_spool
 
 __all__ = [
+    "Accept",
     "Client",
+    "ClientCertificate",
+    "ContentView",
     "Engine",
     "Envelope",
+    "HeaderView",
     "QueueId",
     "Receipt",
+    "ReceiveHooks",
     "Recipient",
+    "Redirect",
+    "Reject",
+    "Reply",
+    "SessionView",
+    "Tarpit",
+    "Verdict",
     "errors",
     "open_engine",
     "open_spool",
@@ -28,12 +41,23 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "Accept": "penstock.hooks",
     "Client": "penstock.client",
+    "ClientCertificate": "penstock.hook_views",
+    "ContentView": "penstock.hook_views",
     "Engine": "penstock.engine",
     "Envelope": "penstock.envelope",
+    "HeaderView": "penstock.hook_views",
     "QueueId": "penstock.envelope",
     "Receipt": "penstock.envelope",
+    "ReceiveHooks": "penstock.hooks",
     "Recipient": "penstock.envelope",
+    "Redirect": "penstock.hooks",
+    "Reject": "penstock.hooks",
+    "Reply": "penstock.envelope",
+    "SessionView": "penstock.hook_views",
+    "Tarpit": "penstock.hooks",
+    "Verdict": "penstock.hooks",
     "open_engine": "penstock.engine",
     "open_spool": "penstock.spool",
 }

@@ -46,6 +46,8 @@ Actions:
     ("begin", conn, turn, limits, banner, delay_ms[, tls])         begins with TLS, without a banner
     ("start_tls", conn, turn, tls, reply)           octets behind the STARTTLS end the connection, unanswered
     ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
+        octets may be empty and answers 0: the answer will come, and the turn is kept anew; an end of the
+        connection is then told without waiting for it
     ("take", conn, turn, draft, limit_bytes, reply)
     ("take_chunk", conn, turn, draft or None, limit_bytes, is_binary, reply)
         None: the draft of the chunks before; reply: when the chunk has come, unless it is the last
@@ -87,6 +89,7 @@ from os import PathLike
 from typing import Any, Literal, TypeAlias, final
 
 __all__ = [
+    "DraftReader",
     "Engine",
     "Execution",
     "MemoryPeer",
@@ -280,6 +283,9 @@ class Engine:
     def write_draft(self, draft: int, chunk: bytes) -> bool:
         """Add content; return False when the budget is full and the same chunk must be offered again."""
 
+    def draft_reader(self) -> DraftReader:
+        """Return what reads drafts that no connection is filling, from any thread."""
+
     def drop_draft(self, draft: int) -> None:
         """Forget a draft; one that is gone already is no error."""
 
@@ -411,6 +417,20 @@ class Engine:
 
     def memory_accept(self) -> MemoryPeer | None:
         """Inline mode: return the far end of the next dialled connection."""
+
+@final
+class DraftReader:
+    """Reads drafts; its methods may be called from any thread, also when the engine is closed."""
+
+    def read(self, draft: int, offset: int, length: int) -> bytes:
+        """Return up to `length` octets of a draft from an offset on, perhaps fewer; none behind the last.
+
+        **Blocking**: on the disk if the content is large; the interpreter's lock is released.
+
+        Raises:
+            LookupError: There is no such draft, or not any more.
+            OSError: The octets cannot be had: the content could not be stored.
+        """
 
 @final
 class Execution:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from penstock import _core
 from penstock.config.problems import Problem
 from penstock.config.settings import Config, ReceiveConnector
 from penstock.config.values import Endpoint
+from penstock.control.server import serve_control, serve_metrics
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.errors import ConfigError
+from penstock.hooks import ReceiveHooks
 from penstock.overload import room_for_connections
 from penstock.queue.retry import RetrySchedule
+from penstock.receive.asking import Hooks
+from penstock.receive.consulting import Consulting
 from penstock.receive.pressure import Marks, Pressure
 from penstock.receive.rates import MessageRate
 from penstock.receive.receiver import Receiver
@@ -30,10 +36,11 @@ from penstock.receive.settings import (
 from penstock.route.router import Router
 from penstock.route.settings import RouteConnector, RouteDomain
 from penstock.smtp.sasl import MECHANISMS
-from penstock.views import About
+from penstock.views import About, EngineViews
 
 __all__ = [
     "about",
+    "asking",
     "deliver_settings",
     "open_core",
     "pressure",
@@ -41,6 +48,7 @@ __all__ = [
     "refuse_open_relay",
     "router",
     "segment_bytes",
+    "servers",
 ]
 
 JOURNAL: Final = "journal.jsonl"
@@ -149,6 +157,26 @@ def receive_settings(config: Config) -> ReceiveSettings:
     )
 
 
+def asking(
+    hooks: Sequence[ReceiveHooks],
+    core: _core.Engine,
+    routes: Router,
+    timeout_s: float,
+    journal: Callable[..., None],
+    now_ms: Callable[[], int],
+) -> Hooks | None:
+    """Return what asks hooks; None if there are none.
+
+    Raises:
+        TypeError: One is no hook.
+        ValueError: Two have the same name, or there is no such time.
+    """
+    consulting = Consulting(
+        hooks, core.apply, timeout_s=timeout_s, through=routes.through, journal=journal, now_ms=now_ms
+    )
+    return Hooks(consulting, core) if hooks else None
+
+
 def refuse_open_relay(config: Config, receiver: Receiver) -> None:
     """Let nobody start an open relay, whatever the single rules of the configuration have overlooked.
 
@@ -238,6 +266,21 @@ def router(config: Config) -> Router:
             for connector in config.send_connectors
         ),
     )
+
+
+def servers(config: Config, views: EngineViews) -> Iterator[Callable[..., Awaitable[None]]]:
+    """Yield what answers operators: each runs for ever, and says when it is there."""
+    if config.control_socket:
+        yield partial(serve_control, Path(config.control_socket), views, version=version("penstock"))
+    if config.metrics is not None:
+        yield partial(
+            serve_metrics,
+            config.metrics.host,
+            config.metrics.port,
+            views,
+            version=version("penstock"),
+            names=(config.server_name, config.fqdn),
+        )
 
 
 def deliver_settings(config: Config) -> DeliverSettings:

@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import platform
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from importlib.metadata import version
 from os import PathLike
-from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import trio
@@ -23,16 +22,17 @@ from penstock import _core
 from penstock.alarms import disk_alarms, spool_alarms
 from penstock.assembly import (
     about,
+    asking,
     deliver_settings,
     open_core,
     pressure,
     receive_settings,
     refuse_open_relay,
     router,
+    servers,
 )
 from penstock.config.loader import load
 from penstock.config.settings import Config
-from penstock.control.server import serve_control, serve_metrics
 from penstock.control.views import State
 from penstock.deliver.deliverer import Deliverer
 from penstock.deliver.resolver import Resolver
@@ -41,6 +41,7 @@ from penstock.edits import Edits
 from penstock.envelope import Envelope, Receipt
 from penstock.errors import BindFailed, EngineClosed, SpoolFailed
 from penstock.groups import bare
+from penstock.hooks import HOOK_TIMEOUT_S, ReceiveHooks
 from penstock.observe.journal import Journal
 from penstock.observe.lag import LAG_BOUNDS_S, watch
 from penstock.observe.metrics import Counts, Histogram, Sample, registry_of, render
@@ -74,7 +75,9 @@ class Engine(Queryable):
         edits: Changes of messages that wait and of queues; see `Edits.messages` and `Edits.queue`.
     """
 
-    def __init__(self, config: Config, core: _core.Engine) -> None:
+    def __init__(
+        self, config: Config, core: _core.Engine, receive: Sequence[ReceiveHooks], hook_timeout_s: float
+    ) -> None:
         """Build everything on an open spool; nothing runs yet."""
         self._config = config
         self._core = core
@@ -106,8 +109,9 @@ class Engine(Queryable):
             jitter=random.random,
         )
         short = pressure(config)
+        hooks = asking(receive, core, routes, hook_timeout_s, self._journal.event, now_ms)
         self._receiver = Receiver(
-            core, reception, routes, self._deliverer.accepted, _core.format_queue_id, short
+            core, reception, routes, self._deliverer.accepted, _core.format_queue_id, short, hooks
         )
         refuse_open_relay(config, self._receiver)
         self._overload = Overload(
@@ -235,20 +239,8 @@ class Engine(Queryable):
                 self._bound.append(self._core.listen(number, endpoint.host, endpoint.port))
             except OSError as error:
                 raise BindFailed(str(endpoint), error.errno or 0, error.strerror or str(error)) from None
-        views = self._views()
-        if config.control_socket:
-            serve = partial(serve_control, Path(config.control_socket), views, version=version("penstock"))
+        for serve in servers(config, self._views()):
             await nursery.start(serve)
-        if config.metrics is not None:
-            serve_public = partial(
-                serve_metrics,
-                config.metrics.host,
-                config.metrics.port,
-                views,
-                version=version("penstock"),
-                names=(config.server_name, config.fqdn),
-            )
-            await nursery.start(serve_public)
         if self._core.recovery["is_restored"]:
             self._deliverer.drain()
         self._deliverer.start(now_ms())
@@ -334,8 +326,7 @@ class Engine(Queryable):
         samples = {(name, labels): value for name, labels, value in self._core.metrics()}
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
-        problems = list(self._receiver.alarms())
-        problems += spool_alarms(samples, self._core.recovery)
+        problems = [*self._receiver.alarms(), *spool_alarms(samples, self._core.recovery)]
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
         problems += self._overload.alarms()
@@ -356,7 +347,12 @@ class Engine(Queryable):
 
 
 @asynccontextmanager
-async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Engine]:
+async def open_engine(
+    config: Config | PathLike[str] | str,
+    *,
+    receive: Sequence[ReceiveHooks] = (),
+    hook_timeout_s: float = HOOK_TIMEOUT_S,
+) -> AsyncIterator[Engine]:
     """Run an engine for as long as the context lasts.
 
     Exceptions of the body come out as they are. If the engine fails by itself the body is cancelled and the
@@ -366,8 +362,12 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
 
     Args:
         config: A configuration, or the file to read it from.
+        receive: What is asked about mail that comes in, in this order; see `ReceiveHooks`.
+        hook_timeout_s: How long each of them may take each time, at most 30 s.
 
     Raises:
+        TypeError: One of `receive` is no hook.
+        ValueError: Two of them have the same name, or there is no such time.
         ConfigError: The file has errors.
         SpoolError: The spool is locked, of a newer format, or its disk has failed.
         BindFailed: A listener's address cannot be had.
@@ -377,7 +377,7 @@ async def open_engine(config: Config | PathLike[str] | str) -> AsyncIterator[Eng
         config = load(config)
     core = await trio.to_thread.run_sync(partial(open_core, config))
     try:
-        engine = Engine(config, core)
+        engine = Engine(config, core, receive, hook_timeout_s)
         from_body: BaseException | None = None
         try:
             async with trio.open_nursery() as nursery:

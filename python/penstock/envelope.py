@@ -79,6 +79,13 @@ class Recipient:
     def __post_init__(self) -> None:
         _check("recipient", self.address)
 
+    @classmethod
+    def received(cls, address: str) -> Recipient:
+        """Return one whose address a session has checked; it may have UTF-8 (RFC 6531)."""
+        recipient = object.__new__(cls)
+        object.__setattr__(recipient, "address", address)
+        return recipient
+
     @property
     def domain(self) -> str:
         """The domain or address literal, in lower case."""

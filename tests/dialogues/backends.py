@@ -125,6 +125,17 @@ class FakeCore:
         """Take limits for granted."""
         return 0
 
+    def server_tls(
+        self,
+        certificates: list[tuple[bytes, bytes]],
+        *,
+        minimum: str,
+        client_certificates: str,
+        number: int | None = None,
+    ) -> int:
+        """Have no use for certificates."""
+        raise AssertionError("no connector has any")
+
 
 def item(line: str) -> tuple[Any, ...]:
     """Return a well-formed command as it crosses the boundary; the grammar proper is Rust's."""

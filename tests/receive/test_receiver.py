@@ -531,7 +531,7 @@ def test_idle_peers_are_dismissed_in_the_turn_they_last_had(rig: Rig) -> None:
 
 
 def test_sessions_have_names_of_their_own(rig: Rig) -> None:
-    names = {rig.receiver._session_id(NOW_MS) for _ in range(1000)}
+    names = {rig.receiver._session_ids.next(NOW_MS) for _ in range(1000)}
     assert len(names) == 1000
 
 

@@ -36,6 +36,9 @@ class Policy:
     def recipient(self, address: str, _domain: str, /) -> bytes | None:
         return replies.RECIPIENT_UNKNOWN if address == "nobody@contoso.example" else None
 
+    def postmaster(self, _address: str, _domain: str, /) -> None:
+        """Nothing is against it."""
+
 
 def terms(**changed: Any) -> ServerTerms:
     usual: dict[str, Any] = {
@@ -71,6 +74,64 @@ def test_envelope_in_one_event_gives_one_reply_and_a_take() -> None:
         ("reply", CONN, 1, b"250 2.1.0 Sender OK\r\n250 2.1.5 Recipient OK\r\n", 2, 0, False),
         ("take", CONN, 1, 99, 1000, b"354 Start mail input; end with <CRLF>.<CRLF>\r\n"),
     ]
+
+
+class Undecided(Policy):
+    """Has to find out about each recipient first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: list[bytes | None] = []
+
+    def recipient(self, _address: str, _domain: str, /) -> bytes | None:
+        return self.answers.pop() if self.answers else b""
+
+
+def test_session_stops_where_its_policy_does_not_answer_and_is_told_the_rest_again() -> None:
+    server, policy, actions = session(), Undecided(), list[tuple[Any, ...]]()
+    server.policy = policy
+    ask(server, EHLO)
+    items = [MAIL, ("NOOP",), RCPT, RCPT, ("RSET",)]
+    assert server.commands(1, items, False, actions) == "RCPT"
+    assert actions == [("reply", CONN, 1, b"250 2.1.0 Sender OK\r\n250 2.0.0 OK\r\n", 2, 0, False)]
+    assert (server.behind, server.state, server.recipients) == (2, ServerState.SENDER, {})
+    policy.answers, actions = [replies.RECIPIENT_UNKNOWN], []
+    items = items[-1 - server.behind :]
+    assert server.commands(1, items, False, actions) == "RCPT"
+    assert actions == [("reply", CONN, 1, replies.RECIPIENT_UNKNOWN, 1, 0, False)]
+    assert (server.behind, server.state) == (1, ServerState.UNACCEPTED)
+    policy.answers, actions = [None], []
+    assert server.commands(1, items[-1 - server.behind :], False, actions) == ""
+    assert actions == [("reply", CONN, 1, b"250 2.1.5 Recipient OK\r\n250 2.0.0 Resetting\r\n", 2, 0, False)]
+
+
+@pytest.mark.parametrize("early", [False, True])
+def test_first_command_of_an_event_may_be_the_one_that_waits(early: bool) -> None:
+    server, actions = session(), list[tuple[Any, ...]]()
+    server.policy = Undecided()
+    ask(server, EHLO, MAIL)
+    assert server.commands(1, [RCPT, DATA], early, actions) == "RCPT"
+    assert (server.behind, actions) == (1, [])
+    server.policy = Policy()
+    assert server.commands(1, [RCPT, DATA], early, actions) == "DATA"
+    assert actions == [("reply", CONN, 1, replies.RECIPIENT_OK, 1, 0, False)]
+
+
+@pytest.mark.parametrize("command", [MAIL, RCPT])
+def test_a_policy_that_says_421_has_the_last_word(command: tuple[Any, ...]) -> None:
+    class Closing(Policy):
+        def sender(self, _address: str, _domain: str, /) -> bytes | None:
+            return b"421 4.7.0 bye\r\n" if command is MAIL else None
+
+        def recipient(self, _address: str, _domain: str, /) -> bytes | None:
+            return b"421 4.7.0 bye\r\n"
+
+    server = session()
+    server.policy = Closing()
+    ask(server, EHLO)
+    ((_, _, _, said, answers, _, close),) = ask(server, MAIL, RCPT, ("NOOP",))
+    assert (said.endswith(b"421 4.7.0 bye\r\n"), answers, close) == (True, 3, True)
+    assert server.state is ServerState.CLOSED
 
 
 def test_data_alone_gives_a_take_alone() -> None:

@@ -124,6 +124,14 @@ CATALOGUE: Mapping[str, Family] = {
     "delivery_connections_total": Family(
         "counter", ("connector", "result"), "Attempts to connect; result: ok, refused, timeout, banner, dns."
     ),
+    "hook_seconds": Family(
+        "histogram",
+        ("hook", "result"),
+        "How long a hook took to answer; result: ok, refused, error, timeout.",
+    ),
+    "hook_busy_total": Family(
+        "counter", (), "Commands told to come again because too many questions to hooks were open."
+    ),
     "dsn_total": Family("counter", ("kind",), "Delivery status notifications; kind: failed, suppressed."),
 }
 

@@ -11,9 +11,14 @@ from ipaddress import IPv6Address
 from penstock.receive.settings import ReceiveConnectorSettings
 from penstock.smtp import replies
 
-__all__ = ["Admission", "source_of"]
+__all__ = ["CAUSES", "Admission", "source_of"]
 
 SOURCES_REMEMBERED_MAX = 10_000
+CAUSES = {
+    replies.TOO_MANY_CONNECTIONS: "total",
+    replies.TOO_MANY_CONNECTIONS_FROM_SOURCE: "per_source",
+}
+"""Why a connection was refused, by what it was told."""
 
 
 @lru_cache(SOURCES_REMEMBERED_MAX)

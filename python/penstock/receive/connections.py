@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from penstock.receive.admission import source_of
 from penstock.receive.certificates import Certificates
 from penstock.receive.core import Core
 from penstock.receive.counts import ConnectorCounts
+from penstock.receive.hooked import Hooked, certificate_of
 from penstock.receive.rates import MessageRates
 from penstock.receive.received import ReceivedField, address_literal, tls_comment
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
@@ -17,11 +18,16 @@ from penstock.receive.storage import Storage
 from penstock.receive.wire import largest, limits_of, standard_replies
 from penstock.route.permissions import Right, rights_of
 from penstock.smtp import server_auth, server_tls
+from penstock.smtp.parameters import CHANGED_FIXUPS
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
 
-__all__ = ["Connection", "Connector", "connectors_of"]
+if TYPE_CHECKING:
+    from penstock.receive.asking import Hooks
+    from penstock.smtp.policy import Policy
+
+__all__ = ["Connection", "Connector", "SessionIds", "connectors_of"]
 
 Action: TypeAlias = tuple[Any, ...]
 
@@ -30,8 +36,8 @@ class Connector:
     """A receive connector, ready for its sessions."""
 
     __slots__ = (
-        *("_grants", "counts", "fqdn", "implicit", "limits", "policy", "rates", "settings"),
-        *("terms", "tls", "tls_terms"),
+        *("_grants", "counts", "fqdn", "hooks", "implicit", "limits", "policy", "rates"),
+        *("server_fqdn", "settings", "terms", "tls", "tls_terms"),
     )
 
     def __init__(
@@ -56,11 +62,14 @@ class Connector:
             grants: What may be granted where nobody looks at the sender.
         """
         self.settings = settings
+        # Those of an embedding program, if it has any.
+        self.hooks: Hooks | None = None
         self.tls = tls
         self.implicit = settings.tls.implicit_listeners if settings.tls is not None else ()
         self.limits = limits
         self.counts = ConnectorCounts(settings.name)
         self.fqdn = settings.fqdn or server.fqdn
+        self.server_fqdn = server.fqdn
         home = server.default_domain or server.fqdn
         rights = settings.rights
         self.rates = None if settings.message_rate is None else MessageRates(settings.message_rate)
@@ -124,7 +133,7 @@ class Connection:
     """An incoming connection that was let in."""
 
     __slots__ = (
-        *("banner", "connector", "notes", "peer_ip", "peer_literal", "session", "session_id"),
+        *("banner", "connector", "hooked", "notes", "peer_ip", "peer_literal", "session", "session_id"),
         *("tls_comment", "turn"),
     )
 
@@ -132,9 +141,10 @@ class Connection:
         self.connector = connector
         self.peer_ip = peer_ip
         self.peer_literal = address_literal(peer_ip)
-        self.session = ServerSession(
-            conn, connector.terms, connector.policy_of(peer_ip), connector.counts.replies
-        )
+        # What hooks have said, where there are any.
+        self.hooked = None if connector.hooks is None else Hooked(connector.hooks)
+        policy = self._under_hooks(connector.policy_of(peer_ip))
+        self.session = ServerSession(conn, connector.terms, policy, connector.counts.replies)
         self.session_id = session_id
         self.turn = 0
         # What is said after a handshake, and what the journal and Received say of it.
@@ -142,34 +152,110 @@ class Connection:
         self.notes: tuple[tuple[str, str], ...] = ()
         self.tls_comment = ""
 
-    def received(self, field: ReceivedField, queue_id: str, recipient: str, now_ms: int) -> bytes:
-        """Return the trace header of a message that has come; `recipient` is empty if there are several."""
-        return field.make(
+    def prepended(
+        self,
+        received: ReceivedField,
+        header: tuple[str, bool, bool, int],
+        queue_id: str,
+        recipient: str,
+        fields: bytes,
+        now_ms: int,
+    ) -> tuple[bytes, str, int]:
+        """Return what stands before the content of a message that has come: Received, and what it lacks.
+
+        Args:
+            received: Makes the fields.
+            header: The content's Message-ID, whether it has a Date, whether a Message-ID, and the bits of
+                what was changed in it.
+            queue_id: The message's name here.
+            recipient: The only recipient, or nothing.
+            fields: Such as hooks add; they come last.
+            now_ms: Unix time in milliseconds.
+
+        Returns:
+            The fields; the Message-ID; the bits of all changes.
+        """
+        message_id, has_date, has_message_id, changes = header
+        connector = self.connector
+        lines = received.make(
             greeting=self.session.greeting,
             peer=self.peer_literal,
-            fqdn=self.connector.fqdn,
+            fqdn=connector.fqdn,
             protocol=self.session.protocol,
             queue_id=queue_id,
             recipient=recipient,
             now_ms=now_ms,
             tls=self.tls_comment,
         )
+        if fields:
+            added = b"\n" + fields.lower()
+            has_date |= b"\ndate:" in added
+            has_message_id |= b"\nmessage-id:" in added
+        if connector.settings.submission_fixups and not (has_date and has_message_id):
+            missing, message_id = received.missing(
+                message_id,
+                has_date=has_date,
+                has_message_id=has_message_id,
+                queue_id=queue_id,
+                fqdn=connector.server_fqdn,
+            )
+            lines += missing
+            changes |= CHANGED_FIXUPS
+        return lines + fields, message_id, changes
 
-    def secured(self, version: str, cipher: str, actions: list[Action]) -> None:
+    def _under_hooks(self, policy: Policy) -> Policy:
+        return policy if self.hooked is None else self.hooked.over(policy)
+
+    def secured(
+        self, version: str, cipher: str, certificate: tuple[Any, ...] | None, actions: list[Action]
+    ) -> None:
         """Go on in TLS, as if nothing had been said before."""
+        if self.hooked is not None:
+            self.hooked.secured(version, cipher, certificate_of(certificate))
         self.notes = (("tls", f"{version} {cipher}"),)
         self.tls_comment = tls_comment(version, cipher)
-        policy = self.connector.policy_of(self.peer_ip)
+        policy = self._under_hooks(self.connector.policy_of(self.peer_ip))
         terms = self.connector.tls_terms
         server_tls.secured(self.session, self.turn, terms, self.banner, actions, policy=policy)
 
+    def dismiss(self, actions: list[Action]) -> None:
+        """Say goodbye because the service stops; who waits for a handshake cannot be told."""
+        session = self.session
+        if self.hooked is not None and self.hooked.is_before_handshake:
+            session.state = ServerState.CLOSED
+            actions.append(("abort", session.conn))
+        else:
+            session.shut_down(self.turn, 0, actions)
+
     def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
-        """Let the peer be who it says it is."""
+        """Let the peer be who it says it is, and has proved to be."""
+        if self.hooked is not None and self.hooked.hooks.asks("on_auth"):
+            self.hooked.hooks.authenticated(self, turn, login, actions)
+        else:
+            self.let_in(turn, login, actions)
+
+    def let_in(self, turn: int, login: str, actions: list[Action]) -> None:
+        """Let the peer be who it says it is, whatever hooks would say."""
         self.notes += (("login", login),)
         policy = self.connector.policy_of_user(login, self.peer_ip)
         session = self.session
         grants = {} if session.terms.requires_tls else self.connector.grants_under(policy)
-        server_auth.accept(session, turn, login, actions, policy=policy, grants=grants)
+        server_auth.accept(session, turn, login, actions, policy=self._under_hooks(policy), grants=grants)
+
+
+class SessionIds:
+    """Names sessions."""
+
+    __slots__ = ("_count",)
+
+    def __init__(self) -> None:
+        """Begin to count."""
+        self._count = 0
+
+    def next(self, now_ms: int) -> str:
+        """Return 16 hexadecimal digits that no other session has: the time and a counter."""
+        self._count = (self._count + 1) & 0xFFFF
+        return f"{now_ms << 16 | self._count:016X}"
 
 
 def connectors_of(
@@ -179,11 +265,16 @@ def connectors_of(
     storage: Storage,
     certificates: Certificates,
     grants: Mapping[ServerState, str],
+    hooks: Hooks | None,
 ) -> dict[str, Connector]:
     """Return the connectors by name, their limits registered with core."""
     found = {}
+    if hooks is not None and hooks.asks("on_mail"):
+        grants = GRANTS_WITHOUT_MAIL
     for connector in settings.connectors:
         number = core.server_limits(limits_of(connector), standard_replies(connector))
         tls = certificates.number(connector.name)
-        found[connector.name] = Connector(connector, settings, domains, storage, number, tls, grants)
+        made = Connector(connector, settings, domains, storage, number, tls, grants)
+        made.hooks = hooks
+        found[connector.name] = made
     return found

@@ -10,12 +10,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import Final, TypeAlias
 
-__all__ = ["NO_CONNECTOR", "ConnectorCounts", "Sample", "samples"]
+__all__ = ["MESSAGE_CAUSES", "NO_CONNECTOR", "ConnectorCounts", "Sample", "samples"]
 
 Sample: TypeAlias = tuple[str, tuple[str, ...], float]
 
 NO_CONNECTOR: Final = "_none"
 """The label of peers that no connector covers."""
+
+MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
+"""What refused a content, by its status; anything else is about the content itself."""
 
 _VERBS: Final = frozenset(
     (
@@ -44,7 +47,7 @@ class ConnectorCounts:
         sessions: Open now.
         refused: Connections refused, by cause: total, per_source, no_connector, draining.
         replies: Refused commands, by the item's name and the first digit of the reply as an octet.
-        messages: Messages refused at or after DATA, by cause: size, content, spool.
+        messages: Messages refused at or after DATA, by cause: size, content, policy, spool.
     """
 
     __slots__ = ("connections", "messages", "name", "refused", "replies", "sessions")

@@ -7,7 +7,7 @@ from typing import Final, Protocol, TypeAlias
 
 from penstock.receive.fresh import Entry, Recipient
 
-__all__ = ["Entries", "Hops", "Route", "Router", "records"]
+__all__ = ["Entries", "HopKey", "Hops", "Route", "Router", "records"]
 
 HopKey: TypeAlias = tuple[str, str, str]
 """Connector, kind, destination."""
@@ -56,18 +56,28 @@ class Entries:
         self._expiration_ms = expiration_ms
         self._hops: dict[HopKey, int] = {}
 
-    def of(self, domains: Mapping[str, str], recipients: list[Recipient], now_ms: int) -> list[Entry]:
+    def of(
+        self,
+        domains: Mapping[str, str],
+        recipients: list[Recipient],
+        now_ms: int,
+        redirected: Mapping[str, HopKey] | None = None,
+    ) -> list[Entry]:
         """Return one entry per next hop, in the order of the first recipient of each.
 
         Args:
             domains: The domain of each recipient's address.
             recipients: All recipients of the message.
             now_ms: When it was received, Unix milliseconds.
+            redirected: Next hops that are known already, by address.
         """
         by_hop: dict[int, list[Recipient]] = {}
         for recipient in recipients:
             address = recipient[1]
-            key = self._router.route(address, domains[address]).hop
+            if redirected and address in redirected:
+                key = redirected[address]
+            else:
+                key = self._router.route(address, domains[address]).hop
             hop = self._hops.get(key)
             if hop is None:
                 if len(self._hops) >= HOPS_REMEMBERED_MAX:

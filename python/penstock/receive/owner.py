@@ -1,15 +1,19 @@
-"""What the owner of a session does for a command that waits for him: drafts, handshakes, verifications."""
+"""What the owner of a session does for a command that waits: drafts, handshakes, verifications, hooks."""
 
 from __future__ import annotations
 
 from typing import Any, TypeAlias
 
 from penstock.errors import DraftRefused
+from penstock.receive.actions import hold_back, hold_back_in_all
+from penstock.receive.asking import Hooks
 from penstock.receive.authentication import Authentication
 from penstock.receive.connections import Connection
 from penstock.receive.core import Core
+from penstock.receive.pressure import Pressure
 from penstock.receive.storage import Storage
 from penstock.smtp import server_tls
+from penstock.smtp.server_commands import Item
 
 __all__ = ["Owner"]
 
@@ -19,45 +23,87 @@ Action: TypeAlias = tuple[Any, ...]
 class Owner:
     """Acts where a session's `commands` has returned a verb."""
 
-    def __init__(self, core: Core, storage: Storage, authentication: Authentication) -> None:
+    def __init__(
+        self,
+        core: Core,
+        storage: Storage,
+        authentication: Authentication,
+        hooks: Hooks | None,
+        pressure: Pressure,
+    ) -> None:
         """Join what is needed.
 
         Args:
             core: Opens drafts.
             storage: Is told why none could be opened.
             authentication: Goes on with AUTH.
+            hooks: Are asked about MAIL and RCPT, where there are any.
+            pressure: Says how long MAIL has to wait.
         """
         self._core = core
         self._storage = storage
         self._authentication = authentication
+        self._hooks = hooks
+        self._pressure = pressure
 
     def act(
         self,
         waiting: str,
         connection: Connection,
-        item: tuple[Any, ...],
+        items: list[Item],
         early: bool,
         actions: list[Action],
         now_ms: int,
+        spent_ms: int = 0,
     ) -> None:
-        """Answer the last command of an event.
+        """Answer the command of an event at which the session has stopped.
 
         Args:
             waiting: Its verb.
             connection: Its connection, in the event's turn.
-            item: The command.
+            items: The commands; it is the last of them, unless hooks are to be asked.
             early: Whether octets followed that had to wait for a reply.
             actions: Where the answer goes.
             now_ms: Unix time in milliseconds.
+            spent_ms: How long answers to those before it are held back.
         """
+        item = items[-1]
         if waiting == "DATA":
             self._take(connection, early, actions)
         elif waiting == "BDAT":
             self._take_chunk(connection, item, actions)
         elif waiting == "AUTH":
             self._authentication.began(connection, connection.turn, item[2], early, actions, now_ms)
-        else:
+        elif waiting == "STARTTLS":
             _start_tls(connection, actions)
+        else:
+            self._ask(waiting, connection, items, early, actions, now_ms, spent_ms)
+
+    def _ask(
+        self,
+        waiting: str,
+        connection: Connection,
+        items: list[Item],
+        early: bool,
+        actions: list[Action],
+        now_ms: int,
+        spent_ms: int,
+    ) -> None:
+        """Have hooks asked, and go on with the command and those behind it."""
+        if self._hooks is None:
+            raise AssertionError("invariant: a session stops at MAIL and RCPT only where there are hooks")
+        rest = items[-1 - connection.session.behind :]
+
+        def go_on(delay_ms: int, actions: list[Action]) -> None:
+            before = len(actions)
+            behind = connection.session.commands(connection.turn, rest, early, actions)
+            is_mail = rest[0][0] == "MAIL"
+            hold_back(actions, before, max(delay_ms, self._pressure.delay_ms if is_mail else 0))
+            spent = hold_back_in_all(actions, before, spent_ms)
+            if behind:
+                self.act(behind, connection, rest, early, actions, now_ms, spent)
+
+        self._hooks.command(connection, waiting, actions, go_on)
 
     def _take(self, connection: Connection, early: bool, actions: list[Action]) -> None:
         """Open a draft for a DATA."""

@@ -11,19 +11,22 @@ becomes of its connection.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, TypeAlias
 
 import trio
 
-from penstock.receive.admission import Admission
+from penstock.receive.actions import hold_back
+from penstock.receive.admission import CAUSES, Admission
+from penstock.receive.asking import Hooks
 from penstock.receive.authentication import Authentication
 from penstock.receive.certificates import Certificates
-from penstock.receive.connections import Connection, Connector, connectors_of
+from penstock.receive.connections import Connection, Connector, SessionIds, connectors_of
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.core import Core
-from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
-from penstock.receive.entries import Entries, Router, records
+from penstock.receive.counts import MESSAGE_CAUSES, NO_CONNECTOR, ConnectorCounts, Sample, samples
+from penstock.receive.entries import Entries, HopKey, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
 from penstock.receive.owner import Owner
 from penstock.receive.pressure import Pressure
@@ -34,8 +37,8 @@ from penstock.receive.settings import ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
-from penstock.smtp.parameters import CHANGED_FIXUPS, EnvelopeParams, with_changes
-from penstock.smtp.tables import GRANTS, ServerState
+from penstock.smtp.parameters import EnvelopeParams, with_changes
+from penstock.smtp.tables import BETWEEN_TRANSACTIONS, GRANTS, ServerState
 
 __all__ = ["Core", "Receiver"]
 
@@ -57,6 +60,7 @@ class Receiver:
         on_accepted: Callable[[FreshMessage], None],
         format_queue_id: Callable[[int], str],
         pressure: Pressure | None = None,
+        hooks: Hooks | None = None,
     ) -> None:
         """Prepare the connectors.
 
@@ -67,6 +71,7 @@ class Receiver:
             on_accepted: Takes each message when it has become durable.
             format_queue_id: Writes a queue id as operators see it.
             pressure: What is short; whoever changes it calls `press`.
+            hooks: Those of an embedding program, if it has any.
 
         Raises:
             OSError: A file of recipients or users cannot be read.
@@ -86,11 +91,12 @@ class Receiver:
         self._grants = dict(GRANTS)
         self._verdicts = Verdicts(core.apply)
         self._authentication = Authentication(settings.users_file, self._verdicts)
-        self._owner = Owner(core, self._storage, self._authentication)
+        self._hooks = hooks
+        self._owner = Owner(core, self._storage, self._authentication, hooks, self._pressure)
         self._ranges = ReceiveConnectors(settings.connectors)
         self._certificates = Certificates(core, settings.connectors)
         self._connectors = connectors_of(
-            core, settings, self._domains, self._storage, self._certificates, self._grants
+            core, settings, self._domains, self._storage, self._certificates, self._grants, hooks
         )
         self._implicit = {number for connector in self._connectors.values() for number in connector.implicit}
         self._uncovered = ConnectorCounts(NO_CONNECTOR)
@@ -102,12 +108,15 @@ class Receiver:
         self._committing: dict[int, tuple[FreshMessage, Connector]] = {}
         self._received = ReceivedField()
         self._next_look_ms = 0
-        self._sessions = 0
+        self._session_ids = SessionIds()
         self._is_draining = False
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Find the answers that take time, for ever."""
-        await self._verdicts.run(task_status)
+        async with trio.open_nursery() as nursery:
+            if self._hooks is not None:
+                await nursery.start(self._hooks.run)
+            await self._verdicts.run(task_status)
 
     @property
     def connections(self) -> int:
@@ -118,7 +127,7 @@ class Receiver:
     def is_idle(self) -> bool:
         """Whether no mail transaction is running and no commit is under way."""
         return not self._committing and all(
-            connection.session.state in _BETWEEN_TRANSACTIONS for connection in self._connections.values()
+            connection.session.state in BETWEEN_TRANSACTIONS for connection in self._connections.values()
         )
 
     def alarms(self) -> Iterator[tuple[str, str]]:
@@ -128,6 +137,7 @@ class Receiver:
             ("certificate_unusable", self._certificates.problems()),
             ("users_unreadable", self._authentication.problems()),
             ("verdicts_failed", self._verdicts.problems()),
+            ("hook_failing", [] if self._hooks is None else self._hooks.problems()),
         ):
             yield from ((name, problem) for problem in problems)
 
@@ -145,6 +155,8 @@ class Receiver:
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
         yield from samples([self._uncovered, *(connector.counts for connector in self._connectors.values())])
+        if self._hooks is not None:
+            yield from self._hooks.samples()
 
     def press(self) -> None:
         """Act on what is short now."""
@@ -166,8 +178,8 @@ class Receiver:
         to what it said.
         """
         for connection in self._connections.values():
-            if connection.session.state in _BETWEEN_TRANSACTIONS:
-                connection.session.shut_down(connection.turn, 0, actions)
+            if connection.session.state in BETWEEN_TRANSACTIONS:
+                connection.dismiss(actions)
 
     def opened(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Let a connection in, or refuse it."""
@@ -192,17 +204,21 @@ class Receiver:
             else:
                 refused = self._admission.admit(settings, peer_ip)
                 if refused is None:
-                    connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
+                    connection = Connection(conn, connector, peer_ip, self._session_ids.next(now_ms))
                     connection.turn = turn
                     counts.sessions += 1
                     self._connections[conn] = connection
                     if listener in self._implicit:
                         connection.banner = connector.terms.banner
-                        actions.append(("begin", conn, turn, connector.limits, b"", 0, connector.tls))
+                        begin: Action = ("begin", conn, turn, connector.limits, b"", 0, connector.tls)
                     else:
-                        actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
+                        begin = ("begin", conn, turn, connector.limits, connector.terms.banner, 0)
+                    if self._hooks is None:
+                        actions.append(begin)
+                    else:
+                        self._hooks.connected(connection, begin, actions)
                     return
-                cause, refusal = _CAUSES[refused], refused
+                cause, refusal = CAUSES[refused], refused
             if not settings.extensions.enhanced_status_codes:
                 refusal = replies.without_codes(refusal)
         counts.refused[cause] += 1
@@ -224,23 +240,25 @@ class Receiver:
         session.now_ms = now_ms
         if connection.connector.rates is not None:
             connection.connector.rates.now_ms = now_ms
-        if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
+        if self._is_draining and session.state in BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
             return
         waiting = session.commands(turn, items, early, actions, answered)
+        if self._pressure.delay_ms:
+            said = items[answered : -1 - session.behind] if waiting else items[answered:]
+            if any(item[0] == "MAIL" for item in said):
+                hold_back(actions, before, self._pressure.delay_ms)
         if waiting:
-            self._owner.act(waiting, connection, items[-1], early, actions, now_ms)
-        if self._pressure.delay_ms and any(item[0] == "MAIL" for item in items[answered:]):
-            _hold_back(actions, before, self._pressure.delay_ms)
+            self._owner.act(waiting, connection, items, early, actions, now_ms)
 
     def tls_up(self, event: Event, actions: list[Action], _now_ms: int) -> None:
         """Go on with a connection whose handshake is finished."""
-        _, conn, turn, version, cipher, _, _, _ = event
+        _, conn, turn, version, cipher, _, certificate, _ = event
         connection = self._connections.get(conn)
         if connection is None:
             return
         connection.turn = turn
-        connection.secured(version, cipher, actions)
+        connection.secured(version, cipher, certificate, actions)
 
     def _look(self, now_ms: int) -> None:
         """Look at what changes from outside."""
@@ -267,17 +285,32 @@ class Receiver:
 
     def content(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Commit content that is in order; its completion answers the peer."""
-        _, conn, turn, draft, status, flags, size, received, message_id, subject, _, header = event
-        header_bytes, has_date, has_message_id, changes = header
+        _, conn, turn, draft, status, _, _, received, *_, (header_bytes, *_) = event
         connection = self._connections.get(conn)
         if connection is None or not connection.session.content(
             turn, status, received, header_bytes, actions
         ):
             self._core.drop_draft(draft)
             if connection is not None:
-                connection.connector.counts.messages[_MESSAGE_CAUSES.get(status, "content")] += 1
+                connection.connector.counts.messages[MESSAGE_CAUSES.get(status, "content")] += 1
             return
         connection.turn = turn
+        if self._hooks is None:
+            self._store(event, connection, now_ms, b"", None, actions)
+        else:
+            self._hooks.content(connection, event, actions, partial(self._store, event, connection, now_ms))
+
+    def _store(
+        self,
+        event: Event,
+        connection: Connection,
+        now_ms: int,
+        fields: bytes,
+        redirected: Mapping[str, HopKey] | None,
+        actions: list[Action],
+    ) -> None:
+        """Commit content, with fields that hooks add, and next hops that they have chosen."""
+        _, _, turn, draft, _, flags, size, _, message_id, subject, _, header = event
         session = connection.session
         connector = connection.connector
         queue_id = self._format_queue_id(draft)
@@ -293,22 +326,14 @@ class Receiver:
                 for index, address, *_ in recipients
             ]
         only = recipients[0][1] if len(recipients) == 1 else ""
-        prepend = connection.received(self._received, queue_id, only, now_ms)
-        if connector.settings.submission_fixups and not (has_date and has_message_id):
-            fields, message_id = self._received.missing(
-                message_id,
-                has_date=has_date,
-                has_message_id=has_message_id,
-                queue_id=queue_id,
-                fqdn=self._settings.fqdn,
-            )
-            prepend += fields
-            changes |= CHANGED_FIXUPS
+        prepend, message_id, changes = connection.prepended(
+            self._received, (message_id, *header[1:]), queue_id, only, fields, now_ms
+        )
         if changes:
             params = with_changes(params, changes)
         size += len(prepend)
         form = "plain" if session.is_chunked else "wire"
-        entries = self._entries.of(session.recipients, recipients, now_ms)
+        entries = self._entries.of(session.recipients, recipients, now_ms, redirected)
         envelope = (
             now_ms,
             session.sender,
@@ -333,6 +358,8 @@ class Receiver:
         self._verdicts.forget(conn)
         connection = self._connections.pop(conn, None)
         if connection is not None:
+            if self._hooks is not None:
+                self._hooks.forget(connection)
             connection.connector.counts.sessions -= 1
             self._admission.release(connection.connector.settings, connection.peer_ip)
         elif conn in self._refused:
@@ -364,28 +391,3 @@ class Receiver:
     def poisoned(self) -> None:
         """Refuse all mail from now on: the spool has failed."""
         self._storage.refused("poisoned")
-
-    def _session_id(self, now_ms: int) -> str:
-        """Return 16 hexadecimal digits that no other session has: the time and a counter."""
-        self._sessions = (self._sessions + 1) & 0xFFFF
-        return f"{now_ms << 16 | self._sessions:016X}"
-
-
-def _hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
-    """Hold back the first answer from there on, and so all that follow it."""
-    for index in range(first, len(actions)):
-        if actions[index][0] == "reply":
-            name, conn, turn, octets, answers, before_ms, *rest = actions[index]
-            actions[index] = (name, conn, turn, octets, answers, max(before_ms, delay_ms), *rest)
-            return
-
-
-_CAUSES: Final = {
-    replies.TOO_MANY_CONNECTIONS: "total",
-    replies.TOO_MANY_CONNECTIONS_FROM_SOURCE: "per_source",
-}
-_MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
-"""What refused a content, by its status; anything else is about the content itself."""
-_BETWEEN_TRANSACTIONS: Final = frozenset(
-    (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
-)

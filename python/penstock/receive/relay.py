@@ -236,6 +236,9 @@ class RelayPolicy:
         is_named = recipients is not None and recipients.names(address)
         return None if is_named else replies.ROUTED_ADDRESS
 
+    def postmaster(self, _address: str, _domain: str, /) -> None:
+        """Have nothing against mail to the bare `<Postmaster>`."""
+
 
 def _unclean(domain: str, hygiene: AddressHygiene) -> bytes | None:
     """Refuse a domain (in lower case) that nobody can have; an address literal is none."""

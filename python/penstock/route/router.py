@@ -42,7 +42,7 @@ UNREACHABLE: Final = Route(("", "unreachable", ""))
 class Router:
     """Finds next hops. It remembers those of the last domains it was asked for."""
 
-    __slots__ = ("_domains", "_remembered", "_routes", "_sub_domains")
+    __slots__ = ("_domains", "_remembered", "_routes", "_sub_domains", "_through")
 
     def __init__(self, domains: Iterable[RouteDomain], connectors: Iterable[RouteConnector]) -> None:
         """Lay out what the configuration says.
@@ -63,11 +63,20 @@ class Router:
             if domain.match_sub_domains:
                 self._sub_domains[name] = own
                 accepted.append("*." + name)
+        connectors = list(connectors)
+        self._through = {
+            connector.name: Route((connector.name, "smart_host", connector.name))
+            for connector in connectors
+            if connector.enabled
+        }
         self._routes = {
-            space: Route((connector, "smart_host", connector))
-            for space, connector in _cheapest(connectors, accepted).items()
+            space: self._through[connector] for space, connector in _cheapest(connectors, accepted).items()
         }
         self._remembered: dict[str, Route] = {}
+
+    def through(self, connector: str) -> Route | None:
+        """Return the way through a send connector, whatever it is for; None if it is not in force."""
+        return self._through.get(connector)
 
     def route(self, _address: str, domain: str, /) -> Route:
         """Return the next hop of a recipient; there always is one, if only Unreachable.

@@ -72,6 +72,7 @@ __all__ = [
     "TOO_MANY_ERRORS",
     "TOO_MANY_LOGON_FAILURES",
     "TOO_MANY_MESSAGES",
+    "TOO_MANY_QUESTIONS",
     "TOO_MANY_RECIPIENTS",
     "UNABLE_TO_RELAY",
     "UNRECOGNIZED",
@@ -187,6 +188,7 @@ CONTENT_BAD_LINE_ENDING: Final = b"550 5.6.11 Content has a CR or LF that is not
 INSUFFICIENT_STORAGE: Final = b"452 4.3.1 Insufficient system resources; try again later\r\n"
 LOCAL_FAILURE: Final = b"451 4.3.0 Temporary server error; try again later\r\n"
 SYSTEM_OVERLOADED: Final = b"421 4.3.2 System is short of resources; try again later\r\n"
+TOO_MANY_QUESTIONS: Final = b"451 4.3.2 Server is busy; try again later\r\n"
 SHUTTING_DOWN: Final = b"421 4.3.2 Service not active; try again later\r\n"
 
 _CODE: Final = re.compile(rb"^([2-5][0-9][0-9][ -])[245]\.[0-9]{1,3}\.[0-9]{1,3} ", re.MULTILINE)

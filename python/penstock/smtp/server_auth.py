@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from penstock.smtp.policy import Policy
     from penstock.smtp.server_session import ServerSession
 
-__all__ = ["accept", "begin", "line", "put_off", "refuse", "respond"]
+__all__ = ["accept", "begin", "line", "put_off", "refuse", "refuse_login", "respond"]
 
 Action: TypeAlias = tuple[Any, ...]
 
@@ -136,6 +136,30 @@ def refuse(session: ServerSession, turn: int, actions: list[Action]) -> None:
         _end(session, turn, replies.TOO_MANY_LOGON_FAILURES, actions, terms.auth_tarpit_ms)
     else:
         _answer(session, turn, replies.AUTHENTICATION_FAILED, terms.auth_tarpit_ms, actions)
+
+
+def refuse_login(
+    session: ServerSession, turn: int, reply: bytes, actions: list[Action], *, delay_ms: int
+) -> None:
+    """Refuse a client who is who it says it is; a 5yz counts as a failure, and 421 ends the session.
+
+    Args:
+        session: One whose exchange has ended in a password that is right.
+        turn: The event's turn.
+        reply: What is said.
+        actions: Where it goes.
+        delay_ms: How long it is held back at least.
+    """
+    terms = session.terms
+    is_final = reply.startswith(b"5")
+    session.logon_failures += is_final
+    delay_ms = max(delay_ms, terms.auth_tarpit_ms * is_final)
+    if reply.startswith(b"421"):
+        _end(session, turn, reply, actions, delay_ms)
+    elif is_final and 0 < terms.max_logon_failures <= session.logon_failures:
+        _end(session, turn, replies.TOO_MANY_LOGON_FAILURES, actions, delay_ms)
+    else:
+        _answer(session, turn, reply, delay_ms, actions)
 
 
 def put_off(session: ServerSession, turn: int, actions: list[Action]) -> None:

@@ -92,10 +92,11 @@ def _rcpt(session: ServerSession, item: Item) -> bytes:
         return replies.TOO_MANY_RECIPIENTS
     if not domain:
         address, domain = session.terms.postmaster
+        refusal = session.policy.postmaster(address, domain)
     else:
         refusal = session.policy.recipient(address, domain)
-        if refusal is not None:
-            return refusal
+    if refusal is not None:
+        return refusal
     session.recipients[address] = domain
     if params or session.reports:
         session.reports[address] = (notify, original)

@@ -22,6 +22,7 @@ a call.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import length_hint
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 from penstock.smtp import replies
@@ -62,7 +63,6 @@ class ServerSession:
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.
         sender: The reverse-path of the running mail transaction.
-        is_secure: Whether it is under TLS.
         now_ms: The time of the last event, as its owner has told; for what a peer wants done later.
         is_eight_bit: Whether MAIL had BODY=8BITMIME.
         asked: What else MAIL has asked for, if anything.
@@ -73,11 +73,13 @@ class ServerSession:
         size_declared: The SIZE that MAIL had, or 0.
         recipients: Address to domain, in the order accepted; the same address counts once.
         refusals: Where refused commands are counted.
+        behind: Commands of the last event behind the one that waits for the owner.
     """
 
     __slots__ = (
         "announced",
         "asked",
+        "behind",
         "conn",
         "errors",
         "exchange",
@@ -127,6 +129,7 @@ class ServerSession:
         self.is_eight_bit = False
         self.asked: Asked | None = None
         self.size_declared = 0
+        self.behind = 0
         self.recipients: dict[str, str] = {}
         self.reports: dict[str, tuple[int, str | None]] = {}
         self.is_chunked = False
@@ -170,7 +173,8 @@ class ServerSession:
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
             `take` or `refuse_data`, BDAT for `take_chunk` or `refuse_chunk`, AUTH for `server_auth.respond`,
-            STARTTLS for `server_tls.start`. All others are answered; without such a one, nothing.
+            STARTTLS for `server_tls.start`. All others are answered; without such a one, nothing. MAIL or
+            RCPT if the policy has not answered; it and those that are `behind` it are to be said again.
         """
         if answered:
             self._catch_up(items[:answered])
@@ -181,11 +185,13 @@ class ServerSession:
             return ""
         answer = b""
         refusals = 0
-        for item in items:
+        rest = iter(items)
+        for item in rest:
             handle, accepted, refused = ROWS[self.state].get(item[0], OUT_OF_ORDER)
             reply = handle(self, item)
             if not reply:
-                self._answer_before(turn, answer, len(items) - 1, refusals, actions)
+                behind = self.behind = length_hint(rest)
+                self._answer_before(turn, answer, len(items) - 1 - behind, refusals, actions)
                 waiting: str = item[0]
                 return waiting
             if reply[0] < _CLASS_4:
@@ -222,6 +228,8 @@ class ServerSession:
         if self.errors > self.terms.max_protocol_errors:
             self.state = ServerState.CLOSED
             return replies.TOO_MANY_ERRORS
+        if reply.startswith(b"421"):
+            self.state = ServerState.CLOSED
         return reply
 
     def _answer_before(
@@ -354,6 +362,7 @@ class ServerSession:
         """Refuse content; the session goes on, unless its framing cannot be trusted (RFC 5321 2.3.8)."""
         # How long a chunk is does not depend on what is in it.
         is_over = reply is replies.CONTENT_BAD_LINE_ENDING and not self.is_chunked
+        is_over = is_over or reply.startswith(b"421")
         self._end_transaction()
         if is_over:
             self.state = ServerState.CLOSED
@@ -388,12 +397,4 @@ _CONTENT_REFUSALS: Final = {
     "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
     "nul": replies.CONTENT_NUL,
     "starved": replies.INSUFFICIENT_STORAGE,
-}
-_PROTOCOLS: Final = {
-    (is_extended, is_secure, is_authenticated): "ESMTP" + "S" * is_secure + "A" * is_authenticated
-    if is_extended
-    else "SMTP"
-    for is_extended in (False, True)
-    for is_secure in (False, True)
-    for is_authenticated in (False, True)
 }

@@ -30,7 +30,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Final, TypeAlias
 
-__all__ = ["CLIENT", "GRANTS", "GRANTS_WITHOUT_MAIL", "SERVER", "ClientState", "Next", "ServerState"]
+__all__ = [
+    "BETWEEN_TRANSACTIONS",
+    "CLIENT",
+    "GRANTS",
+    "GRANTS_WITHOUT_MAIL",
+    "SERVER",
+    "ClientState",
+    "Next",
+    "ServerState",
+]
 
 
 class ServerState(StrEnum):
@@ -120,6 +129,12 @@ GRANTS: Final[dict[ServerState, str]] = {_S.GREETED: "MAIL", _S.RECIPIENTS: "DAT
 """The command whose reply can be given ahead in a state: it hardly ever depends on what the command says."""
 GRANTS_WITHOUT_MAIL: Final = {state: verb for state, verb in GRANTS.items() if verb != "MAIL"}
 """The same where somebody looks at the sender."""
+
+
+BETWEEN_TRANSACTIONS: Final = frozenset(
+    (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
+)
+"""States in which a peer can be told goodbye without taking anything from it."""
 
 
 class ClientState(StrEnum):

@@ -11,7 +11,7 @@ use penstock_core::smtp::command::Charset;
 use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, ServerTls, StandardReplies};
 use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyLookupError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyList, PyTuple};
 
@@ -26,6 +26,27 @@ pub(crate) struct Engine {
     server_limits: Vec<Arc<ServerLimits>>,
     server_tls: Vec<Arc<ServerTls>>,
     client_limits: Vec<Arc<ClientLimits>>,
+}
+
+/// Reads what drafts hold, from any thread.
+///
+/// It is a class of its own since a thread that is in a method of [`Engine`] would keep others from changing it.
+#[pyclass(frozen, module = "penstock._core")]
+pub(crate) struct DraftReader(penstock_engine::DraftReader);
+
+#[pymethods]
+impl DraftReader {
+    fn read<'py>(
+        &self,
+        py: Python<'py>,
+        draft: u64,
+        offset: u64,
+        length: usize,
+    ) -> PyResult<Bound<'py, PyBytes>> {
+        let read = py.detach(|| self.0.read(draft, offset, length))?;
+        let octets = read.ok_or_else(|| PyLookupError::new_err(format!("no draft {draft}")))?;
+        Ok(PyBytes::new(py, &octets))
+    }
 }
 
 fn closed() -> PyErr {
@@ -248,6 +269,10 @@ impl Engine {
             Some(Offer::Full) => Ok(false),
             None => Err(PyValueError::new_err(format!("no draft {draft}"))),
         }
+    }
+
+    fn draft_reader(&self) -> PyResult<DraftReader> {
+        Ok(DraftReader(self.inner()?.draft_reader()))
     }
 
     fn drop_draft(&self, draft: u64) -> PyResult<()> {

@@ -37,7 +37,7 @@ mod _core {
     use rustix::process::DumpableBehavior;
 
     #[pymodule_export]
-    use crate::engine::{Engine, content_flags};
+    use crate::engine::{DraftReader, Engine, content_flags};
     #[pymodule_export]
     use crate::memory::MemoryPeer;
     #[pymodule_export]

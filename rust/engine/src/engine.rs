@@ -1,10 +1,13 @@
 //! The engine: one object that the caller polls and applies actions to.
 
 use std::collections::HashMap;
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, Weak};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -14,7 +17,7 @@ use penstock_net::{
     BeginChunks, ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent,
 };
 use penstock_spool::{
-    Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind,
+    Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind, Look,
     OpenError, Outcome, OutcomeState, Recovery, Report, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink,
     SuspendedQueue, Target,
 };
@@ -429,6 +432,11 @@ impl Engine {
         Some(self.shared.drafts.lock().get_mut(&draft)?.offer(chunk, &waker))
     }
 
+    /// What reads drafts, from any thread.
+    pub fn draft_reader(&self) -> DraftReader {
+        DraftReader { shared: Arc::downgrade(&self.shared) }
+    }
+
     /// Forgets a draft.
     pub fn drop_draft(&self, draft: u64) {
         let dropped = self.shared.drafts.lock().remove(&draft);
@@ -626,6 +634,33 @@ impl Engine {
 impl Drop for Engine {
     fn drop(&mut self) {
         self.close();
+    }
+}
+
+/// Between two looks at octets that are being written to a file.
+const LOOK_AGAIN: Duration = Duration::from_millis(1);
+
+/// Reads what drafts hold that no connection is filling, for as long as the engine is open.
+pub struct DraftReader {
+    shared: Weak<Shared>,
+}
+
+impl DraftReader {
+    /// Reads up to `length` octets of a draft from an offset on, perhaps fewer, and none behind the last; `None` if there
+    /// is no such draft. **Blocking**: on a disk if the content is large, but holding up nobody else.
+    pub fn read(&self, draft: u64, offset: u64, length: usize) -> io::Result<Option<Vec<u8>>> {
+        loop {
+            let Some(shared) = self.shared.upgrade() else { return Ok(None) };
+            let look = shared.drafts.lock().get(&draft).map(|draft| draft.look(offset, length));
+            drop(shared);
+            match look {
+                None => return Ok(None),
+                Some(Look::Octets(octets)) => return Ok(Some(octets)),
+                Some(Look::File(part)) => return part.read().map(Some),
+                Some(Look::Later) => thread::sleep(LOOK_AGAIN),
+                Some(Look::Lost) => return Err(io::Error::other("the content could not be stored")),
+            }
+        }
     }
 }
 

@@ -19,7 +19,7 @@ mod maildir;
 mod tickets;
 
 pub use counters::Sample;
-pub use engine::{Action, Engine, EngineConfig, EngineError, STAGES, Settlement};
+pub use engine::{Action, DraftReader, Engine, EngineConfig, EngineError, STAGES, Settlement};
 pub use event::Event;
 pub use hops::Hop;
 /// The wire engine: what its caller says and hears passes through here.

@@ -15,6 +15,8 @@
 //!
 //! Nothing is read while it is not net's turn: a FIN or further commands wait in the kernel. An event that is
 //! outstanding is answered before the connection's end is reported, so the caller never hears of the end first.
+//! A caller that needs longer says so with an empty reply to nothing, or answers in part: the turn is kept for as long
+//! again, and an end of the connection is reported at once.
 //!
 //! A MAIL that is answered under a grant stays in `Reading`, a DATA goes to `Receiving`; the turn is the one before. So a
 //! farewell of that turn still reaches a peer whose MAIL nobody has been told of.
@@ -413,7 +415,9 @@ impl<S: Stream> Server<S> {
     }
 
     fn answer(&mut self, bytes: Bytes, answers: u32, delay_ms: u64, close: bool, cx: &mut Context) -> bool {
-        let Phase::Asked { question, .. } = &mut self.phase else { return false };
+        let Phase::Asked { question, since_ms } = &mut self.phase else { return false };
+        // Whoever answers in part, or says that he will, has not forgotten it.
+        *since_ms = cx.now_ms;
         let reason =
             if matches!(question, Question::Banner) { CloseReason::Refused } else { CloseReason::Local };
         let is_answered = match question {
@@ -430,6 +434,7 @@ impl<S: Stream> Server<S> {
                 answers == 1
             }
             Question::Banner if close => true,
+            Question::Banner if bytes.is_empty() && answers == 0 => false,
             _ => return false,
         };
         self.reply(bytes, delay_ms, cx);

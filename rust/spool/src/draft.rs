@@ -1,6 +1,7 @@
 //! Content on its way in: chunks as they will lie in log or blob, with their checksums computed while the octets are warm.
 
 use std::any::Any;
+use std::io;
 use std::sync::{Arc, Weak};
 
 use penstock_core::flow::{ContentSink, Offer, WakeHandle};
@@ -10,6 +11,7 @@ use crate::DraftRefused;
 use crate::blobs::Blobs;
 use crate::budget::{Piece, Share};
 use crate::core::Core;
+use crate::device::{self, DeviceFile};
 use crate::format::chunk::{self, ChunkSum};
 use crate::redo::{InBlob, LeftBlob};
 use crate::spill::{Body, Room, Spills};
@@ -41,6 +43,35 @@ pub struct Draft {
     octets: u64,
     /// It is expected to be large.
     is_large: bool,
+}
+
+/// What a look at a draft's octets has found.
+pub enum Look {
+    /// These; none behind the last.
+    Octets(Vec<u8>),
+    /// They are in a file.
+    File(FilePart),
+    /// They are on their way into a file; the next look may find them.
+    Later,
+    /// They are gone, since the content cannot be stored.
+    Lost,
+}
+
+/// A part of a file in which a draft's octets are.
+pub struct FilePart {
+    pub(crate) file: Arc<dyn DeviceFile>,
+    pub(crate) offset: u64,
+    pub(crate) length: usize,
+}
+
+impl FilePart {
+    /// Read it. **Blocking.**
+    pub fn read(&self) -> io::Result<Vec<u8>> {
+        let mut octets = vec![0; self.length];
+        let read = device::read_full(&*self.file, &mut octets, self.offset)?;
+        octets.truncate(read);
+        Ok(octets)
+    }
 }
 
 /// A content that is complete.
@@ -139,6 +170,22 @@ impl Draft {
     /// The message's name from now on.
     pub fn queue_id(&self) -> QueueId {
         self.queue_id
+    }
+
+    /// Look at up to `length` octets from an offset on, and at no more than one chunk; never blocks.
+    pub fn look(&self, offset: u64, length: usize) -> Look {
+        let left = self.octets.saturating_sub(offset);
+        let (index, within) = (offset / chunk::MAX as u64, (offset % chunk::MAX as u64) as usize);
+        let length = (length as u64).min(left).min((chunk::MAX - within) as u64) as usize;
+        if length == 0 {
+            return Look::Octets(Vec::new());
+        }
+        if index < self.body.as_ref().map_or(0, |owned| owned.body.chunks()) {
+            return self.body.as_ref().map_or(Look::Lost, |owned| owned.body.look(index, within, length));
+        }
+        let start = chunk::HEADER + within;
+        let octets = self.last.as_ref().and_then(|last| last.get(start..start + length));
+        octets.map_or(Look::Lost, |octets| Look::Octets(octets.to_vec()))
     }
 
     /// Close the chunks.
@@ -330,6 +377,7 @@ mod tests {
         fn chunks_hold_the_content_whole_however_it_comes(
             sizes in prop::collection::vec(prop_oneof![1usize..5_000, 60_000usize..200_000], 0..12),
             size_hint in prop_oneof![Just(0u64), 1u64..300_000],
+            look_size in 3_000usize..100_000,
         ) {
             let budget = Arc::new(Budget::new(64 << 20));
             let mut draft = draft(&budget, size_hint);
@@ -343,6 +391,15 @@ mod tests {
                 let full = content.len() / chunk::MAX * FULL;
                 prop_assert_eq!(budget.used(), draft.share.bytes() + full as u64);
             }
+            let mut looked = Vec::new();
+            while let Look::Octets(octets) = draft.look(looked.len() as u64, look_size)
+                && !octets.is_empty()
+            {
+                prop_assert!(octets.len() <= look_size);
+                looked.extend_from_slice(&octets);
+            }
+            prop_assert!(looked == content);
+            prop_assert!(matches!(draft.look(u64::MAX, look_size), Look::Octets(octets) if octets.is_empty()));
             let sealed = sealed(draft);
             let mut found = Vec::new();
             for chunk in &sealed.chunks {

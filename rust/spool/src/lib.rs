@@ -91,7 +91,7 @@ pub mod tools;
 pub use clock::{Clock, SystemClock};
 pub use config::SpoolConfig;
 pub use device::{Device, DeviceFile, FileDevice, Lock, Opening};
-pub use draft::{Draft, Drafts};
+pub use draft::{Draft, Drafts, FilePart, Look};
 pub use edit::{
     Author, Change, Edit, EditKind, EditRecord, Edited, LastEdit, Report, Suspension, Target, WHO_MAX,
     WHY_MAX,

@@ -28,7 +28,7 @@ use crate::blobs::Blobs;
 use crate::budget::{Budget, Piece};
 use crate::core::Core;
 use crate::device::{self, DeviceFile};
-use crate::draft::Sealed;
+use crate::draft::{FilePart, Look, Sealed};
 use crate::errors::CommitError;
 use crate::events::SpoolEvent;
 use crate::facts::{Accepted, HopName};
@@ -49,6 +49,8 @@ const SYNC_BYTES: u64 = 8 << 20;
 const SHORT: u64 = 4;
 /// ... and then so much of it is made free at a time, what is on its way to the disk included.
 const RELIEF: u64 = 8;
+/// Octets of a full chunk with its header.
+const FULL: u64 = (chunk::HEADER + chunk::MAX) as u64;
 /// Where the tickets of messages with blobs begin; no log sequence number is so great.
 const TICKETS: u64 = 1 << 63;
 
@@ -145,6 +147,38 @@ impl Body {
         };
         let (state, output) = (Mutex::new(state), Mutex::default());
         Self { queue_id, state, output, held: AtomicU64::new(0) }
+    }
+
+    /// How many chunks ever were here.
+    pub(crate) fn chunks(&self) -> u64 {
+        self.state.lock().total.bytes / FULL
+    }
+
+    /// Look at octets of a chunk of a draft that is not committed; never blocks.
+    pub(crate) fn look(&self, index: u64, within: usize, length: usize) -> Look {
+        let in_file = index * FULL;
+        {
+            let state = self.state.lock();
+            if state.error.is_some() {
+                return Look::Lost;
+            }
+            let first = (state.total.bytes / FULL).saturating_sub(state.chunks.len() as u64);
+            if let Some(nth) = index.checked_sub(first) {
+                let start = chunk::HEADER + within;
+                let octets = state.chunks.get(nth as usize).and_then(|c| c.octets.get(start..start + length));
+                return octets.map_or(Look::Lost, |octets| Look::Octets(octets.to_vec()));
+            }
+        }
+        // Whoever writes has taken it: it is in the file, or will be.
+        let Some(output) = self.output.try_lock() else { return Look::Later };
+        match &output.file {
+            Some(file) if output.position >= HEADER as u64 + in_file + FULL => Look::File(FilePart {
+                file: Arc::clone(file),
+                offset: HEADER as u64 + in_file + (chunk::HEADER + within) as u64,
+                length,
+            }),
+            _ => Look::Later,
+        }
     }
 
     /// Take the chunks into memory for good; `None` if it spills.

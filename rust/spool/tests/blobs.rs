@@ -10,7 +10,7 @@ use common::{Bench, config, directory, reopen, silent};
 use penstock_core::flow::{ContentSink, GateState, Offer, SourcePoll};
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{Call, Fault, FaultyDevice};
-use penstock_spool::{Device, Draft, Opening, OutcomeState, Request, SpoolConfig, SpoolEvent};
+use penstock_spool::{Device, Draft, Look, Opening, OutcomeState, Request, SpoolConfig, SpoolEvent};
 
 const LIMIT: usize = 100_000;
 /// A part of a content that is offered at once.
@@ -69,6 +69,63 @@ fn what_is_above_the_limit_goes_to_a_blob_and_nothing_else() {
         assert_eq!(again.spool().statistics().blob_bytes, written);
         let ledger = bench.close();
         reopen(&device.after_power_loss(1), dir.path(), &ledger, "closed");
+    }
+}
+
+/// All that a draft shows when it is looked at, and how many looks found a file.
+fn shown(draft: &Draft, step: usize) -> (Vec<u8>, usize) {
+    let (mut found, mut in_files) = (Vec::new(), 0);
+    loop {
+        let octets = match draft.look(found.len() as u64, step) {
+            Look::Octets(octets) => octets,
+            Look::File(part) => {
+                in_files += 1;
+                part.read().unwrap()
+            }
+            Look::Later | Look::Lost => panic!("nobody writes, and nothing is lost"),
+        };
+        if octets.is_empty() {
+            return (found, in_files);
+        }
+        assert!(octets.len() <= step);
+        found.extend_from_slice(&octets);
+    }
+}
+
+#[test]
+fn a_draft_can_be_looked_at_wherever_its_octets_are() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let mut bench = Bench::open_with(&device, small(dir.path())).unwrap();
+    let whole = content(9 * LIMIT, 3);
+    let mut draft = bench.spool().draft(0).unwrap();
+    for (nth, part) in whole.chunks(PART).enumerate() {
+        assert_eq!(draft.offer(part, &silent()), Offer::Taken);
+        let so_far = &whole[..(nth + 1) * PART];
+        if nth % 4 == 0 {
+            assert!(shown(&draft, 7_000).0 == so_far, "before it is written");
+            bench.spool().step();
+            let (found, in_files) = shown(&draft, 1 << 20);
+            assert!(found == so_far, "after");
+            assert_eq!(in_files > 0, so_far.len() > LIMIT, "{nth}");
+        }
+    }
+    let id = bench.hand_in(draft, &whole);
+    bench.step();
+    assert!(bench.content(id).unwrap() == bench.ledger.0[&id].content);
+}
+
+#[test]
+fn a_draft_that_cannot_be_stored_has_nothing_to_show() {
+    let (device, dir) = (FaultyDevice::new(1), directory());
+    let bench = Bench::open_with(&device, small(dir.path())).unwrap();
+    let mut draft = bench.spool().draft(0).unwrap();
+    for part in content(3 * LIMIT, 1).chunks(PART) {
+        device.set_capacity(device.used());
+        assert_eq!(draft.offer(part, &silent()), Offer::Taken);
+        bench.spool().step();
+    }
+    for offset in [0, 70_000, 299_999] {
+        assert!(matches!(draft.look(offset, 10), Look::Lost), "{offset}");
     }
 }
 

@@ -196,6 +196,31 @@ fn a_sync_that_stalls_past_ten_minutes_closes_without_a_word() {
 }
 
 #[test]
+fn a_caller_that_says_so_may_take_longer_and_hears_of_the_end_meanwhile() {
+    let mut bench = Bench::new();
+    let (peer, conn) = bench.connect();
+    for _ in 0..5 {
+        bench.pass_ms(50_000);
+        bench.reply(conn, 1, "", 0);
+    }
+    bench.act(begin(conn, ServerLimits::default()));
+    assert_eq!(peer.recv(), b"220 me\r\n");
+    let asked = bench.commands(&peer, b"NOOP\r\nNOOP\r\nNOOP\r\n");
+    bench.pass_ms(50_000);
+    bench.reply(conn, asked.turn, "250 one\r\n", 1);
+    bench.pass_ms(50_000);
+    bench.reply(conn, asked.turn, "", 0);
+    bench.pass_ms(50_000);
+    assert_eq!(peer.recv(), b"250 one\r\n");
+    peer.reset();
+    assert_eq!(closed(&bench.event()), (CloseReason::Reset, None));
+    bench.reply(conn, asked.turn, "250 two\r\n250 three\r\n", 2);
+    bench.nothing_happens();
+    let counted = bench.net.statistics();
+    assert_eq!((counted.stale_actions, counted.misplaced_actions), (1, 0));
+}
+
+#[test]
 fn a_turn_that_is_held_too_long_ends_with_a_421_but_not_over_a_durable_message() {
     let mut bench = Bench::new();
     let (peer, conn) = bench.session(ServerLimits::default());
