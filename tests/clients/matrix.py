@@ -64,7 +64,8 @@ def attempt(client: Client, daemon: Daemon, folder: Path, *, tls: bool, kind: st
         try:
             with client.sending(job):
                 kept = _wait(daemon)
-        except (Refused, TimeoutError) as error:
+        except (Refused, RuntimeError, OSError) as error:
+            # A server that does not start or does not take the message is this client's fault alone.
             fault = str(error)
         else:
             fault = difference(client.alters(messages.body(path.read_bytes())), messages.body(kept))

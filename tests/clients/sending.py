@@ -78,15 +78,18 @@ def command(
     @contextlib.contextmanager
     def sending(job: Job) -> Iterator[None]:
         with job.path.open("rb") if reads_standard_input else contextlib.nullcontext() as message:
-            done = subprocess.run(
-                list(build(job)),
-                env=environment(),
-                stdin=message or subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                timeout=TIMEOUT_S,
-                check=False,
-            )
+            try:
+                done = subprocess.run(
+                    list(build(job)),
+                    env=environment(),
+                    stdin=message or subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    timeout=TIMEOUT_S,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                raise Refused(f"it did not end within {TIMEOUT_S} s") from None
         if done.returncode != 0:
             raise Refused(f"exit {done.returncode}: {done.stdout[-4000:].decode('utf-8', 'replace')}")
         yield

@@ -106,6 +106,10 @@ def refuse(job: Job) -> None:
     raise Refused("exit 1: 550 no")
 
 
+def fall_over(job: Job) -> None:
+    raise RuntimeError("it did not start")
+
+
 @pytest.mark.parametrize(
     ("send", "tls", "fault"),
     [
@@ -113,8 +117,9 @@ def refuse(job: Job) -> None:
         (lambda job: hand_over(job, job.path.read_bytes(), 2), False, "2 copies came"),
         (lambda job: hand_over(job, job.path.read_bytes()), True, "it came as ESMTP"),
         (refuse, False, "exit 1: 550 no"),
+        (fall_over, False, "it did not start"),
     ],
-    ids=["altered", "twice", "not sealed", "refused"],
+    ids=["altered", "twice", "not sealed", "refused", "not started"],
 )
 def test_what_goes_wrong_is_seen(
     daemon: Daemon, folder: Path, send: Callable[[Job], None], tls: bool, fault: str
