@@ -25,7 +25,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock $(wildcard rust/*/Cargo.toml) \
 PYTHON_TREES := $(wildcard python tests tools benches)
 
 .PHONY: help setup build run test test-rust test-python check check-rust check-python check-licences \
-    bench bench-spool crash teeth demo debian fuzz clean
+    bench bench-spool crash teeth demo debian clients fuzz clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 16
@@ -92,6 +92,9 @@ demo: build ## 100 messages through the relay, a failure, a deferral: a transcri
 
 debian: .venv/.installed ## Unpack Debian's test programs into .cache/debian (no root, nothing installed)
 	python tools/debian.py --quiet || true
+
+clients: debian ## Fetch nodemailer, Jakarta Mail and Exim, compile the Go client, into .cache; then python -m tests.clients
+	python -m tools.clients
 
 FUZZ ?= commands
 FUZZ_SECONDS ?= 60

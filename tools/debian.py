@@ -1,9 +1,9 @@
 """Unpack Debian's mail programs into .cache/debian, without installing anything and without root.
 
-The tests and benchmarks use Debian's own swaks, smtp-source, smtp-sink and, as a rival, its Postfix. MTAs
-conflict as packages and want a system of their own, so the archives are only downloaded and unpacked. apt
-runs on state and cache directories of its own, with the system's list of installed packages, so that it
-fetches exactly the libraries that are missing here and touches nothing outside the project.
+The tests and benchmarks use Debian's own swaks, msmtp, smtp-source, smtp-sink and, as a rival and a client,
+its Postfix. MTAs conflict as packages and want a system of their own, so the archives are only downloaded and
+unpacked. apt runs on state and cache directories of its own, with the system's list of installed packages, so
+that it fetches exactly the libraries that are missing here and touches nothing outside the project.
 
 Run as a program it fetches what is missing; imported it says where a program is.
 """
@@ -22,7 +22,9 @@ from pathlib import Path
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "debian"
 UNPACKED = CACHE / "root"
 REASON_FILE = CACHE / "unavailable"
-PACKAGES = ("postfix", "swaks", "strace")
+PACKAGES = ("postfix", "swaks", "libnet-ssleay-perl", "msmtp", "strace")
+"""swaks has no TLS without the Perl module."""
+PROGRAMS = ("smtp-source", "smtp-sink", "swaks", "msmtp", "strace")
 EXIM = CACHE / "exim"
 EXIM_PACKAGES = ("exim4-daemon-light",)
 """Fetched only when asked for, and unpacked by itself: it has files of the same names as Postfix."""
@@ -58,6 +60,16 @@ def program(name: str) -> Path | None:
             return candidate
     installed = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     return Path(installed) if installed else None
+
+
+def perl_has_tls() -> bool:
+    """Return whether swaks can use TLS."""
+    command = ["perl", "-MNet::SSLeay", "-e", "1"]
+    try:
+        done = subprocess.run(command, env=environment(), capture_output=True, timeout=20, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
 
 
 def reason() -> str:
@@ -143,10 +155,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quiet", action="store_true", help="say nothing when all is there")
     quiet = parser.parse_args().quiet
-    wanted = ("smtp-source", "smtp-sink", "swaks", "strace")
-    if all(program(name) for name in wanted):
+    if all(program(name) for name in PROGRAMS) and perl_has_tls():
         if not quiet:
-            print("\n".join(f"{name}: {program(name)}" for name in wanted))
+            print("\n".join(f"{name}: {program(name)}" for name in PROGRAMS))
         return 0
     if quiet and REASON_FILE.is_file() and time.time() - REASON_FILE.stat().st_mtime < TRY_AGAIN_S:
         print(f"Debian's test programs are not available; tests that need them skip. {reason()}")
@@ -161,7 +172,7 @@ def main() -> int:
         )
         return 1
     REASON_FILE.unlink(missing_ok=True)
-    print("\n".join(f"{name}: {program(name)}" for name in wanted))
+    print("\n".join(f"{name}: {program(name)}" for name in PROGRAMS))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Debian's Exim for calibration: run from where it was unpacked, in a folder of its own.
+"""Debian's Exim, for calibration and as a client: run from where it was unpacked, in a folder of its own.
 
 Exim is built for Debian's account of its own and for /etc/passwd to have it. So it runs in a mount namespace
 in which a copy of the accounts has it; the system's own stay as they are. Needs root.
@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -33,7 +34,7 @@ daemon_smtp_ports = {port}
 deliver_drop_privilege = true
 host_lookup =
 rfc1413_hosts =
-domainlist mine = penstock.test : exim.penstock.test
+domainlist mine = {mine}
 acl_smtp_mail = accept
 acl_smtp_rcpt = check_recipient
 acl_smtp_vrfy = accept
@@ -74,6 +75,7 @@ remote:
   driver = smtp
   port = {smart_host_port}
   allow_localhost
+{remote}
 begin authenticators
 plain:
   driver = plaintext
@@ -93,7 +95,26 @@ login:
 class Exim:
     """An Exim that has one mailbox and relays the rest to one smart host."""
 
-    def __init__(self, folder: Path, *, smart_host_port: int, certificate: Path, key: Path) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        smart_host_port: int,
+        certificate: Path,
+        key: Path,
+        mine: Sequence[str] = ("penstock.test", "exim.penstock.test"),
+        remote: Sequence[str] = (),
+    ) -> None:
+        """Say where it runs and what it is to have.
+
+        Args:
+            folder: What it writes is below.
+            smart_host_port: Where it relays to.
+            certificate: What it shows to clients.
+            key: The certificate's.
+            mine: Domains of which it has the mailboxes.
+            remote: Further options of the transport to the smart host.
+        """
         self.folder = folder
         self.port = free_port()
         self.drop = folder / "drop"
@@ -107,6 +128,8 @@ class Exim:
             "account": ACCOUNT,
             "user": USER,
             "password": PASSWORD,
+            "mine": " : ".join(mine),
+            "remote": "\n".join(f"  {line}" for line in remote),
         }
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -118,13 +141,14 @@ class Exim:
             f' mount --bind "{self.folder}/group" /etc/group &&'
             f' exec "{self._texts["program"]}" -C "{self.folder}/exim.conf" -bdf -q1h'
         )
-        self._process = subprocess.Popen(
-            ["unshare", "--mount", "sh", "-c", script],
-            env={**os.environ, "LD_LIBRARY_PATH": libraries},
-            stdin=subprocess.DEVNULL,
-            stderr=(self.folder / "stderr").open("wb"),
-            start_new_session=True,
-        )
+        with (self.folder / "stderr").open("wb") as errors:
+            self._process = subprocess.Popen(
+                ["unshare", "--mount", "sh", "-c", script],
+                env={**os.environ, "LD_LIBRARY_PATH": libraries},
+                stdin=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
         deadline = time.monotonic() + 10
         while True:
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 5) as peer:

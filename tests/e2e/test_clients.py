@@ -1,4 +1,4 @@
-"""Mail from the clients people have: smtplib, curl, swaks, smtp-source."""
+"""Mail from clients to the Maildir and the smart host; tests/clients has more, to the Maildir alone."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from email.message import EmailMessage
 from pathlib import Path
-
-import pytest
 
 from tests.support.daemon import Daemon
 from tests.support.receiver import Receiver
@@ -47,40 +45,6 @@ def test_smtplib_to_the_maildir_and_to_the_smart_host(relay: Daemon, receiver: R
     assert kept.startswith(b"Return-Path: <me@penstock.test>")
     assert b"Subject: =?utf-8?" in kept
     assert b"\n..zwei" in kept
-
-
-def test_curl_delivers(relay: Daemon, receiver: Receiver, program: Program, tmp_path: Path) -> None:
-    mail = tmp_path / "mail"
-    mail.write_bytes(b"Subject: by curl\r\n\r\n.dot\r\n")
-    done = run(
-        [
-            *(program("curl"), "--silent", "--show-error", "--url", f"smtp://127.0.0.1:{relay.port}"),
-            *("--mail-from", "me@penstock.test", "--mail-rcpt", "far@elsewhere.test"),
-            *("--upload-file", str(mail)),
-        ]
-    )
-    assert done.returncode == 0, done.stderr
-    assert receiver.wait(1)[0].content.endswith(b"Subject: by curl\r\n\r\n.dot\r\n")
-
-
-@pytest.mark.parametrize("pipelining", [False, True])
-def test_swaks_delivers(
-    relay: Daemon,
-    program: Program,
-    program_environment: dict[str, str],
-    pipelining: bool,
-) -> None:
-    done = run(
-        [
-            *(program("swaks"), "--server", "127.0.0.1", "--port", str(relay.port)),
-            *("--from", "me@penstock.test", "--to", "you@penstock.test"),
-            *(["--pipeline"] if pipelining else []),
-        ],
-        program_environment,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = maildir_files(relay.drop, 1)
-    assert b"This is a test mailing" in path.read_bytes()
 
 
 def test_smtp_source_through_to_smtp_sink(

@@ -1,4 +1,4 @@
-"""TLS from the clients people have, and what breaks it."""
+"""TLS from clients, and what breaks it; tests/clients has STARTTLS from many more."""
 
 from __future__ import annotations
 
@@ -78,35 +78,19 @@ def test_a_connection_may_begin_with_tls(tls: Daemon) -> None:
     assert b"ESMTPS" in path.read_bytes()
 
 
-@pytest.mark.parametrize("implicit", [False, True])
-def test_curl_delivers(tls: Daemon, program: Program, tmp_path: Path, implicit: bool) -> None:
+def test_curl_delivers_where_tls_comes_first(tls: Daemon, program: Program, tmp_path: Path) -> None:
     mail = tmp_path / "letter"
     mail.write_bytes(MESSAGE)
-    url = f"smtps://mail.example:{implicit_port(tls)}" if implicit else f"smtp://mail.example:{tls.port}"
     done = run(
         [
-            *(program("curl"), "--silent", "--show-error", "--ssl-reqd", "--cacert", str(ROOT)),
-            *("--connect-to", "mail.example::127.0.0.1:", "--url", url),
+            *(program("curl"), "--silent", "--show-error", "--cacert", str(ROOT)),
+            *("--connect-to", "mail.example::127.0.0.1:"),
+            *("--url", f"smtps://mail.example:{implicit_port(tls)}"),
             *("--mail-from", "me@penstock.test", "--mail-rcpt", "you@penstock.test"),
             *("--upload-file", str(mail)),
         ]
     )
     assert done.returncode == 0, done.stderr
-    (path,) = maildir_files(tls.drop, 1)
-    assert b"ESMTPS" in path.read_bytes()
-
-
-def test_swaks_delivers(tls: Daemon, program: Program, program_environment: dict[str, str]) -> None:
-    done = run(
-        [
-            *(program("swaks"), "--server", "127.0.0.1", "--port", str(tls.port), "--tls"),
-            *("--from", "me@penstock.test", "--to", "you@penstock.test"),
-        ],
-        program_environment,
-    )
-    if "Net::SSLeay" in done.stdout + done.stderr:
-        pytest.skip("swaks has no TLS here")
-    assert done.returncode == 0, done.stdout + done.stderr
     (path,) = maildir_files(tls.drop, 1)
     assert b"ESMTPS" in path.read_bytes()
 
