@@ -95,6 +95,7 @@ class Loader:
             b"",
             "plain",
             [],
+            (),
         )
         self._unanswered += 1
         return True

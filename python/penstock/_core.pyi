@@ -9,7 +9,10 @@ turn that it answers, and one whose turn has passed is dropped.
 
 Events, each a tuple that begins with its name:
 
-    ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
+    ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port, proxy_ip or None)
+        proxy_ip: who has told the addresses, by the PROXY protocol
+    ("proxy_refused", listener, peer_ip, peer_port, why)     gone; no connection was told of
+        why: absent, malformed, too_long, checksum, timed_out, ended
     ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",)
@@ -197,11 +200,27 @@ class Engine:
             ValueError: No action has this name.
         """
 
-    def listen(self, listener: int, host: str, port: int) -> tuple[str, int]:
+    def listen(
+        self,
+        listener: int,
+        host: str,
+        port: int,
+        *,
+        proxies: list[tuple[str, str]] = ...,
+        proxy_header_ms: int = 0,
+    ) -> tuple[str, int]:
         """Listen on an IP address; return what was bound. Never shares a port.
+
+        Args:
+            listener: A number, by which `opened` names it.
+            host: The address.
+            port: The port; 0 for any that is free.
+            proxies: Ranges of addresses, first and last, of peers that have to begin with the PROXY protocol.
+            proxy_header_ms: How long that may take.
 
         Raises:
             OSError: The address cannot be bound.
+            ValueError: An address is none.
         """
 
     def stop_listening(self, listener: int) -> None:
@@ -276,11 +295,11 @@ class Engine:
         prepend: bytes,
         form: Literal["wire", "plain"],
         cause: list[_Fact],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
         """Hand a draft to the writer; return the ticket of its `committed` or `commit_failed` event.
 
-        `tls` is what the journal says of the connection's TLS, if anything.
+        `notes` are fields that the journal's line has besides: pairs of a name and a text.
 
         **Durability**: none on return. After `committed` the message and every fact in `cause` survive
         power loss, as one: both or neither.

@@ -13,9 +13,10 @@ from penstock.config.problems import Problem
 from penstock.config.settings import Config, ReceiveConnector
 from penstock.config.values import Endpoint
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
-from penstock.errors import ConfigError
+from penstock.errors import BindFailed, ConfigError
 from penstock.queue.retry import RetrySchedule
 from penstock.receive.pressure import Marks, Pressure
+from penstock.receive.proxies import PROXY_HEADER_MS, proxies_of
 from penstock.receive.rates import MessageRate
 from penstock.receive.receiver import Receiver
 from penstock.receive.self_test import STRANGERS_MAX
@@ -34,6 +35,7 @@ from penstock.views import About
 __all__ = [
     "about",
     "deliver_settings",
+    "listen",
     "open_core",
     "pressure",
     "receive_settings",
@@ -77,6 +79,22 @@ def open_core(config: Config) -> _core.Engine:
     )
 
 
+def listen(core: _core.Engine, config: Config, settings: ReceiveSettings) -> Iterator[tuple[str, int]]:
+    """Listen where the configuration says; yield what was bound.
+
+    Raises:
+        BindFailed: An address cannot be had.
+    """
+    for number, endpoint in enumerate(config.listeners):
+        proxies = proxies_of(settings.connectors, number)
+        try:
+            yield core.listen(
+                number, endpoint.host, endpoint.port, proxies=proxies, proxy_header_ms=PROXY_HEADER_MS
+            )
+        except OSError as error:
+            raise BindFailed(str(endpoint), error.errno or 0, error.strerror or str(error)) from None
+
+
 def segment_bytes(disk_bytes: int) -> int:
     """Return how long segments of the spool's log are on a file system of this size.
 
@@ -108,6 +126,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 groups=connector.permission_groups,
                 listeners=connector.listeners,
                 remote_ip_ranges=connector.remote_ip_ranges,
+                proxy_protocol_ranges=connector.proxy_protocol_ranges,
                 fqdn=connector.fqdn,
                 sender_domains=connector.sender_domains,
                 max_message_bytes=connector.max_message_bytes,

@@ -92,9 +92,15 @@ class Core:
         del self.drafts[draft]
 
     def commit(
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: str, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: str,
+        cause: list[tuple[Any, ...]],
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
-        assert (prepend, form) == (b"", "plain")
+        assert (prepend, form, notes) == (b"", "plain", ())
         ticket = next(self._numbers)
         self.commits[ticket] = draft, envelope, self.drafts.pop(draft), cause
         return ticket

@@ -111,7 +111,7 @@ class FakeCore:
         prepend: bytes,
         form: str,
         cause: list[tuple[Any, ...]],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
         """Keep a message."""
         self.committed.append((draft, envelope, prepend))
@@ -164,7 +164,7 @@ class SessionBackend:
         self._turn = 0
         self._draft: int | None = None
         self._content: list[str] = []
-        self._handle(self.receiver.opened, "opened", LISTENER, script.peer, 1025, "127.0.0.1", 25)
+        self._handle(self.receiver.opened, "opened", LISTENER, script.peer, 1025, "127.0.0.1", 25, None)
 
     def _handle(self, method: Callable[[Any, list[Any], int], None], kind: str, *rest: Any) -> None:
         self._turn += 1

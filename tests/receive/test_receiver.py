@@ -38,7 +38,7 @@ class Core:
         self.hints: list[int] = []
         self.commits: list[tuple[Any, ...]] = []
         self.refusal = ""
-        self.journalled: list[str] = []
+        self.journalled: list[dict[str, str]] = []
         self.tls: list[tuple[Any, ...]] = []
         self.unusable: CertificateUnusable | None = None
         self.applied: list[list[tuple[Any, ...]]] = []
@@ -63,9 +63,9 @@ class Core:
         prepend: bytes,
         form: str,
         cause: list[tuple[Any, ...]],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int:
-        self.journalled.append(tls)
+        self.journalled.append(dict(notes))
         self.commits.append((draft, envelope, prepend, form, cause))
         return len(self.commits)
 
@@ -167,8 +167,8 @@ class Rig:
         self.pressure.poll(readings)
         self.receiver.press()
 
-    def open(self, conn: int, peer: str = "10.0.0.1") -> list[tuple[Any, ...]]:
-        return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25)
+    def open(self, conn: int, peer: str = "10.0.0.1", proxy: str | None = None) -> list[tuple[Any, ...]]:
+        return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25, proxy)
 
     def say(
         self, conn: int, items: list[tuple[Any, ...]], early: bool = False, answered: int = 0

@@ -108,8 +108,8 @@ async def test_a_receipt_exists_only_after_the_sync(rig: Rig, autojump_clock: Mo
     assert (receipts[0].queue_id, receipts[0].accepted_at_ms) == ("q500", NOW_MS)
     assert b"".join(rig.core.written) == content
     assert rig.core.hops == [("out", "smart_host", "b.example"), ("out", "smart_host", "c.example")]
-    ((_, envelope, prepend, form, cause),) = rig.core.commits
-    assert (prepend, form, cause) == (b"", "plain", [])
+    ((_, envelope, prepend, form, cause, notes),) = rig.core.commits
+    assert (prepend, form, cause, notes) == (b"", "plain", [], ())
     assert envelope[1:3] == ("me@a.example", (None, None, True))
     assert envelope[9] == [(1, [0, 2], 1, NOW_MS, NOW_MS + 1000), (2, [1], 1, NOW_MS, NOW_MS + 1000)]
     (fresh,) = rig.accepted

@@ -53,7 +53,7 @@ def test_starttls_is_followed_by_a_session_that_knows_nothing(rig: Rig) -> None:
     field = content(rig).decode()
     assert "\r\n\t(version=TLS1_3 cipher=TLS_AES_256_GCM_SHA384)\r\n\tby relay1" in field
     assert " with ESMTPS id q500" in field
-    assert rig.core.journalled == ["1.3 TLS_AES_256_GCM_SHA384"]
+    assert rig.core.journalled == [{"tls": "1.3 TLS_AES_256_GCM_SHA384"}]
 
 
 def test_a_message_without_tls_says_nothing_of_it(rig: Rig) -> None:
@@ -63,7 +63,7 @@ def test_a_message_without_tls_says_nothing_of_it(rig: Rig) -> None:
     field = content(rig).decode()
     assert "with ESMTP id" in field
     assert "cipher" not in field
-    assert rig.core.journalled == [""]
+    assert rig.core.journalled == [{}]
 
 
 def test_lines_about_tls_are_short() -> None:

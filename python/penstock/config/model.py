@@ -274,6 +274,9 @@ class ReceiveConnector(Table):
     remote_ip_ranges: Annotated[
         tuple[Annotated[str, Text(read_ip_range)], ...] | None, Field(min_length=1, max_length=ITEMS_MAX)
     ] = None
+    proxy_protocol_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
+    ] = ()
     permission_groups: Annotated[
         tuple[Annotated[str, Text(read_connector_name)], ...],
         Field(max_length=GROUPS_MAX, examples=['["anonymous_users"]']),

@@ -193,6 +193,7 @@ def _receive_connector(
             sorted({listeners.index(binding) for binding in connector.implicit_tls_bindings})
         ),
         remote_ip_ranges=connector.remote_ip_ranges or EVERYWHERE,
+        proxy_protocol_ranges=connector.proxy_protocol_ranges,
         permission_groups=tuple(groups[group] for group in connector.permission_groups),
         sender_domains=connector.sender_domains,
         fqdn=connector.fqdn or fqdn,

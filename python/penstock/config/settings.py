@@ -74,6 +74,7 @@ class ReceiveConnector:
         listeners: Indices into `Config.listeners`.
         implicit_tls_listeners: Those among them on which connections begin with TLS.
         remote_ip_ranges: Who meets it.
+        proxy_protocol_ranges: Which peers of its listeners begin with the PROXY protocol.
         permission_groups: Who may do what.
         sender_domains: The only domains that senders may have; None for any.
         fqdn: What it calls itself.
@@ -107,6 +108,7 @@ class ReceiveConnector:
     listeners: tuple[int, ...]
     implicit_tls_listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
+    proxy_protocol_ranges: tuple[str, ...]
     permission_groups: tuple[PermissionGroup, ...]
     sender_domains: tuple[str, ...] | None
     fqdn: str

@@ -209,6 +209,6 @@ class Reports:
         if drafted is None:
             return False
         own, message, envelope = drafted
-        ticket = self._core.commit(own.queue_id, envelope, b"", "plain", [unreported.fact])
+        ticket = self._core.commit(own.queue_id, envelope, b"", "plain", [unreported.fact], ())
         self._committing[ticket] = unreported, own, message
         return True

@@ -45,6 +45,7 @@ class Core(Protocol):
         prepend: bytes,
         form: Literal["wire", "plain"],
         cause: list[Fact],
+        notes: tuple[tuple[str, str], ...],
     ) -> int: ...
     def append(self, facts: list[Fact]) -> int: ...  # noqa: D102
     def suspended_queues(self) -> list[tuple[int, str, str, int]]: ...  # noqa: D102

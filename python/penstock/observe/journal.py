@@ -15,7 +15,7 @@ __all__ = ["EVENTS", "Journal", "line"]
 
 EDITS = frozenset({"SUSPEND", "RESUME", "REMOVE", "REDIRECT", "EXPIRE", "PRIORITISE", "RETRY"})
 """What operators do."""
-EVENTS = frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN", "POISON", "PRESSURE"}) | EDITS
+EVENTS = frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN", "POISON", "PRESSURE", "PROXY"}) | EDITS
 
 
 class Journal:

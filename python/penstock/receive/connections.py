@@ -122,8 +122,8 @@ class Connection:
     """An incoming connection that was let in."""
 
     __slots__ = (
-        *("banner", "connector", "peer_ip", "peer_literal", "session", "session_id"),
-        *("tls", "tls_comment", "turn"),
+        *("banner", "connector", "notes", "origin", "peer_ip", "peer_literal", "session", "session_id"),
+        *("tls_comment", "turn"),
     )
 
     def __init__(self, conn: int, connector: Connector, peer_ip: str, session_id: str) -> None:
@@ -137,16 +137,22 @@ class Connection:
         self.turn = 0
         # What is said after a handshake, and what the journal and Received say of it.
         self.banner = b""
-        self.tls = ""
+        self.notes: tuple[tuple[str, str], ...] = ()
+        self.origin: tuple[tuple[str, str], ...] = ()
         self.tls_comment = ""
+
+    def came_through(self, proxy_ip: str) -> None:
+        """Take note of the proxy that has told where the peer is."""
+        self.origin = self.notes = (("proxy", proxy_ip),)
 
     def secured(self, version: str, cipher: str, actions: list[Action]) -> None:
         """Go on in TLS, as if nothing had been said before."""
-        self.tls = f"{version} {cipher}"
+        self.notes = (("tls", f"{version} {cipher}"),)
         self.tls_comment = tls_comment(version, cipher)
         policy = self.connector.policy_of(self.peer_ip)
         terms = self.connector.tls_terms
         server_tls.secured(self.session, self.turn, terms, self.banner, actions, policy=policy)
+        self.notes += self.origin
 
     def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
         """Let the peer be who it says it is."""

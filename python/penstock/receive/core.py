@@ -20,7 +20,7 @@ class Core(Protocol):
         prepend: bytes,
         form: Any,
         cause: list[tuple[Any, ...]],
-        tls: str = "",
+        notes: tuple[tuple[str, str], ...],
     ) -> int: ...
     def hop(self, connector: str, kind: str, destination: str) -> int: ...  # noqa: D102
     def server_limits(  # noqa: D102

@@ -16,13 +16,13 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from penstock.receive.admission import Admission
 from penstock.receive.authentication import Authentication
 from penstock.receive.certificates import Certificates
 from penstock.receive.connections import Connection, Connector, connectors_of
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.core import Core
-from penstock.receive.counts import NO_CONNECTOR, ConnectorCounts, Sample, samples
+from penstock.receive.counts import Sample, samples
+from penstock.receive.door import Door
 from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
 from penstock.receive.owner import Owner
@@ -46,6 +46,10 @@ LOOK_EVERY_MS: Final = 1_000
 """How often files of recipients, users and certificates are looked at, and full storage is tried again."""
 
 
+def _nowhere(_event: str, _now_ms: int, /, **_fields: object) -> None:
+    """Keep no journal."""
+
+
 class Receiver:
     """All incoming connections, and the messages whose commit is under way."""
 
@@ -57,6 +61,7 @@ class Receiver:
         on_accepted: Callable[[FreshMessage], None],
         format_queue_id: Callable[[int], str],
         pressure: Pressure | None = None,
+        journal: Callable[..., None] = _nowhere,
     ) -> None:
         """Prepare the connectors.
 
@@ -67,6 +72,7 @@ class Receiver:
             on_accepted: Takes each message when it has become durable.
             format_queue_id: Writes a queue id as operators see it.
             pressure: What is short; whoever changes it calls `press`.
+            journal: Takes the name of an event, its time and its fields.
 
         Raises:
             OSError: A file of recipients or users cannot be read.
@@ -87,14 +93,14 @@ class Receiver:
         self._verdicts = Verdicts(core.apply)
         self._authentication = Authentication(settings.users_file, self._verdicts)
         self._owner = Owner(core, self._storage, self._authentication)
-        self._ranges = ReceiveConnectors(settings.connectors)
+        ranges = ReceiveConnectors(settings.connectors)
         self._certificates = Certificates(core, settings.connectors)
         self._connectors = connectors_of(
             core, settings, self._domains, self._storage, self._certificates, self._grants
         )
         self._implicit = {number for connector in self._connectors.values() for number in connector.implicit}
-        self._uncovered = ConnectorCounts(NO_CONNECTOR)
-        self._admission = Admission()
+        self._door = Door(ranges, self._connectors, self._pressure)
+        self._journal = journal
         self._connections: dict[int, Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()
@@ -103,7 +109,6 @@ class Receiver:
         self._received = ReceivedField()
         self._next_look_ms = 0
         self._sessions = 0
-        self._is_draining = False
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Find the answers that take time, for ever."""
@@ -112,7 +117,7 @@ class Receiver:
     @property
     def connections(self) -> int:
         """How many connections are in."""
-        return self._admission.connections
+        return self._door.connections
 
     @property
     def is_idle(self) -> bool:
@@ -137,14 +142,14 @@ class Receiver:
         home = self._settings.default_domain or self._settings.fqdn
 
         def policy_of(listener: int, peer_ip: str) -> RelayPolicy | None:
-            found = self._ranges.find(listener, peer_ip)
-            return None if found is None else self._connectors[found.name].policy
+            found = self._door.find(listener, peer_ip)
+            return None if found is None else found.policy
 
         return open_to(sorted(listeners), policy_of, self._domains, home)
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
-        yield from samples([self._uncovered, *(connector.counts for connector in self._connectors.values())])
+        yield from samples(self._door.counts())
 
     def press(self) -> None:
         """Act on what is short now."""
@@ -157,7 +162,7 @@ class Receiver:
 
     def drain(self) -> None:
         """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
-        self._is_draining = True
+        self._door.is_draining = True
 
     def dismiss_idle(self, actions: list[Action]) -> None:
         """Tell the peers that are between transactions 421 now, without waiting for them to speak.
@@ -171,44 +176,35 @@ class Receiver:
 
     def opened(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Let a connection in, or refuse it."""
-        _, conn, turn, listener, peer_ip, *_ = event
+        _, conn, turn, listener, peer_ip, _, _, _, proxy_ip = event
         if conn in self._closed_unseen:
             self._closed_unseen.remove(conn)
             return
         if now_ms >= self._next_look_ms:
             self._look(now_ms)
-        settings = self._ranges.find(listener, peer_ip)
-        if settings is None:
-            counts = self._uncovered
-            cause, refusal = "no_connector", replies.NO_CONNECTOR
+        connector = self._door.admit(listener, peer_ip)
+        if isinstance(connector, bytes):
+            self._refused.add(conn)
+            # Who waits for a handshake cannot be told.
+            refusal = b"" if listener in self._implicit else connector
+            actions.append(("reply", conn, turn, refusal, 0, 0, True))
+            return
+        connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
+        connection.turn = turn
+        if proxy_ip is not None:
+            connection.came_through(proxy_ip)
+        self._connections[conn] = connection
+        if listener in self._implicit:
+            connection.banner = connector.terms.banner
+            actions.append(("begin", conn, turn, connector.limits, b"", 0, connector.tls))
         else:
-            connector = self._connectors[settings.name]
-            counts = connector.counts
-            counts.connections += 1
-            if self._is_draining:
-                cause, refusal = "draining", replies.SHUTTING_DOWN
-            elif self._pressure.refuses_all:
-                cause, refusal = "pressure", replies.SYSTEM_OVERLOADED
-            else:
-                refused = self._admission.admit(settings, peer_ip)
-                if refused is None:
-                    connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
-                    connection.turn = turn
-                    counts.sessions += 1
-                    self._connections[conn] = connection
-                    if listener in self._implicit:
-                        connection.banner = connector.terms.banner
-                        actions.append(("begin", conn, turn, connector.limits, b"", 0, connector.tls))
-                    else:
-                        actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
-                    return
-                cause, refusal = _CAUSES[refused], refused
-            if not settings.extensions.enhanced_status_codes:
-                refusal = replies.without_codes(refusal)
-        counts.refused[cause] += 1
-        self._refused.add(conn)
-        # Who waits for a handshake cannot be told.
-        actions.append(("reply", conn, turn, b"" if listener in self._implicit else refusal, 0, 0, True))
+            actions.append(("begin", conn, turn, connector.limits, connector.terms.banner, 0))
+
+    def proxy_refused(self, event: Event, _actions: list[Action], now_ms: int) -> None:
+        """Take note of a proxy that has not said whom it speaks for, and is gone."""
+        _, _, peer_ip, _, reason = event
+        self._door.refuse_proxy()
+        self._journal("PROXY", now_ms, peer=peer_ip, cause=reason)
 
     def commands(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Answer commands; open a draft for a DATA that is in order."""
@@ -224,7 +220,7 @@ class Receiver:
         session.now_ms = now_ms
         if connection.connector.rates is not None:
             connection.connector.rates.now_ms = now_ms
-        if self._is_draining and session.state in _BETWEEN_TRANSACTIONS:
+        if self._door.is_draining and session.state in _BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
             return
         waiting = session.commands(turn, items, early, actions, answered)
@@ -260,7 +256,7 @@ class Receiver:
         if connection is None:
             return
         connection.turn = event[2]
-        if self._is_draining:
+        if self._door.is_draining:
             connection.session.shut_down(event[2], 1, actions)
         else:
             self._authentication.line(connection, event, actions, now_ms)
@@ -316,7 +312,7 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.tls)
+        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.notes)
         fresh = FreshMessage(draft, session.sender, now_ms, size, flags, form, message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
@@ -328,8 +324,7 @@ class Receiver:
         self._verdicts.forget(conn)
         connection = self._connections.pop(conn, None)
         if connection is not None:
-            connection.connector.counts.sessions -= 1
-            self._admission.release(connection.connector.settings, connection.peer_ip)
+            self._door.leave(connection.connector, connection.peer_ip)
         elif conn in self._refused:
             self._refused.remove(conn)
         else:
@@ -375,19 +370,8 @@ def _hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
             return
 
 
-_CAUSES: Final = {
-    replies.TOO_MANY_CONNECTIONS: "total",
-    replies.TOO_MANY_CONNECTIONS_FROM_SOURCE: "per_source",
-}
 _MESSAGE_CAUSES: Final = {"too_large": "size", "starved": "spool"}
 """What refused a content, by its status; anything else is about the content itself."""
-_PROTOCOLS: Final = {
-    (False, False): "SMTP",
-    (False, True): "SMTP",
-    (True, False): "ESMTP",
-    (True, True): "ESMTPS",
-}
-"""What Received calls the protocol (RFC 3848), by whether EHLO was said and whether it is in TLS."""
 _BETWEEN_TRANSACTIONS: Final = frozenset(
     (ServerState.START, ServerState.GREETED, ServerState.REFUSED, ServerState.CLOSED)
 )

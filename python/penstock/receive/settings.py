@@ -106,6 +106,7 @@ class ReceiveConnectorSettings:
         groups: Who may do what.
         listeners: Numbers of the listeners it answers on.
         remote_ip_ranges: Who meets it: addresses, `first-last`, or networks in CIDR form.
+        proxy_protocol_ranges: Which peers of its listeners are proxies, which begin with the PROXY protocol.
         fqdn: What it calls itself; None for the server's name.
         sender_domains: The only domains that senders may have, `*.` before one for those below it; None for
             any.
@@ -136,6 +137,7 @@ class ReceiveConnectorSettings:
     groups: tuple[PermissionGroup, ...]
     listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
+    proxy_protocol_ranges: tuple[str, ...] = ()
     fqdn: str | None = None
     sender_domains: tuple[str, ...] | None = None
     max_message_bytes: int = 36 * 1024 * 1024

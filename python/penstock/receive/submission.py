@@ -38,7 +38,13 @@ class Core(Protocol):
     def write_draft(self, draft: int, chunk: bytes) -> bool: ...
     def drop_draft(self, draft: int) -> None: ...
     def commit(
-        self, draft: int, envelope: tuple[Any, ...], prepend: bytes, form: Any, cause: list[tuple[Any, ...]]
+        self,
+        draft: int,
+        envelope: tuple[Any, ...],
+        prepend: bytes,
+        form: Any,
+        cause: list[tuple[Any, ...]],
+        notes: tuple[tuple[str, str], ...],
     ) -> int: ...
 
 
@@ -192,6 +198,7 @@ class Submissions:
             b"",
             "plain",
             [],
+            (),
         )
         fresh = FreshMessage(draft, sender, now_ms, size, flags, "plain", "", params, entries)
         commit = self._committing[ticket] = _Commit(fresh)

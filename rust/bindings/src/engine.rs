@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::flow::Offer;
 use penstock_core::smtp::command::Charset;
-use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, ServerTls, StandardReplies};
+use penstock_engine::net::{ClientLimits, NetConfig, Proxies, ServerLimits, ServerTls, StandardReplies};
 use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
@@ -138,10 +138,22 @@ impl Engine {
         Ok(())
     }
 
-    fn listen(&self, listener: u32, host: &str, port: u16) -> PyResult<(String, u16)> {
+    #[pyo3(signature = (listener, host, port, *, proxies = Vec::new(), proxy_header_ms = 0))]
+    fn listen(
+        &self,
+        listener: u32,
+        host: &str,
+        port: u16,
+        proxies: Vec<(String, String)>,
+        proxy_header_ms: u64,
+    ) -> PyResult<(String, u16)> {
+        let mut ranges = Vec::with_capacity(proxies.len());
+        for (first, last) in proxies {
+            ranges.push((address(&first, 0)?.ip(), address(&last, 0)?.ip()));
+        }
         let bound = self
             .inner()?
-            .listen(listener, address(host, port)?)
+            .listen(listener, address(host, port)?, Proxies::new(ranges, proxy_header_ms))
             .map_err(|error| errors::os_error(&error, &format!("{host}:{port}")))?;
         Ok((bound.ip().to_string(), bound.port()))
     }
@@ -248,7 +260,6 @@ impl Engine {
         Ok(())
     }
 
-    #[pyo3(signature = (draft, envelope, prepend, form, cause, tls = ""))]
     fn commit(
         &self,
         draft: u64,
@@ -256,13 +267,13 @@ impl Engine {
         prepend: &[u8],
         form: &str,
         cause: &Bound<'_, PyList>,
-        tls: &str,
+        notes: &Bound<'_, PyTuple>,
     ) -> PyResult<u64> {
         let inner = self.inner()?;
         let accepted = records::accepted(inner, envelope, records::form(form)?)?;
         let cause = records::facts(inner, cause)?;
         inner
-            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, tls)
+            .commit(draft, accepted, Bytes::copy_from_slice(prepend), cause, &notes.extract::<Vec<_>>()?)
             .ok_or_else(|| PyValueError::new_err(format!("no draft {draft}")))
     }
 

@@ -12,6 +12,7 @@ use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
 use penstock_net::{
     BeginChunks, ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent,
+    Proxies,
 };
 use penstock_spool::{
     Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind,
@@ -440,19 +441,19 @@ impl Engine {
     /// **Durability**: none on return; [`Event::Committed`] with this ticket says that the message, and
     /// every fact in `cause`, survive power loss.
     ///
-    /// `tls` is what the journal says of the connection's TLS; nothing if it is empty.
+    /// `notes` are what else the journal's line says: names of fields and texts.
     pub fn commit(
         &self,
         draft: u64,
         accepted: Accepted,
         prepend: Bytes,
         cause: Vec<Settlement>,
-        tls: &str,
+        notes: &[(String, String)],
     ) -> Option<u64> {
         let draft = self.shared.drafts.lock().remove(&draft)?;
         let receipt = Receipt {
             line: if self.shared.journal.is_on() {
-                receive_line(draft.queue_id(), &accepted, tls)
+                receive_line(draft.queue_id(), &accepted, notes)
             } else {
                 String::new()
             },
@@ -554,8 +555,13 @@ impl Engine {
     }
 
     /// Listens on an address; gives the address bound (port 0 asks for any).
-    pub fn listen(&self, listener: u32, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        self.net().listen(listener, address)
+    pub fn listen(
+        &self,
+        listener: u32,
+        address: SocketAddr,
+        proxies: Proxies,
+    ) -> std::io::Result<SocketAddr> {
+        self.net().listen(listener, address, proxies)
     }
 
     /// Stops accepting on a listener.
@@ -636,7 +642,7 @@ impl penstock_core::flow::Wake for Silent {
     fn wake(&self, _token: u64) {}
 }
 
-fn receive_line(queue_id: QueueId, accepted: &Accepted, tls: &str) -> String {
+fn receive_line(queue_id: QueueId, accepted: &Accepted, notes: &[(String, String)]) -> String {
     let line = Line::new("RECEIVE", now_ms())
         .text("queue_id", &queue_id.to_string())
         .text("connector", &accepted.connector)
@@ -646,7 +652,7 @@ fn receive_line(queue_id: QueueId, accepted: &Accepted, tls: &str) -> String {
         .number("recipients", accepted.recipients.len() as u64)
         .number("size", accepted.size)
         .text("message_id", &accepted.message_id);
-    if tls.is_empty() { line.end() } else { line.text("tls", tls).end() }
+    notes.iter().fold(line, |line, (name, value)| line.text(name, value)).end()
 }
 
 fn event_name(state: OutcomeState, kind: HopKind) -> &'static str {

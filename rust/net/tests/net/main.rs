@@ -9,6 +9,7 @@ mod client;
 mod grants;
 mod harness;
 mod properties;
+mod proxy;
 mod sequences;
 mod server;
 mod server_limits;
