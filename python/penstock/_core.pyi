@@ -16,7 +16,8 @@ Events, each a tuple that begins with its name:
     ("commands", conn, turn, items, early, eof, answered)
         items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",)
-        ("AUTH", mechanism, initial or None) ("BDAT", octets, is_last) ("XCLIENT",) ("unknown", verb)
+        ("AUTH", mechanism, initial or None) ("BDAT", octets, is_last) ("unknown", verb)
+        ("XCLIENT", params) ("XFORWARD", params)
         ("malformed", kind, offset, verb);
         initial: the initial response, decoded; a secret, to be neither kept nor told
         params: tuple of (key, value or None)
@@ -47,6 +48,7 @@ Actions:
 
     ("begin", conn, turn, limits, banner, delay_ms[, tls])         begins with TLS, without a banner
     ("start_tls", conn, turn, tls, reply)           octets behind the STARTTLS end the connection, unanswered
+    ("restart", conn, turn, limits, banner)         answers XCLIENT; octets behind it end the connection
     ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
     ("take", conn, turn, draft, limit_bytes, reply)
     ("take_chunk", conn, turn, draft or None, limit_bytes, is_binary, reply)

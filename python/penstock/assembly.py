@@ -127,6 +127,8 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 listeners=connector.listeners,
                 remote_ip_ranges=connector.remote_ip_ranges,
                 proxy_protocol_ranges=connector.proxy_protocol_ranges,
+                xclient_ranges=connector.xclient_ranges,
+                xforward_ranges=connector.xforward_ranges,
                 fqdn=connector.fqdn,
                 sender_domains=connector.sender_domains,
                 max_message_bytes=connector.max_message_bytes,

@@ -233,6 +233,8 @@ ERRORS = [
     ),
     Case("C126", lan('bindings = ["0.0.0.0:25", «"127.0.0.1:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan('bindings = ["[::1]:25", «"[::]:25"»]'), f"{LAN}.bindings[1]"),
+    Case("C120", lan('proxy_protocol_ranges = [«"0.0.0.0/0"»]'), f"{LAN}.proxy_protocol_ranges[0]"),
+    Case("C120", lan('xclient_ranges = ["10.0.0.5", «"8.0.0.0/8"»]'), f"{LAN}.xclient_ranges[1]"),
     Case("C108", lan('proxy_protocol_ranges = [«"10.0.0.5/40"»]'), f"{LAN}.proxy_protocol_ranges[0]"),
     Case("C103", IMPLICIT, f"{LAN}.implicit_tls_bindings[0]"),
     Case("C125", certificate(chain='«"no.pem"»'), f"{MAIL}.chain"),

@@ -145,7 +145,9 @@ def item(line: str) -> tuple[Any, ...]:
     if verb == "AUTH":
         mechanism, _, initial = rest.partition(" ")
         return verb, mechanism, b64decode(initial) if initial else None
-    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "XCLIENT")
+    if verb in ("XCLIENT", "XFORWARD"):
+        return verb, tuple(tuple(word.split("=", 1)) for word in rest.split())
+    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS")
     return (verb,) if verb in known else ("unknown", verb)
 
 

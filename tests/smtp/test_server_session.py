@@ -365,7 +365,8 @@ PARAMS = st.lists(
     max_size=2,
 ).map(tuple)
 ITEMS = st.one_of(
-    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "XCLIENT"]).map(lambda verb: (verb,)),
+    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS"]).map(lambda verb: (verb,)),
+    st.sampled_from(["XCLIENT", "XFORWARD"]).map(lambda verb: (verb, (("ADDR", "192.0.2.1"),))),
     st.tuples(st.just("BDAT"), st.sampled_from([0, 400, 1000, 1001, 2**64 - 1]), st.booleans()),
     st.just(("AUTH", "PLAIN", b"\0me\0secret")),
     st.tuples(st.sampled_from(["EHLO", "HELO", "VRFY", "EXPN", "HELP", "unknown"]), st.text(max_size=5)),

@@ -190,7 +190,11 @@ class Checks:
     def _ranges(self, path: Path) -> None:
         """An open relay is told of whatever else is wrong with its connector."""
         table = {key: plain(entry.node) for key, entry in self._entries(path).items()}
-        if table.get("enabled") is False or not isinstance(table.get("remote_ip_ranges"), tuple):
+        if table.get("enabled") is False:
+            return
+        for key in ("proxy_protocol_ranges", "xclient_ranges"):
+            self._trusted(path, key, table.get(key))
+        if not isinstance(table.get("remote_ip_ranges"), tuple):
             return
         for index, text in enumerate(table["remote_ip_ranges"]):
             here = (*path, "remote_ip_ranges", index)
@@ -208,6 +212,17 @@ class Checks:
             network = _network_meant(text)
             if network is not None:
                 self._add("C206", f"{text} means all of {network}.", here, fix=quoted(network))
+
+    def _trusted(self, path: Path, key: str, texts: object) -> None:
+        """Whoever may say who he is has the rights of everybody, those of who may relay among them."""
+        for index, text in enumerate(texts if isinstance(texts, tuple) else ()):
+            try:
+                is_open = is_open_to_the_public(parse_range(text))
+            except (ValueError, AttributeError):
+                continue
+            if is_open:
+                message = f"Open relay: {text} could say that it is anybody. List the proxies alone."
+                self._add("C120", message, (*path, key, index))
 
     def _send(self, path: Path, connector: model.SendConnector) -> None:
         if not connector.smart_hosts:

@@ -277,6 +277,12 @@ class ReceiveConnector(Table):
     proxy_protocol_ranges: Annotated[
         tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
     ] = ()
+    xclient_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
+    ] = ()
+    xforward_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
+    ] = ()
     permission_groups: Annotated[
         tuple[Annotated[str, Text(read_connector_name)], ...],
         Field(max_length=GROUPS_MAX, examples=['["anonymous_users"]']),

@@ -194,6 +194,8 @@ def _receive_connector(
         ),
         remote_ip_ranges=connector.remote_ip_ranges or EVERYWHERE,
         proxy_protocol_ranges=connector.proxy_protocol_ranges,
+        xclient_ranges=connector.xclient_ranges,
+        xforward_ranges=connector.xforward_ranges,
         permission_groups=tuple(groups[group] for group in connector.permission_groups),
         sender_domains=connector.sender_domains,
         fqdn=connector.fqdn or fqdn,

@@ -15,7 +15,9 @@ __all__ = ["EVENTS", "Journal", "line"]
 
 EDITS = frozenset({"SUSPEND", "RESUME", "REMOVE", "REDIRECT", "EXPIRE", "PRIORITISE", "RETRY"})
 """What operators do."""
-EVENTS = frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN", "POISON", "PRESSURE", "PROXY"}) | EDITS
+EVENTS = (
+    frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN", "POISON", "PRESSURE", "PROXY", "XCLIENT"}) | EDITS
+)
 
 
 class Journal:

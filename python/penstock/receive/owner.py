@@ -8,6 +8,7 @@ from penstock.errors import DraftRefused
 from penstock.receive.authentication import Authentication
 from penstock.receive.connections import Connection
 from penstock.receive.core import Core
+from penstock.receive.speakers import Speakers
 from penstock.receive.storage import Storage
 from penstock.smtp import server_tls
 
@@ -19,17 +20,21 @@ Action: TypeAlias = tuple[Any, ...]
 class Owner:
     """Acts where a session's `commands` has returned a verb."""
 
-    def __init__(self, core: Core, storage: Storage, authentication: Authentication) -> None:
+    def __init__(
+        self, core: Core, storage: Storage, authentication: Authentication, speakers: Speakers
+    ) -> None:
         """Join what is needed.
 
         Args:
             core: Opens drafts.
             storage: Is told why none could be opened.
             authentication: Goes on with AUTH.
+            speakers: Goes on with XCLIENT.
         """
         self._core = core
         self._storage = storage
         self._authentication = authentication
+        self._speakers = speakers
 
     def act(
         self,
@@ -56,6 +61,8 @@ class Owner:
             self._take_chunk(connection, item, actions)
         elif waiting == "AUTH":
             self._authentication.began(connection, connection.turn, item[2], early, actions, now_ms)
+        elif waiting == "XCLIENT":
+            self._speakers.act(connection, item[1], actions, now_ms)
         else:
             _start_tls(connection, actions)
 

@@ -27,15 +27,17 @@ from penstock.receive.entries import Entries, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
 from penstock.receive.owner import Owner
 from penstock.receive.pressure import Pressure
-from penstock.receive.received import ReceivedField
+from penstock.receive.received import ReceivedField, forwarded_comment
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.self_test import open_to
 from penstock.receive.settings import ReceiveSettings
+from penstock.receive.speakers import Speakers
 from penstock.receive.storage import Storage
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
 from penstock.smtp.parameters import EnvelopeParams
 from penstock.smtp.tables import GRANTS, ServerState
+from penstock.smtp.told import spelled
 
 __all__ = ["Core", "Receiver"]
 
@@ -92,7 +94,6 @@ class Receiver:
         self._grants = dict(GRANTS)
         self._verdicts = Verdicts(core.apply)
         self._authentication = Authentication(settings.users_file, self._verdicts)
-        self._owner = Owner(core, self._storage, self._authentication)
         ranges = ReceiveConnectors(settings.connectors)
         self._certificates = Certificates(core, settings.connectors)
         self._connectors = connectors_of(
@@ -100,6 +101,8 @@ class Receiver:
         )
         self._implicit = {number for connector in self._connectors.values() for number in connector.implicit}
         self._door = Door(ranges, self._connectors, self._pressure)
+        speakers = Speakers(self._door, self._authentication, journal)
+        self._owner = Owner(core, self._storage, self._authentication, speakers)
         self._journal = journal
         self._connections: dict[int, Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
@@ -189,7 +192,7 @@ class Receiver:
             refusal = b"" if listener in self._implicit else connector
             actions.append(("reply", conn, turn, refusal, 0, 0, True))
             return
-        connection = Connection(conn, connector, peer_ip, self._session_id(now_ms))
+        connection = Connection(conn, connector, peer_ip, self._session_id(now_ms), listener)
         connection.turn = turn
         if proxy_ip is not None:
             connection.came_through(proxy_ip)
@@ -287,6 +290,10 @@ class Receiver:
                 (index, address, *session.reports.get(address, (0, None)))
                 for index, address, *_ in recipients
             ]
+        comment, notes = connection.tls_comment, connection.notes
+        if session.forwarded:
+            comment += forwarded_comment(session.forwarded)
+            notes += (("xforward", spelled(session.forwarded)),)
         prepend = self._received.make(
             greeting=session.greeting,
             peer=connection.peer_literal,
@@ -295,7 +302,7 @@ class Receiver:
             queue_id=queue_id,
             recipient=recipients[0][1] if len(recipients) == 1 else "",
             now_ms=now_ms,
-            tls=connection.tls_comment,
+            tls=comment,
         )
         size += len(prepend)
         form = "plain" if session.is_chunked else "wire"
@@ -312,7 +319,7 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.notes)
+        ticket = self._core.commit(draft, envelope, prepend, form, [], notes)
         fresh = FreshMessage(draft, session.sender, now_ms, size, flags, form, message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
@@ -324,7 +331,8 @@ class Receiver:
         self._verdicts.forget(conn)
         connection = self._connections.pop(conn, None)
         if connection is not None:
-            self._door.leave(connection.connector, connection.peer_ip)
+            if connection.is_in:
+                self._door.leave(connection.connector, connection.peer_ip)
         elif conn in self._refused:
             self._refused.remove(conn)
         else:

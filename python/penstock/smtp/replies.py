@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = [
     "ALREADY_AUTHENTICATED",
+    "ATTRIBUTE",
     "AUTHENTICATED",
     "AUTHENTICATION_FAILED",
     "AUTHENTICATION_REQUIRED",
@@ -39,6 +40,7 @@ __all__ = [
     "NEED_MAIL",
     "NEED_RECIPIENT",
     "NOOP_OK",
+    "NOT_AUTHORIZED",
     "NOT_IMPLEMENTED",
     "NOT_IN_TRANSACTION",
     "NO_CONNECTOR",
@@ -102,6 +104,8 @@ UNRECOGNIZED: Final = b"500 5.3.3 Unrecognized command\r\n"
 NOT_IMPLEMENTED: Final = b"502 5.5.1 Command not implemented\r\n"
 GREET_FIRST: Final = b"503 5.5.1 Send EHLO or HELO first\r\n"
 BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
+ATTRIBUTE: Final = b"501 5.5.4 Attribute not known, or its value cannot be read\r\n"
+NOT_AUTHORIZED: Final = b"550 5.7.1 Not authorized to speak for this user\r\n"
 TLS_ACTIVE: Final = b"503 5.5.1 TLS is active already\r\n"
 TLS_REQUIRED: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 NEED_MAIL: Final = b"503 5.5.1 Need MAIL first\r\n"

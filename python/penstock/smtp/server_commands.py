@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from penstock.smtp import replies, server_auth
 from penstock.smtp.parameters import mail_parameters, recipient_parameters
 from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.told import read_xclient, read_xforward
 
 if TYPE_CHECKING:
     from penstock.smtp.server_session import ServerSession
@@ -25,6 +26,8 @@ OTHER_PROTOCOLS: Final = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE")
 )
 """What a client of HTTP says first. What it sends can be somebody else's, with commands in it."""
+_BETWEEN: Final = frozenset((ServerState.START, ServerState.GREETED, ServerState.REFUSED))
+"""States without a mail transaction."""
 NO_TEXT: Final = frozenset(("nul", "not_ascii"))
 """Malformed lines as other protocols begin with, TLS among them."""
 
@@ -33,6 +36,7 @@ def _reset(session: ServerSession) -> None:
     session.recipients = {}
     session.reports = {}
     session.asked = None
+    session.forwarded = {}
 
 
 def _ehlo(session: ServerSession, item: Item) -> bytes:
@@ -176,6 +180,26 @@ def _starttls(session: ServerSession, item: Item) -> bytes:
     return b"" if session.terms.offers_tls else _not_implemented(session, item)
 
 
+def _xclient(session: ServerSession, item: Item) -> bytes:
+    if not session.terms.extensions.xclient:
+        return _not_implemented(session, item)
+    if session.state not in _BETWEEN:
+        return wrong(session, replies.NOT_IN_TRANSACTION)
+    return b"" if read_xclient(item[1]) is not None else wrong(session, replies.ATTRIBUTE)
+
+
+def _xforward(session: ServerSession, item: Item) -> bytes:
+    if not session.terms.extensions.xforward:
+        return _not_implemented(session, item)
+    if session.state not in _BETWEEN:
+        return wrong(session, replies.NOT_IN_TRANSACTION)
+    told = read_xforward(item[1])
+    if told is None:
+        return wrong(session, replies.ATTRIBUTE)
+    session.forwarded = {**session.forwarded, **told}
+    return replies.NOOP_OK
+
+
 def _unknown(session: ServerSession, item: Item) -> bytes:
     if item[1] in OTHER_PROTOCOLS:
         _spend_errors(session)
@@ -184,6 +208,9 @@ def _unknown(session: ServerSession, item: Item) -> bytes:
 
 def _malformed(session: ServerSession, item: Item) -> bytes:
     _, kind, _, verb = item
+    offered = session.terms.extensions
+    if (verb == "XCLIENT" and not offered.xclient) or (verb == "XFORWARD" and not offered.xforward):
+        return _not_implemented(session, item)
     if kind in NO_TEXT and verb is None:
         _spend_errors(session)
     return wrong(session, replies.MALFORMED_OF_VERB.get((verb, kind)) or replies.malformed(kind))
@@ -227,7 +254,8 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "STARTTLS": _starttls,
     "AUTH": _auth,
     "BDAT": _bdat_out_of_order,
-    "XCLIENT": _not_implemented,
+    "XCLIENT": _xclient,
+    "XFORWARD": _xforward,
     "unknown": _unknown,
     "malformed": _malformed,
 }

@@ -33,6 +33,7 @@ from penstock.smtp.terms import ServerTerms
 
 if TYPE_CHECKING:
     from penstock.smtp.sasl import Mechanism
+    from penstock.smtp.told import Told
 
 __all__ = ["Action", "Item", "ServerSession"]
 
@@ -62,7 +63,6 @@ class ServerSession:
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.
         sender: The reverse-path of the running mail transaction.
-        is_secure: Whether it is under TLS.
         now_ms: The time of the last event, as its owner has told; for what a peer wants done later.
         is_eight_bit: Whether MAIL had BODY=8BITMIME.
         asked: What else MAIL has asked for, if anything.
@@ -70,6 +70,7 @@ class ServerSession:
         is_chunked: Whether the content comes by BDAT, not dot-stuffed.
         announced: Octets of all its chunks so far.
         has_chunks: Whether net has a content whose last chunk has not come.
+        forwarded: What XFORWARD has said of the next message, if anything.
         size_declared: The SIZE that MAIL had, or 0.
         recipients: Address to domain, in the order accepted; the same address counts once.
         refusals: Where refused commands are counted.
@@ -81,6 +82,7 @@ class ServerSession:
         "conn",
         "errors",
         "exchange",
+        "forwarded",
         "grants",
         "greeting",
         "has_chunks",
@@ -132,6 +134,7 @@ class ServerSession:
         self.is_chunked = False
         self.announced = 0
         self.has_chunks = False
+        self.forwarded: Told = {}
         self.login = ""
         self.exchange: Mechanism | None = None
         self.logon_failures = 0
@@ -170,7 +173,8 @@ class ServerSession:
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
             `take` or `refuse_data`, BDAT for `take_chunk` or `refuse_chunk`, AUTH for `server_auth.respond`,
-            STARTTLS for `server_tls.start`. All others are answered; without such a one, nothing.
+            STARTTLS for `server_tls.start`, XCLIENT for `server_peers`. All others are answered; without
+            such a one, nothing.
         """
         if answered:
             self._catch_up(items[:answered])
@@ -213,6 +217,8 @@ class ServerSession:
 
     def _must_be_last(self, verb: str) -> bool:
         """Whether what follows a command before its reply can only be an error or an attack."""
+        if verb == "XCLIENT":
+            return self.terms.extensions.xclient != ()
         return verb == "EHLO" or (verb == "STARTTLS" and self.terms.offers_tls)
 
     def _refused(self, item: Item, reply: bytes, refused: ServerState | None) -> bytes:
@@ -377,9 +383,10 @@ class ServerSession:
         self.state = ServerState.GREETED
         # The old mapping may belong to a message by now, so it is replaced, not cleared.
         self.recipients = {}
-        if self.asked is not None or self.reports:
+        if self.asked is not None or self.reports or self.forwarded:
             self.asked = None
             self.reports = {}
+            self.forwarded = {}
         self.is_chunked = False
 
 
@@ -388,12 +395,4 @@ _CONTENT_REFUSALS: Final = {
     "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
     "nul": replies.CONTENT_NUL,
     "starved": replies.INSUFFICIENT_STORAGE,
-}
-_PROTOCOLS: Final = {
-    (is_extended, is_secure, is_authenticated): "ESMTP" + "S" * is_secure + "A" * is_authenticated
-    if is_extended
-    else "SMTP"
-    for is_extended in (False, True)
-    for is_secure in (False, True)
-    for is_authenticated in (False, True)
 }

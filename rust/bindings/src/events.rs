@@ -186,7 +186,12 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
             (intern!(py, "AUTH"), mechanism, initial).into_bound_py_any(py)
         }
         Command::Bdat { size, is_last } => (intern!(py, "BDAT"), size, is_last).into_bound_py_any(py),
-        Command::Xclient => (intern!(py, "XCLIENT"),).into_bound_py_any(py),
+        Command::Xclient { attributes } => {
+            (intern!(py, "XCLIENT"), params(py, attributes)?).into_bound_py_any(py)
+        }
+        Command::Xforward { attributes } => {
+            (intern!(py, "XFORWARD"), params(py, attributes)?).into_bound_py_any(py)
+        }
         Command::Unknown { verb } => (intern!(py, "unknown"), verb).into_bound_py_any(py),
     }
 }

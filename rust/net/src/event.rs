@@ -60,7 +60,8 @@ pub enum NetEvent {
         refusal: ProxyRefusal,
     },
     /// A peer has sent commands. Hands the turn over; answered by `Reply`, or at last by `Take` for a final DATA,
-    /// `TakeChunk` or `Discard` for a final BDAT, `Challenge` for a final AUTH, `StartTls` for a final STARTTLS.
+    /// `TakeChunk` or `Discard` for a final BDAT, `Challenge` for a final AUTH, `StartTls` for a final STARTTLS, `Restart` for a final
+    /// XCLIENT.
     Commands {
         /// The connection.
         conn: Conn,

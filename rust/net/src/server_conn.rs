@@ -87,6 +87,7 @@ enum Last {
     Bdat(Chunk),
     StartTls,
     Auth,
+    Xclient,
     Other,
 }
 
@@ -97,6 +98,7 @@ impl Last {
             Some(&Ok(Command::Bdat { size, is_last })) => Self::Bdat(Chunk { size, is_last }),
             Some(Ok(Command::StartTls)) => Self::StartTls,
             Some(Ok(Command::Auth { .. })) => Self::Auth,
+            Some(Ok(Command::Xclient { .. })) => Self::Xclient,
             _ => Self::Other,
         }
     }
@@ -262,6 +264,12 @@ impl<S: Stream> Server<S> {
                     && !self.link.is_tls() =>
             {
                 self.secure(tls, Some(reply), cx);
+                true
+            }
+            NetAction::Restart { limits, banner, .. }
+                if matches!(question, Question::Commands { unanswered: 1, last: Last::Xclient }) =>
+            {
+                self.restart(limits, banner, cx);
                 true
             }
             NetAction::Reply { bytes, answers, delay_ms, close, grant, .. } => {
@@ -712,6 +720,23 @@ impl<S: Stream> Server<S> {
         let securing = Securing { tls, is_asked_for, since_ms: cx.now_ms, _under_way: under_way };
         self.reply(reply.unwrap_or_default(), 0, cx);
         self.phase = Phase::Securing(Box::new(securing));
+    }
+
+    /// Greet the peer anew, who speaks for another now; nothing of before is known any more.
+    fn restart(&mut self, limits: Arc<ServerLimits>, banner: Bytes, cx: &mut Context) {
+        if self.has_octets(cx) {
+            self.end(CloseReason::Protocol, cx);
+            return;
+        }
+        self.grant = Grant::None;
+        self.chunks = None;
+        self.size_hint = 0;
+        self.line_from_ms = None;
+        self.limits = limits;
+        self.wire = ServerWire::new();
+        self.wire.set_charset(self.limits.charset);
+        self.reply(banner, 0, cx);
+        self.go_on(cx);
     }
 
     /// Go on with the way to TLS.

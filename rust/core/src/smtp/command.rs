@@ -80,8 +80,16 @@ pub enum Command {
         /// Whether the content ends with it.
         is_last: bool,
     },
-    /// XCLIENT (Postfix).
-    Xclient,
+    /// XCLIENT (Postfix): who the peer speaks for.
+    Xclient {
+        /// At least one, in the order given, no key twice, each with a value, as it stands (xtext).
+        attributes: Vec<Param>,
+    },
+    /// XFORWARD (Postfix): where the next message has come from.
+    Xforward {
+        /// As of XCLIENT.
+        attributes: Vec<Param>,
+    },
     /// A line that begins with something else.
     Unknown {
         /// Its first word in upper case, cut at 32 octets.
@@ -89,7 +97,7 @@ pub enum Command {
     },
 }
 
-/// A parameter of MAIL or RCPT.
+/// A parameter of MAIL or RCPT, or an attribute of XCLIENT or XFORWARD.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Param {
     /// The esmtp-keyword in upper case.
@@ -117,6 +125,7 @@ pub enum Verb {
     Auth,
     Bdat,
     Xclient,
+    Xforward,
 }
 
 impl Verb {
@@ -138,6 +147,7 @@ impl Verb {
             Self::Auth => "AUTH",
             Self::Bdat => "BDAT",
             Self::Xclient => "XCLIENT",
+            Self::Xforward => "XFORWARD",
         }
     }
 
@@ -169,6 +179,7 @@ impl Verb {
             b"AUTH" => Self::Auth,
             b"BDAT" => Self::Bdat,
             b"XCLIENT" => Self::Xclient,
+            b"XFORWARD" => Self::Xforward,
             _ => return None,
         })
     }
@@ -307,6 +318,11 @@ fn is_unsafe(character: char) -> bool {
 
 /// Read what follows the verb.
 fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
+    match verb {
+        Verb::Xclient => return Ok(Command::Xclient { attributes: attributes(cursor)? }),
+        Verb::Xforward => return Ok(Command::Xforward { attributes: attributes(cursor)? }),
+        _ => {}
+    }
     let has_argument = cursor.eat(b' ');
     Ok(match verb {
         Verb::Ehlo => Command::Ehlo { domain: client_name(cursor)? },
@@ -326,7 +342,7 @@ fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKi
         Verb::Noop => Command::Noop,
         Verb::Auth => auth(cursor)?,
         Verb::Bdat => chunk(cursor)?,
-        Verb::Xclient => Command::Xclient,
+        Verb::Xclient | Verb::Xforward => return Err(MalformedKind::Argument),
         Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls if has_argument => {
             return Err(MalformedKind::Argument);
         }
@@ -413,6 +429,18 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Vec<Param>, MalformedKind> {
     Ok(params)
 }
 
+/// Read `1*(SP name "=" value)` to the end of the line (Postfix, `XCLIENT_README`).
+fn attributes(cursor: &mut Cursor<'_>) -> Result<Vec<Param>, MalformedKind> {
+    let attributes = params(cursor)?;
+    if attributes.is_empty() {
+        return Err(MalformedKind::Argument);
+    }
+    if attributes.iter().any(|attribute| attribute.value.is_none()) {
+        return Err(MalformedKind::Parameter);
+    }
+    Ok(attributes)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -445,7 +473,7 @@ mod tests {
     #[test]
     fn commands_are_read_in_any_case() {
         let name = || "client.example".to_owned();
-        let table: [(&[u8], Command); 23] = [
+        let table: [(&[u8], Command); 25] = [
             (b"EHLO client.example", Command::Ehlo { domain: name() }),
             (b"ehlo client.example", Command::Ehlo { domain: name() }),
             (b"HELO client.example", Command::Helo { domain: name() }),
@@ -468,7 +496,22 @@ mod tests {
             (b"bdat 0 last", Command::Bdat { size: 0, is_last: true }),
             (b"BDAT 18446744073709551615", Command::Bdat { size: u64::MAX, is_last: false }),
             (b"BDAT 0000000000000000000000000000001 ", Command::Bdat { size: 1, is_last: false }),
-            (b"XCLIENT ADDR=192.0.2.1", Command::Xclient),
+            (
+                b"XCLIENT ADDR=192.0.2.1 name=[UNAVAILABLE]",
+                Command::Xclient {
+                    attributes: params(&[("ADDR", Some("192.0.2.1")), ("NAME", Some("[UNAVAILABLE]"))]),
+                },
+            ),
+            (
+                b"xclient addr=IPV6:2001:db8::1",
+                Command::Xclient { attributes: params(&[("ADDR", Some("IPV6:2001:db8::1"))]) },
+            ),
+            (
+                b"XFORWARD HELO=a+20b SOURCE=LOCAL",
+                Command::Xforward {
+                    attributes: params(&[("HELO", Some("a+20b")), ("SOURCE", Some("LOCAL"))]),
+                },
+            ),
         ];
         for (line, command) in table {
             assert_eq!(parse_command(line), Ok(command), "{}", line.escape_ascii());
@@ -514,7 +557,11 @@ mod tests {
     #[test]
     fn malformed_lines_say_what_and_where() {
         use MalformedKind::{Argument, BareCr, BareLf, NotAscii, Nul, Parameter, Syntax};
-        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 55] = [
+        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 59] = [
+            (b"XCLIENT", Argument, 7, Some(Verb::Xclient)),
+            (b"XCLIENT ADDR", Parameter, 12, Some(Verb::Xclient)),
+            (b"XFORWARD ADDR=a ADDR=b", Parameter, 20, Some(Verb::Xforward)),
+            (b"XFORWARD =b", Parameter, 9, Some(Verb::Xforward)),
             (b"AUTH", Argument, 4, Some(Verb::Auth)),
             (b"AUTH  PLAIN", Argument, 5, Some(Verb::Auth)),
             (b"AUTH PLAIN!", Argument, 10, Some(Verb::Auth)),

@@ -199,7 +199,7 @@ fn owed_after(item: &Result<Command, Malformed>) -> Owed {
         Ok(Command::Bdat { .. }) => Some(Verb::Bdat),
         Ok(Command::Auth { .. }) => Some(Verb::Auth),
         Ok(Command::StartTls) => Some(Verb::StartTls),
-        Ok(Command::Xclient) => Some(Verb::Xclient),
+        Ok(Command::Xclient { .. }) => Some(Verb::Xclient),
         Ok(Command::Quit) => Some(Verb::Quit),
         Ok(_) => None,
         Err(malformed) => malformed.verb,

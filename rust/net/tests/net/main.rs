@@ -16,3 +16,4 @@ mod server_limits;
 mod smuggling;
 mod sockets;
 mod tls;
+mod xclient;
