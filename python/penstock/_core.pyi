@@ -14,7 +14,8 @@ Events, each a tuple that begins with its name:
     ("proxy_refused", listener, peer_ip, peer_port, why)     gone; no connection was told of
         why: absent, malformed, too_long, checksum, timed_out, ended
     ("commands", conn, turn, items, early, eof, answered)
-        items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
+        items: ("EHLO", domain) ("LHLO", domain) ("HELO", domain) ("MAIL", address, domain, params)
+        ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",)
         ("AUTH", mechanism, initial or None) ("BDAT", octets, is_last) ("unknown", verb)
         ("XCLIENT", params) ("XFORWARD", params)
@@ -233,9 +234,10 @@ class Engine:
 
         `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
-        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`, `handshake_ms`; and 0 or 1 for
-        `takes_utf8` (paths may have UTF-8; 0 unless given), `takes_size` and `takes_body` (what a granted
-        MAIL may say), `takes_codes` (replies of net's own have enhanced status codes).
+        Keys: `idle_ms`, `total_ms`, `min_rate_bytes_s`, `header_bytes`, `handshake_ms`,
+        `output_bytes` (how much may wait for the peer); and 0 or 1 for `takes_utf8` (paths may have UTF-8; 0
+        unless given), `takes_size` and `takes_body` (what a granted MAIL may say), `takes_codes` (replies of
+        net's own have enhanced status codes).
 
         Raises:
             ValueError: A key is unknown.

@@ -125,6 +125,7 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 name=connector.name,
                 groups=connector.permission_groups,
                 listeners=connector.listeners,
+                is_lmtp=connector.protocol == "lmtp",
                 remote_ip_ranges=connector.remote_ip_ranges,
                 proxy_protocol_ranges=connector.proxy_protocol_ranges,
                 xclient_ranges=connector.xclient_ranges,

@@ -233,6 +233,16 @@ ERRORS = [
     ),
     Case("C126", lan('bindings = ["0.0.0.0:25", «"127.0.0.1:25"»]'), f"{LAN}.bindings[1]"),
     Case("C126", lan('bindings = ["[::1]:25", «"[::]:25"»]'), f"{LAN}.bindings[1]"),
+    Case(
+        "C135",
+        lan('protocol = "lmtp"', 'bindings = ["127.0.0.1:24", «"127.0.0.1:25"»]'),
+        f"{LAN}.bindings[1]",
+    ),
+    Case(
+        "C103",
+        lan('protocol = "lmtp"', 'bindings = ["127.0.0.1:24"]', "pipelining_enabled = «false»"),
+        f"{LAN}.pipelining_enabled",
+    ),
     Case("C120", lan('proxy_protocol_ranges = [«"0.0.0.0/0"»]'), f"{LAN}.proxy_protocol_ranges[0]"),
     Case("C120", lan('xclient_ranges = ["10.0.0.5", «"8.0.0.0/8"»]'), f"{LAN}.xclient_ranges[1]"),
     Case("C108", lan('proxy_protocol_ranges = [«"10.0.0.5/40"»]'), f"{LAN}.proxy_protocol_ranges[0]"),

@@ -26,6 +26,7 @@ from penstock.route.settings import RouteConnector, RouteDomain
 
 __all__ = ["Checks", "check_outcome"]
 
+SMTP_PORT: Final = 25
 EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
 """Who meets a connector of usage `internet` that lists nobody."""
 SOCKET_OCTETS_MAX: Final = 107
@@ -168,6 +169,19 @@ class Checks:
             fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
             self._add("C122", message, path, is_key=True, fix=fix)
         self._extensions(path, connector)
+        if connector.protocol == "lmtp":
+            self._lmtp(path, connector)
+
+    def _lmtp(self, path: Path, connector: model.ReceiveConnector) -> None:
+        """RFC 2033 5: not on the port of SMTP, where mail would be lost on those who do not expect it."""
+        for key in ("bindings", "implicit_tls_bindings"):
+            for index, binding in enumerate(getattr(connector, key)):
+                if binding.port == SMTP_PORT:
+                    message = f"{binding} is where SMTP is spoken; take another port, 24 for instance."
+                    self._add("C135", message, (*path, key, index))
+        for key in ("pipelining_enabled", "enhanced_status_codes_enabled"):
+            if not getattr(connector, key):
+                self._add("C103", f"A server of LMTP has to offer {key[:-8]}.", (*path, key))
 
     def _extensions(self, path: Path, connector: model.ReceiveConnector) -> None:
         """Some extensions are extensions of others (RFC 3030 3, RFC 6531 3.1)."""

@@ -268,6 +268,7 @@ class ReceiveConnector(Table):
         tuple[Annotated[Endpoint, Text(read_endpoint)], ...],
         Field(min_length=1, max_length=BINDINGS_MAX, examples=['["0.0.0.0:25", "[::]:25"]']),
     ]
+    protocol: Annotated[str, Choice("smtp", "lmtp")]
     implicit_tls_bindings: Annotated[
         tuple[Annotated[Endpoint, Text(read_endpoint)], ...], Field(max_length=BINDINGS_MAX)
     ] = ()

@@ -189,6 +189,7 @@ def _receive_connector(
         name=name,
         usage=connector.usage,
         listeners=tuple(sorted({listeners.index(binding) for binding in bindings})),
+        protocol=connector.protocol,
         implicit_tls_listeners=tuple(
             sorted({listeners.index(binding) for binding in connector.implicit_tls_bindings})
         ),

@@ -72,6 +72,7 @@ class ReceiveConnector:
         name: Its name.
         usage: The preset that it began with.
         listeners: Indices into `Config.listeners`.
+        protocol: `smtp` or `lmtp`.
         implicit_tls_listeners: Those among them on which connections begin with TLS.
         remote_ip_ranges: Who meets it.
         proxy_protocol_ranges: Which peers of its listeners begin with the PROXY protocol.
@@ -108,6 +109,7 @@ class ReceiveConnector:
     name: str
     usage: str
     listeners: tuple[int, ...]
+    protocol: str
     implicit_tls_listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
     proxy_protocol_ranges: tuple[str, ...]

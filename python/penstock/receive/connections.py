@@ -17,7 +17,7 @@ from penstock.receive.received import address_literal, tls_comment
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
-from penstock.receive.wire import largest, standard_replies, switches
+from penstock.receive.wire import largest, output_limit, standard_replies, switches
 from penstock.route.permissions import Right, rights_of
 from penstock.smtp import server_auth, server_peers, server_tls
 from penstock.smtp.server_session import ServerSession
@@ -118,6 +118,7 @@ class Connector:
             postmaster=(f"postmaster@{home}", home),
             offers_tls=tls is not None,
             requires_tls=settings.tls is not None and settings.tls.is_required,
+            is_lmtp=settings.is_lmtp,
             extensions=settings.extensions,
             mechanisms=settings.mechanisms,
             auth_requires_tls=settings.auth_requires_tls,
@@ -276,6 +277,7 @@ def connectors_of(
             # One more than allowed, so that a section that is too large is seen to be.
             "header_bytes": connector.max_header_bytes + 1,
             **switches(connector.extensions),
+            **output_limit(connector),
         }
         number = core.server_limits(limits, standard_replies(connector))
         tls = certificates.number(connector.name)

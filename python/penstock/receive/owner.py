@@ -86,7 +86,7 @@ class Owner:
                 draft = self._core.draft(session.size_declared or item[1])
             except DraftRefused as refused:
                 connection.connector.counts.messages["spool"] += 1
-                session.refuse_chunk(connection.turn, self._storage.refused(refused.reason), actions)
+                session.refuse_chunk(connection.turn, self._storage.refused(refused.reason), item, actions)
                 return
         session.take_chunk(connection.turn, item, draft, actions)
 

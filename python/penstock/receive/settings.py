@@ -105,6 +105,7 @@ class ReceiveConnectorSettings:
         name: Its name.
         groups: Who may do what.
         listeners: Numbers of the listeners it answers on.
+        is_lmtp: Whether it speaks LMTP, not SMTP.
         remote_ip_ranges: Who meets it: addresses, `first-last`, or networks in CIDR form.
         proxy_protocol_ranges: Which peers of its listeners are proxies, which begin with the PROXY protocol.
         xclient_ranges: Which of its peers may speak for others.
@@ -139,6 +140,7 @@ class ReceiveConnectorSettings:
     groups: tuple[PermissionGroup, ...]
     listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
+    is_lmtp: bool = False
     proxy_protocol_ranges: tuple[str, ...] = ()
     xclient_ranges: tuple[str, ...] = ()
     xforward_ranges: tuple[str, ...] = ()

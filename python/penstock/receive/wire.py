@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from penstock.receive.settings import MESSAGE_BYTES_MAX, ReceiveConnectorSettings
 from penstock.route.permissions import Right, rights_of
 from penstock.smtp import replies
 from penstock.smtp.extensions import Extensions
 
-__all__ = ["largest", "standard_replies", "switches"]
+__all__ = ["largest", "output_limit", "standard_replies", "switches"]
+
+REPLY_LINE_MAX: Final = 512
+"""Octets of a reply of one line (RFC 5321 4.5.3.1.5)."""
+OUTPUT_BYTES: Final = 64 * 1024
+"""Octets that may wait for a peer, where one reply is one."""
 
 
 def largest(settings: ReceiveConnectorSettings) -> int:
@@ -22,6 +29,13 @@ def standard_replies(settings: ReceiveConnectorSettings) -> tuple[bytes, bytes, 
     if not settings.extensions.enhanced_status_codes:
         sender = replies.without_codes(sender)
     return sender, replies.START_CONTENT, largest(settings)
+
+
+def output_limit(settings: ReceiveConnectorSettings) -> dict[str, int]:
+    """Return how much may wait for a peer, where the reply to a content is one for each recipient."""
+    if not settings.is_lmtp:
+        return {}
+    return {"output_bytes": OUTPUT_BYTES + settings.max_recipients_per_message * REPLY_LINE_MAX}
 
 
 def switches(extensions: Extensions) -> dict[str, int]:

@@ -34,12 +34,24 @@ NO_TEXT: Final = frozenset(("nul", "not_ascii"))
 
 def _reset(session: ServerSession) -> None:
     session.recipients = {}
+    session.accepted_rcpts = 0
     session.reports = {}
     session.asked = None
     session.forwarded = {}
 
 
 def _ehlo(session: ServerSession, item: Item) -> bytes:
+    if session.terms.is_lmtp:
+        # RFC 2033 4.1: never a positive reply, so that nobody takes us for a server of SMTP.
+        return wrong(session, replies.UNRECOGNIZED)
+    return _greeted(session, item)
+
+
+def _lhlo(session: ServerSession, item: Item) -> bytes:
+    return _greeted(session, item) if session.terms.is_lmtp else wrong(session, replies.UNRECOGNIZED)
+
+
+def _greeted(session: ServerSession, item: Item) -> bytes:
     session.greeting = item[1]
     session.is_extended = True
     _reset(session)
@@ -50,6 +62,8 @@ def _ehlo(session: ServerSession, item: Item) -> bytes:
 
 
 def _helo(session: ServerSession, item: Item) -> bytes:
+    if session.terms.is_lmtp:
+        return wrong(session, replies.UNRECOGNIZED)
     session.greeting = item[1]
     session.is_extended = False
     _reset(session)
@@ -78,6 +92,7 @@ def _mail(session: ServerSession, item: Item) -> bytes:
     if refusal is not None:
         return refusal
     session.sender = address
+    session.accepted_rcpts = 0
     return replies.SENDER_OK
 
 
@@ -92,15 +107,19 @@ def _rcpt(session: ServerSession, item: Item) -> bytes:
             return wrong(session, refusal)
     if not address.isascii() and not session.is_utf8:
         return wrong(session, replies.UTF8_NOT_ASKED)
-    if len(session.recipients) >= session.terms.max_recipients:
+    terms = session.terms
+    # In LMTP each of them will be answered, so one that comes again counts again.
+    counted = session.accepted_rcpts if terms.is_lmtp else len(session.recipients)
+    if counted >= terms.max_recipients:
         return replies.TOO_MANY_RECIPIENTS
     if not domain:
-        address, domain = session.terms.postmaster
+        address, domain = terms.postmaster
     else:
         refusal = session.policy.recipient(address, domain)
         if refusal is not None:
             return refusal
     session.recipients[address] = domain
+    session.accepted_rcpts += 1
     if params or session.reports:
         session.reports[address] = (notify, original)
     return replies.RECIPIENT_OK
@@ -130,14 +149,14 @@ def _bdat_out_of_order(session: ServerSession, item: Item) -> bytes:
     if not (session.terms.extensions.chunking and session.is_extended):
         return wrong(session, replies.NOT_IMPLEMENTED)
     if session.state is ServerState.UNACCEPTED:
-        return replies.NO_VALID_RECIPIENTS
+        return _data_without_recipients(session, item)
     if session.state is ServerState.REFUSED:
         return replies.NEED_MAIL
     return _out_of_order(session, item)
 
 
 def _data_without_recipients(session: ServerSession, _item: Item) -> bytes:
-    return replies.NO_VALID_RECIPIENTS
+    return replies.NO_RECIPIENTS_LMTP if session.terms.is_lmtp else replies.NO_VALID_RECIPIENTS
 
 
 def _behind_refused_mail(session: ServerSession, _item: Item) -> bytes:
@@ -208,6 +227,8 @@ def _unknown(session: ServerSession, item: Item) -> bytes:
 
 def _malformed(session: ServerSession, item: Item) -> bytes:
     _, kind, _, verb = item
+    if verb == "LHLO" and not session.terms.is_lmtp:
+        return wrong(session, replies.UNRECOGNIZED)
     offered = session.terms.extensions
     if (verb == "XCLIENT" and not offered.xclient) or (verb == "XFORWARD" and not offered.xforward):
         return _not_implemented(session, item)
@@ -218,7 +239,7 @@ def _malformed(session: ServerSession, item: Item) -> bytes:
 
 def _out_of_order(session: ServerSession, item: Item) -> bytes:
     if session.state is ServerState.START:
-        return wrong(session, replies.GREET_FIRST)
+        return wrong(session, replies.GREET_WITH_LHLO if session.terms.is_lmtp else replies.GREET_FIRST)
     if item[0] == "MAIL":
         return wrong(session, replies.BAD_SEQUENCE)
     needs_mail = session.state is ServerState.GREETED
@@ -241,6 +262,7 @@ _Handler: TypeAlias = Callable[["ServerSession", Item], bytes]
 
 _HANDLERS: Final[dict[str, _Handler]] = {
     "EHLO": _ehlo,
+    "LHLO": _lhlo,
     "HELO": _helo,
     "MAIL": _mail,
     "RCPT": _rcpt,

@@ -28,6 +28,7 @@ from penstock.smtp import replies
 from penstock.smtp.parameters import Asked, mail_parameters
 from penstock.smtp.policy import Policy
 from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
+from penstock.smtp.server_content import refusal_of, to_each
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
 
@@ -73,10 +74,12 @@ class ServerSession:
         forwarded: What XFORWARD has said of the next message, if anything.
         size_declared: The SIZE that MAIL had, or 0.
         recipients: Address to domain, in the order accepted; the same address counts once.
+        accepted_rcpts: RCPT commands that were accepted; of chunks that were refused, until the next MAIL.
         refusals: Where refused commands are counted.
     """
 
     __slots__ = (
+        "accepted_rcpts",
         "announced",
         "asked",
         "conn",
@@ -130,6 +133,7 @@ class ServerSession:
         self.asked: Asked | None = None
         self.size_declared = 0
         self.recipients: dict[str, str] = {}
+        self.accepted_rcpts = 0
         self.reports: dict[str, tuple[int, str | None]] = {}
         self.is_chunked = False
         self.announced = 0
@@ -146,6 +150,8 @@ class ServerSession:
         if not self.is_extended:
             return "SMTP"
         name = "UTF8SMTP" if self.is_utf8 else "ESMTP"
+        if self.terms.is_lmtp:
+            name = "UTF8LMTP" if self.is_utf8 else "LMTP"
         return name + "S" * self.is_secure + "A" * (self.login != "")
 
     @property
@@ -219,7 +225,9 @@ class ServerSession:
         """Whether what follows a command before its reply can only be an error or an attack."""
         if verb == "XCLIENT":
             return self.terms.extensions.xclient != ()
-        return verb == "EHLO" or (verb == "STARTTLS" and self.terms.offers_tls)
+        return verb == ("LHLO" if self.terms.is_lmtp else "EHLO") or (
+            verb == "STARTTLS" and self.terms.offers_tls
+        )
 
     def _refused(self, item: Item, reply: bytes, refused: ServerState | None) -> bytes:
         """Count a refusal; return what is said, which is the last word if there were too many errors."""
@@ -254,7 +262,7 @@ class ServerSession:
             before = answer[: -len(last_reply)]
             if before:
                 self._say(turn, before, len(items) - 1, False, actions)
-            self.refuse_chunk(turn, last_reply, actions, self.state, delay_ms)
+            self.refuse_chunk(turn, last_reply, items[-1], actions, self.state, delay_ms)
             return
         if self.state is not ServerState.CHUNKS:
             self._forget(turn, actions)
@@ -282,6 +290,7 @@ class ServerSession:
                 params, self.terms.extensions
             )
             self.sender = address
+            self.accepted_rcpts = 0
             self.state = ServerState.SENDER
 
     def _delay_ms(self, refusals: int) -> int:
@@ -316,13 +325,19 @@ class ServerSession:
         self,
         turn: int,
         reply: bytes,
+        item: Item,
         actions: list[Action],
         state: ServerState = ServerState.REFUSED,
         delay_ms: int = 0,
     ) -> None:
         """Refuse a BDAT: its chunk is passed over, and what came before is forgotten."""
+        if item[2]:
+            # RFC 2033 4.3: the last one is answered for each recipient, whatever became of those before.
+            reply = to_each(self, reply) or reply
         if state is ServerState.REFUSED:
+            owed = 0 if item[2] else self.accepted_rcpts
             self._end_transaction()
+            self.accepted_rcpts = owed
         self.state = state
         self.has_chunks = False
         actions.append(("discard", self.conn, turn, self.told(reply), delay_ms))
@@ -342,17 +357,9 @@ class ServerSession:
         Returns:
             True if it may be committed; False if it was refused.
         """
-        terms = self.terms
-        if status == "complete" and received <= terms.max_hops and header_bytes <= terms.max_header_bytes:
+        reply = refusal_of(self.terms, status, received, header_bytes)
+        if reply is None:
             return True
-        if status == "complete":
-            reply = (
-                replies.CONTENT_TOO_MANY_HOPS
-                if received > terms.max_hops
-                else replies.CONTENT_HEADER_TOO_LARGE
-            )
-        else:
-            reply = _CONTENT_REFUSALS[status]
         self.refuse_content(turn, reply, actions)
         return False
 
@@ -360,6 +367,7 @@ class ServerSession:
         """Refuse content; the session goes on, unless its framing cannot be trusted (RFC 5321 2.3.8)."""
         # How long a chunk is does not depend on what is in it.
         is_over = reply is replies.CONTENT_BAD_LINE_ENDING and not self.is_chunked
+        reply = to_each(self, reply)
         self._end_transaction()
         if is_over:
             self.state = ServerState.CLOSED
@@ -367,6 +375,7 @@ class ServerSession:
 
     def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
         """Have the commit's completion answer the content, with one of two replies."""
+        queued, failed = to_each(self, queued), to_each(self, failed)
         self._end_transaction()
         if not self.terms.extensions.enhanced_status_codes:
             queued, failed = replies.without_codes(queued), replies.without_codes(failed)
@@ -383,16 +392,9 @@ class ServerSession:
         self.state = ServerState.GREETED
         # The old mapping may belong to a message by now, so it is replaced, not cleared.
         self.recipients = {}
+        self.accepted_rcpts = 0
         if self.asked is not None or self.reports or self.forwarded:
             self.asked = None
             self.reports = {}
             self.forwarded = {}
         self.is_chunked = False
-
-
-_CONTENT_REFUSALS: Final = {
-    "too_large": replies.CONTENT_TOO_LARGE,
-    "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
-    "nul": replies.CONTENT_NUL,
-    "starved": replies.INSUFFICIENT_STORAGE,
-}

@@ -66,6 +66,7 @@ def begin_anew(session: ServerSession) -> None:
     session.asked = None
     session.size_declared = 0
     session.recipients = {}
+    session.accepted_rcpts = 0
     session.reports = {}
     session.forwarded = {}
     session.is_chunked = session.has_chunks = False

@@ -177,6 +177,7 @@ impl Engine {
                 "total_ms" => made.total_ms = value,
                 "min_rate_bytes_s" => made.min_rate_bytes_s = value,
                 "handshake_ms" => made.handshake_ms = value,
+                "output_bytes" => made.output_bytes = value as usize,
                 "header_bytes" => made.header_bytes = value as usize,
                 "takes_utf8" => made.charset = if value == 0 { Charset::Ascii } else { Charset::Utf8 },
                 "takes_codes" if value == 0 => {

@@ -166,6 +166,7 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
     };
     match command {
         Command::Ehlo { domain } => (intern!(py, "EHLO"), domain).into_bound_py_any(py),
+        Command::Lhlo { domain } => (intern!(py, "LHLO"), domain).into_bound_py_any(py),
         Command::Helo { domain } => (intern!(py, "HELO"), domain).into_bound_py_any(py),
         Command::Mail { path, params: p } => {
             (intern!(py, "MAIL"), path.address, path.domain, params(py, p)?).into_bound_py_any(py)

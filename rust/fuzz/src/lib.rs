@@ -55,7 +55,7 @@ pub fn commands(data: &[u8]) {
                 assert_eq!(path.domain.is_empty(), !path.address.contains('@'));
                 assert!(params.iter().all(|param| !param.key.is_empty() && is_printable(&param.key)));
             }
-            Ok(Command::Ehlo { domain } | Command::Helo { domain }) => {
+            Ok(Command::Ehlo { domain } | Command::Lhlo { domain } | Command::Helo { domain }) => {
                 assert!(!domain.is_empty() && is_printable(&domain) && !domain.contains(' '));
             }
             Ok(Command::Auth { mechanism, initial }) => {

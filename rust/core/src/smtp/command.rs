@@ -22,6 +22,11 @@ pub enum Command {
         /// A name or address literal as given; see [`parse_command`] for what may be in it.
         domain: String,
     },
+    /// LHLO (RFC 2033 4.1), with what the client calls itself.
+    Lhlo {
+        /// A name or address literal as given; see [`parse_command`] for what may be in it.
+        domain: String,
+    },
     /// HELO, with what the client calls itself.
     Helo {
         /// A name or address literal as given; see [`parse_command`] for what may be in it.
@@ -111,6 +116,7 @@ pub struct Param {
 #[allow(missing_docs, reason = "each is what it is called")]
 pub enum Verb {
     Ehlo,
+    Lhlo,
     Helo,
     Mail,
     Rcpt,
@@ -133,6 +139,7 @@ impl Verb {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ehlo => "EHLO",
+            Self::Lhlo => "LHLO",
             Self::Helo => "HELO",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
@@ -165,6 +172,7 @@ impl Verb {
         upper.make_ascii_uppercase();
         Some(match &*upper {
             b"EHLO" => Self::Ehlo,
+            b"LHLO" => Self::Lhlo,
             b"HELO" => Self::Helo,
             b"MAIL" => Self::Mail,
             b"RCPT" => Self::Rcpt,
@@ -326,6 +334,7 @@ fn arguments(verb: Verb, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKi
     let has_argument = cursor.eat(b' ');
     Ok(match verb {
         Verb::Ehlo => Command::Ehlo { domain: client_name(cursor)? },
+        Verb::Lhlo => Command::Lhlo { domain: client_name(cursor)? },
         Verb::Helo => Command::Helo { domain: client_name(cursor)? },
         Verb::Mail => {
             keyword(cursor, "FROM:")?;
@@ -473,7 +482,8 @@ mod tests {
     #[test]
     fn commands_are_read_in_any_case() {
         let name = || "client.example".to_owned();
-        let table: [(&[u8], Command); 25] = [
+        let table: [(&[u8], Command); 26] = [
+            (b"lhlo client.example", Command::Lhlo { domain: name() }),
             (b"EHLO client.example", Command::Ehlo { domain: name() }),
             (b"ehlo client.example", Command::Ehlo { domain: name() }),
             (b"HELO client.example", Command::Helo { domain: name() }),
@@ -557,7 +567,8 @@ mod tests {
     #[test]
     fn malformed_lines_say_what_and_where() {
         use MalformedKind::{Argument, BareCr, BareLf, NotAscii, Nul, Parameter, Syntax};
-        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 59] = [
+        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 60] = [
+            (b"LHLO", Argument, 4, Some(Verb::Lhlo)),
             (b"XCLIENT", Argument, 7, Some(Verb::Xclient)),
             (b"XCLIENT ADDR", Parameter, 12, Some(Verb::Xclient)),
             (b"XFORWARD ADDR=a ADDR=b", Parameter, 20, Some(Verb::Xforward)),
