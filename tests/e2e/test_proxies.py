@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_clients import maildir_files
+from tests.e2e.test_clients import Program, maildir_files, run
 from tests.support.certificates import install, table
 from tests.support.daemon import Daemon
 from tests.support.dialogue import Dialogue
@@ -46,6 +46,7 @@ def balanced(launch: Launch, tmp_path: Path) -> Daemon:
                 bindings,
                 'remote_ip_ranges = ["203.0.113.0/24", "2001:db8::/32"]',
                 'tarpit_interval = "0s"',
+                'tls_certificate_name = "mail"',
             ],
         },
     )
@@ -103,6 +104,23 @@ def test_the_client_behind_the_proxy_is_the_peer(
     (line,) = journal(balanced, "RECEIVE")
     assert (line["connector"], line["peer"], line["proxy"]) == ("apps", "10.20.0.7", "127.0.0.1")
     assert ("tls" in line) == secured
+
+
+@pytest.mark.parametrize("version", ["1", "2"])
+def test_swaks_delivers_as_a_proxy(balanced: Daemon, program: Program, version: str) -> None:
+    done = run(
+        [
+            *(program("swaks"), "--server", f"127.0.0.1:{balanced.port}", "--helo", "device.test"),
+            *("--from", "me@penstock.test", "--to", "you@penstock.test"),
+            *("--proxy-version", version, "--proxy-family", "TCP6" if version == "1" else "AF_INET6"),
+            *("--proxy-source", "2001:db8::7", "--proxy-source-port", "40001"),
+            *("--proxy-dest", "2001:db8::1", "--proxy-dest-port", "25"),
+            *(["--proxy-command", "PROXY", "--proxy-protocol", "STREAM"] if version == "2" else []),
+        ]
+    )
+    assert done.returncode == 0, done.stdout
+    (path,) = maildir_files(balanced.drop, 1)
+    assert b"([IPv6:2001:db8::7])" in path.read_bytes()
 
 
 @pytest.mark.parametrize("header", [LINE, BINARY], ids=["version 1", "version 2"])
