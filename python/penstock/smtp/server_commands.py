@@ -16,8 +16,9 @@ from penstock.smtp.told import read_xclient, read_xforward
 
 if TYPE_CHECKING:
     from penstock.smtp.server_session import ServerSession
+    from penstock.smtp.terms import ServerTerms
 
-__all__ = ["OUT_OF_ORDER", "ROWS", "Item", "wrong"]
+__all__ = ["OUT_OF_ORDER", "ROWS", "Item", "must_be_last", "wrong"]
 
 Item: TypeAlias = tuple[Any, ...]
 """A command as it crosses the boundary: its verb, then its arguments."""
@@ -250,6 +251,15 @@ def _spend_errors(session: ServerSession) -> None:
     """Forgive no further error to a peer that does not begin in SMTP."""
     if session.state is ServerState.START:
         session.errors = max(session.errors, session.terms.max_protocol_errors)
+
+
+def must_be_last(terms: ServerTerms, verb: str) -> bool:
+    """Whether what follows a command before its reply can only be an error or an attack."""
+    if verb == "XCLIENT":
+        return terms.extensions.xclient != ()
+    if verb == "STARTTLS":
+        return terms.offers_tls
+    return verb == ("LHLO" if terms.is_lmtp else "EHLO")
 
 
 def wrong(session: ServerSession, reply: bytes) -> bytes:

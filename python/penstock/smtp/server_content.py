@@ -1,4 +1,4 @@
-"""What is said to content: whether it may be kept, and how often that is said."""
+"""What is said to content: why it is refused, and how often that, or that it is kept, is said."""
 
 from __future__ import annotations
 
@@ -13,22 +13,18 @@ if TYPE_CHECKING:
 __all__ = ["refusal_of", "to_each"]
 
 
-def refusal_of(terms: ServerTerms, status: str, received: int, header_bytes: int) -> bytes | None:
-    """Return the reply that refuses content; None if it may be committed.
+def refusal_of(terms: ServerTerms, status: str, received: int) -> bytes:
+    """Return the reply to content that is refused.
 
     Args:
         terms: What holds for the session.
         status: What net says of it.
-        received: How many Received fields it has.
-        header_bytes: Octets of its header section.
+        received: How many Received fields it has; if they are not too many, its header section is too large.
     """
     if status != "complete":
         return _REFUSALS[status]
-    if received > terms.max_hops:
-        return replies.CONTENT_TOO_MANY_HOPS
-    if header_bytes > terms.max_header_bytes:
-        return replies.CONTENT_HEADER_TOO_LARGE
-    return None
+    too_many = received > terms.max_hops
+    return replies.CONTENT_TOO_MANY_HOPS if too_many else replies.CONTENT_HEADER_TOO_LARGE
 
 
 def to_each(session: ServerSession, reply: bytes) -> bytes:

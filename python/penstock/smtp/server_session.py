@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from penstock.smtp import replies
 from penstock.smtp.parameters import Asked, mail_parameters
 from penstock.smtp.policy import Policy
-from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
+from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item, must_be_last
 from penstock.smtp.server_content import refusal_of, to_each
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
@@ -185,7 +185,7 @@ class ServerSession:
         if answered:
             self._catch_up(items[:answered])
             items = items[answered:]
-        if early and (self.state is ServerState.START or (items and self._must_be_last(items[-1][0]))):
+        if early and (self.state is ServerState.START or (items and must_be_last(self.terms, items[-1][0]))):
             self.state = ServerState.CLOSED
             self._say(turn, replies.EARLY_TALKER, len(items), True, actions)
             return ""
@@ -220,14 +220,6 @@ class ServerSession:
         is_bare = grant is None or (self.asked is not None and self.asked.is_binary)
         actions.append(action if is_bare else (*action, grant))
         return ""
-
-    def _must_be_last(self, verb: str) -> bool:
-        """Whether what follows a command before its reply can only be an error or an attack."""
-        if verb == "XCLIENT":
-            return self.terms.extensions.xclient != ()
-        return verb == ("LHLO" if self.terms.is_lmtp else "EHLO") or (
-            verb == "STARTTLS" and self.terms.offers_tls
-        )
 
     def _refused(self, item: Item, reply: bytes, refused: ServerState | None) -> bytes:
         """Count a refusal; return what is said, which is the last word if there were too many errors."""
@@ -357,10 +349,10 @@ class ServerSession:
         Returns:
             True if it may be committed; False if it was refused.
         """
-        reply = refusal_of(self.terms, status, received, header_bytes)
-        if reply is None:
+        terms = self.terms
+        if status == "complete" and received <= terms.max_hops and header_bytes <= terms.max_header_bytes:
             return True
-        self.refuse_content(turn, reply, actions)
+        self.refuse_content(turn, refusal_of(terms, status, received), actions)
         return False
 
     def refuse_content(self, turn: int, reply: bytes, actions: list[Action]) -> None:
@@ -375,7 +367,8 @@ class ServerSession:
 
     def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
         """Have the commit's completion answer the content, with one of two replies."""
-        queued, failed = to_each(self, queued), to_each(self, failed)
+        if self.terms.is_lmtp:
+            queued, failed = to_each(self, queued), to_each(self, failed)
         self._end_transaction()
         if not self.terms.extensions.enhanced_status_codes:
             queued, failed = replies.without_codes(queued), replies.without_codes(failed)
