@@ -96,7 +96,7 @@ debian: .venv/.installed ## Unpack Debian's test programs into .cache/debian (no
 FUZZ ?= commands
 FUZZ_SECONDS ?= 60
 fuzz: ## Fuzz one parser: make fuzz FUZZ=content FUZZ_SECONDS=60 (needs cargo-fuzz)
-	cd rust/fuzz && RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir rust/fuzz $(FUZZ) -- -max_total_time=$(FUZZ_SECONDS)
 
 clean: ## Remove what was built; keeps var/ (mail) and .cache/ (downloads)
 	rm -rf target .venv python/penstock/_core*.so rust/fuzz/target

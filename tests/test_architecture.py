@@ -134,6 +134,7 @@ def test_the_extension_is_used_where_there_is_io_only() -> None:
     }
     assert users <= {
         "assembly.py",
+        "daemon.py",
         "engine.py",
         "spool.py",
         "receive",

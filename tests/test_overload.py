@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 from typing import Any
 
+import pytest
 import trio
 import trio.testing
 
-from penstock.overload import Overload, memory_limit_bytes
+from penstock.overload import Overload, memory_limit_bytes, room_for_connections
 from penstock.receive.pressure import Marks, Pressure
 
 
@@ -111,3 +113,50 @@ def test_the_limit_of_a_control_group_counts_if_it_is_the_smaller_one(tmp_path: 
     for text, bytes_ in (("max\n", 1_024_000), ("4096\n", 4096), ("999999999999\n", 1_024_000)):
         limit.write_text(text, encoding="ascii")
         assert memory_limit_bytes(limit, info) == bytes_
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "connections"),
+    [(20, 10), (100, 50), (256, 192), (1024, 768), (20_000, 18_976), (1 << 20, 50_000), (-1, 50_000)],
+)
+def test_descriptors_are_kept_back(
+    monkeypatch: pytest.MonkeyPatch, descriptors: int, connections: int
+) -> None:
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
+    assert room_for_connections() == connections
+
+
+async def test_without_a_descriptor_to_count_them_there_are_none_left(
+    monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    told = Told()
+    overload = Overload(
+        Pressure({"descriptors": Marks(medium=80, high=90)}),
+        core_samples=list,
+        queue_samples=list,
+        act=told.act,
+        journal=told.journal,
+        now_ms=lambda: 7,
+    )
+
+    def too_many(_: object) -> list[str]:
+        raise OSError(24, "Too many open files")
+
+    autojump_clock.autojump_threshold = 0.2
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(overload.run)
+        await trio.sleep(1)
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "listdir", too_many)
+            await trio.sleep(2)
+        assert told.events == [
+            {
+                "event": "PRESSURE",
+                "at": 7,
+                "resource": "descriptors",
+                "before": "low",
+                "now": "high",
+                "reading": 100,
+            }
+        ]
+        nursery.cancel_scope.cancel()

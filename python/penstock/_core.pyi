@@ -96,6 +96,7 @@ __all__ = [
     "MemoryPeer",
     "Progress",
     "content_flags",
+    "forbid_core_dumps",
     "format_queue_id",
     "parse_queue_id",
     "parse_toml",
@@ -111,6 +112,13 @@ __all__ = [
 _Event: TypeAlias = tuple[Any, ...]
 _Action: TypeAlias = tuple[Any, ...]
 _Fact: TypeAlias = tuple[Any, ...]
+
+def forbid_core_dumps() -> None:
+    """Have the system write no image of this process when it dies, and let nobody but root look into it.
+
+    Raises:
+        OSError: The system refuses (prctl(2), PR_SET_DUMPABLE).
+    """
 
 def format_queue_id(queue_id: int) -> str:
     """Return the 13 base-32 characters by which operators know a message."""
@@ -164,6 +172,7 @@ class Engine:
         spool: str,
         io_threads: int = 1,
         inline: bool = False,
+        connections_max: int = 50_000,
         options: dict[str, int] = ...,
         journal: str | None = None,
     ) -> Engine:
@@ -173,6 +182,7 @@ class Engine:
             spool: Directory of the spool; made (0700) if it does not exist.
             io_threads: Reactor threads, 1 or more.
             inline: No threads at all: everything happens in `step`. For tests.
+            connections_max: Incoming connections at a time; one more is told 421 4.3.2.
             options: `segment_bytes`, `checkpoint_ms`, `checkpoint_bytes`, `checkpoint_records`, `map_bytes`,
                 `blob_bytes`, `draft_budget_bytes`, `free_min_bytes`, `clean_bytes_per_s`, `kept_ms`,
                 `kept_max_bytes`, `node`.

@@ -14,6 +14,7 @@ from penstock.config.settings import Config, ReceiveConnector
 from penstock.config.values import Endpoint
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
 from penstock.errors import BindFailed, ConfigError
+from penstock.overload import room_for_connections
 from penstock.queue.retry import RetrySchedule
 from penstock.receive.pressure import Marks, Pressure
 from penstock.receive.proxies import PROXY_HEADER_MS, proxies_of
@@ -69,6 +70,7 @@ def open_core(config: Config) -> _core.Engine:
     return _core.Engine(
         spool=config.spool_path,
         io_threads=config.io_threads,
+        connections_max=room_for_connections(),
         options={
             "free_min_bytes": config.refuse_mail_below_bytes,
             "segment_bytes": segment_bytes(disk.f_blocks * disk.f_frsize),

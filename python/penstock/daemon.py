@@ -13,6 +13,7 @@ from typing import Final
 
 import trio
 
+from penstock import _core
 from penstock.config.settings import Config
 from penstock.engine import GENERATION, Engine, open_engine
 
@@ -36,6 +37,7 @@ async def run(config: Config, *, announce: Callable[[str], None]) -> None:
         BindFailed: An address cannot be had.
     """
     begun_s = time.monotonic()
+    _core.forbid_core_dumps()
     _raise_descriptor_limit()
     _work_in_batches()
     gc.set_threshold(*GC_THRESHOLDS)

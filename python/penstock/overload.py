@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -12,9 +13,14 @@ import trio
 
 from penstock.receive.pressure import POLL_S, Change, Level, Pressure
 
-__all__ = ["Overload", "memory_limit_bytes"]
+__all__ = ["Overload", "memory_limit_bytes", "room_for_connections"]
 
 Sample: TypeAlias = tuple[str, tuple[str, ...], float]
+
+CONNECTIONS_MAX: Final = 50_000
+"""Incoming connections, however many descriptors there are."""
+KEPT_BACK: Final = 64, 1_024
+"""Descriptors that no incoming connection gets: at least, if there are twice as many, and at most."""
 
 _CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 _SYNC_SUM: Final = "spool_sync_seconds_sum"
@@ -51,6 +57,7 @@ class Overload:
         self._journal = journal
         self._now_ms = now_ms
         self._memory_bytes = memory_limit_bytes()
+        self._memory = 0.0
         self._synced = (0.0, 0.0)
 
     async def run(self) -> None:
@@ -95,12 +102,17 @@ class Overload:
                 )
 
     def _of_process(self) -> dict[str, float]:
-        resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
         most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        return {
-            "memory": 100 * resident * resource.getpagesize() / self._memory_bytes,
-            "descriptors": 100 * len(os.listdir("/proc/self/fd")) / most,
-        }
+        try:
+            resident = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
+            self._memory = 100 * resident * resource.getpagesize() / self._memory_bytes
+            descriptors = 100 * len(os.listdir("/proc/self/fd")) / most
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            # To count them takes one.
+            descriptors = 100.0
+        return {"memory": self._memory, "descriptors": descriptors}
 
     def _sync_ms(self) -> float:
         """Return how long a sync took since the last time, on average; 0 without any."""
@@ -113,6 +125,15 @@ class Overload:
         before_s, before = self._synced
         self._synced = total_s, count
         return 1000 * (total_s - before_s) / (count - before) if count > before else 0.0
+
+
+def room_for_connections() -> int:
+    """Return how many connections may come in, so that their mail can be stored and delivered."""
+    most, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most == resource.RLIM_INFINITY:
+        return CONNECTIONS_MAX
+    at_least, at_most = KEPT_BACK
+    return min(CONNECTIONS_MAX, most - min(most // 2, max(most // 4, at_least), at_most))
 
 
 def memory_limit_bytes(limit: Path = _CGROUP_LIMIT, info: Path = Path("/proc/meminfo")) -> int:

@@ -109,6 +109,8 @@ def test_smtplib_logs_in(relay: Daemon, mechanism: str, initial: bool) -> None:
         assert (code, text) == (235, b"2.7.0 Authentication successful")
         client.sendmail("me@penstock.test", ["you@penstock.test"], b"Subject: hi\r\n\r\nhi\r\n")
     assert received_with(relay) == ["ESMTPA"]
+    (received,) = [line for line in relay.journal() if line["event"] == "RECEIVE"]
+    assert received["login"] == NAME
 
 
 def test_curl_logs_in(relay: Daemon, program: Program, tmp_path: Path) -> None:

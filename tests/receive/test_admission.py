@@ -54,6 +54,13 @@ def test_an_ipv6_network_is_one_source() -> None:
     assert source_of("192.0.2.1") == "192.0.2.1"
 
 
+def test_a_hundred_per_cent_is_no_share() -> None:
+    shared = connector("shared", max_inbound_connection=10, max_inbound_connection_per_source=10)
+    admission = Admission()
+    assert [admission.admit(shared, "192.0.2.1") for _ in range(10)] == [None] * 10
+    assert admission.admit(shared, "192.0.2.1") == replies.TOO_MANY_CONNECTIONS
+
+
 def test_a_source_has_so_many_per_cent_of_what_is_free_and_always_one() -> None:
     limits = {
         "max_inbound_connection": 100,

@@ -93,7 +93,7 @@ class ReceiveConnector:
         max_logon_failures: The failed authentication that ends a session; 0 for never.
         auth_tarpit_ms: Delay of the reply to a failed authentication.
         max_inbound_connection_per_source: Connections to it of one source at a time.
-        max_inbound_connection_percentage_per_source: And of what is free, so many per cent.
+        max_inbound_connection_percentage_per_source: And of what is free, so many per cent; 100: no share.
         message_rate: So many messages of one source within so many milliseconds; None for any number.
         message_rate_source: What they are counted by.
         connection_timeout_ms: How long a connection may last.

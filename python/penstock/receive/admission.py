@@ -53,8 +53,12 @@ class Admission:
         of_source = self._of_source.get(source, 0)
         # As in Exchange: a share of what is free, so that the last connections are not one source's. One is
         # never too many.
-        share = max(1, free * connector.max_inbound_connection_percentage_per_source // 100)
-        if of_source >= min(connector.max_inbound_connection_per_source, share):
+        per_cent = connector.max_inbound_connection_percentage_per_source
+        most = connector.max_inbound_connection_per_source
+        # Of all that is free one source may have as much as there is, however much it has already.
+        if per_cent < 100:
+            most = min(most, max(1, free * per_cent // 100))
+        if of_source >= most:
             return replies.TOO_MANY_CONNECTIONS_FROM_SOURCE
         self._connections += 1
         self._of_connector[connector.name] = of_connector + 1

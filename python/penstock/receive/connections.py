@@ -254,6 +254,7 @@ class Connection:
 
     def logged_in(self, turn: int, login: str, actions: list[Action]) -> None:
         """Let the peer be who it says it is."""
+        self.notes += (("login", login),)
         policy = self.connector.policy_of_user(login, self.peer_ip)
         session = self.session
         grants = {} if session.terms.requires_tls else self.connector.grants_under(policy)

@@ -69,18 +69,19 @@ impl Engine {
 #[pymethods]
 impl Engine {
     #[new]
-    #[pyo3(signature = (*, spool, io_threads = 1, inline = false, options = HashMap::new(), journal = None))]
+    #[pyo3(signature = (*, spool, io_threads = 1, inline = false, connections_max = 50_000, options = HashMap::new(), journal = None))]
     fn new(
         py: Python<'_>,
         spool: String,
         io_threads: usize,
         inline: bool,
+        connections_max: usize,
         options: HashMap<String, u64>,
         journal: Option<PathBuf>,
     ) -> PyResult<Self> {
         let config = EngineConfig {
             spool: spool_config(spool, inline, options)?,
-            net: NetConfig { io_threads, inline, ..NetConfig::default() },
+            net: NetConfig { io_threads, inline, connections_max, ..NetConfig::default() },
             journal,
         };
         let inner = py

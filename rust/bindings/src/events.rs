@@ -93,30 +93,31 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             };
             (intern!(py, "auth_line"), conn, turn, what, octets, early).into_bound_py_any(py)
         }
-        Event::Content { conn, turn, draft, status, flags, size, facts } => {
-            let status = match status {
-                ContentStatus::Complete => intern!(py, "complete"),
-                ContentStatus::TooLarge => intern!(py, "too_large"),
-                ContentStatus::Nul => intern!(py, "nul"),
-                ContentStatus::BadLineEnding => intern!(py, "bad_line_ending"),
-                ContentStatus::Starved => intern!(py, "starved"),
-            };
-            (
-                intern!(py, "content"),
-                conn,
-                turn,
-                draft,
-                status,
-                flags.0,
-                size,
-                facts.received,
-                facts.message_id,
-                facts.subject,
-                facts.from,
-                facts.size,
-            )
-                .into_bound_py_any(py)
-        }
+        Event::Content { conn, turn, draft, status, flags, size, facts } => (
+            intern!(py, "content"),
+            conn,
+            turn,
+            draft,
+            content_status(py, status),
+            flags.0,
+            size,
+            facts.received,
+            facts.message_id,
+            facts.subject,
+            facts.from,
+            facts.size,
+        )
+            .into_bound_py_any(py),
+    }
+}
+
+fn content_status(py: Python<'_>, status: ContentStatus) -> &Bound<'_, PyString> {
+    match status {
+        ContentStatus::Complete => intern!(py, "complete"),
+        ContentStatus::TooLarge => intern!(py, "too_large"),
+        ContentStatus::Nul => intern!(py, "nul"),
+        ContentStatus::BadLineEnding => intern!(py, "bad_line_ending"),
+        ContentStatus::Starved => intern!(py, "starved"),
     }
 }
 

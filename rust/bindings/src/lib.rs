@@ -34,6 +34,7 @@ mod _core {
     use penstock_core::queue_id::QueueId;
     use pyo3::exceptions::PyValueError;
     use pyo3::prelude::*;
+    use rustix::process::DumpableBehavior;
 
     #[pymodule_export]
     use crate::engine::{Engine, content_flags};
@@ -49,6 +50,13 @@ mod _core {
     use crate::tools::{
         Progress, spool_backup, spool_check, spool_count, spool_release, spool_restore, spool_salvage,
     };
+
+    /// Has the system write no image of this process, in which there are secrets and mail.
+    #[pyfunction]
+    fn forbid_core_dumps() -> PyResult<()> {
+        Ok(rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(std::io::Error::from)?)
+    }
 
     /// Prints a queue id as operators see it.
     #[pyfunction]

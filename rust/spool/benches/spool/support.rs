@@ -1,7 +1,7 @@
 //! Spools to measure, and what is put into them.
 
 use std::path::Path;
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -10,8 +10,8 @@ use penstock_core::flow::{ContentFlags, ContentSink, Form, Offer, Wake, WakeHand
 use penstock_core::queue_id::QueueId;
 use penstock_spool::testing::{EventLog, ManualClock};
 use penstock_spool::{
-    Accepted, Answer, Disposition, EntryRecord, EnvelopeParams, Fact, FileDevice, HopId, HopKind, Outcome,
-    OutcomeState, RecipientRecord, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink, SystemClock,
+    Accepted, Answer, Disposition, Draft, EntryRecord, EnvelopeParams, Fact, FileDevice, HopId, HopKind,
+    Outcome, OutcomeState, RecipientRecord, Request, Spool, SpoolConfig, SpoolEvent, SpoolSink, SystemClock,
 };
 use tempfile::TempDir;
 
@@ -118,14 +118,21 @@ fn hop(spool: &Spool) -> HopId {
 
 /// Hand in a message.
 fn hand_in(spool: &Spool, hop: HopId, content: &[u8]) -> QueueId {
+    let (draft, accepted) = received(spool, hop, content);
+    let id = draft.queue_id();
+    spool.commit(draft, accepted, Bytes::from_static(TRACE), Vec::new());
+    id
+}
+
+/// Return a message that has come in, and only has to be stored.
+fn received(spool: &Spool, hop: HopId, content: &[u8]) -> (Draft, Accepted) {
     let mut draft = spool.draft(content.len() as u64).expect("there is room");
     for part in content.chunks(64 << 10) {
         assert_eq!(draft.offer(part, &silent()), Offer::Taken);
     }
-    let id = draft.queue_id();
     let size = (content.len() + TRACE.len()) as u64;
-    spool.commit(draft, accepted(hop, size, id), Bytes::from_static(TRACE), Vec::new());
-    id
+    let accepted = accepted(hop, size, draft.queue_id());
+    (draft, accepted)
 }
 
 /// Tells how many messages each sync has made durable.
@@ -149,7 +156,8 @@ pub(crate) struct Run {
     pub(crate) record_bytes: usize,
 }
 
-/// Have writers commit messages, each the next one when its last is durable.
+/// Have writers commit messages, each the next one when its last is durable. Messages come in on a thread of their own,
+/// as they do in the engine, so that what is measured is to store them.
 pub(crate) fn commit(dir: &Path, writers: usize, octets: usize, messages: usize) -> Run {
     let (sender, receiver) = channel();
     let config = SpoolConfig { path: dir.join("spool"), inline: false, ..config() };
@@ -158,25 +166,34 @@ pub(crate) fn commit(dir: &Path, writers: usize, octets: usize, messages: usize)
         Spool::open(config, Arc::new(FileDevice::new()), Arc::new(SystemClock), sink).expect("a spool");
     let (hop, content) = (hop(&spool), vec![b'x'; octets]);
     let before = spool.statistics().log_bytes;
-    let began = Instant::now();
-    let hand_in_all = |count: usize| {
-        spool.hold();
-        for _ in 0..count {
-            hand_in(&spool, hop, &content);
+    let (took, groups) = std::thread::scope(|scope| {
+        let (ready, incoming) = sync_channel(2 * writers);
+        let net = &spool;
+        scope.spawn(move || {
+            for _ in 0..messages {
+                ready.send(received(net, hop, &content)).expect("somebody commits");
+            }
+        });
+        let commit_all = |count: usize| {
+            spool.hold();
+            for (draft, accepted) in incoming.iter().take(count) {
+                spool.commit(draft, accepted, Bytes::from_static(TRACE), Vec::new());
+            }
+            spool.let_go();
+        };
+        let began = Instant::now();
+        commit_all(writers);
+        let (mut handed_in, mut ended, mut groups) = (writers, 0, Vec::new());
+        while ended < messages {
+            let count = receiver.recv().expect("the spool is open");
+            groups.push(count);
+            ended += count;
+            let more = count.min(messages - handed_in);
+            commit_all(more);
+            handed_in += more;
         }
-        spool.let_go();
-    };
-    hand_in_all(writers);
-    let (mut handed_in, mut ended, mut groups) = (writers, 0, Vec::new());
-    while ended < messages {
-        let count = receiver.recv().expect("the spool is open");
-        groups.push(count);
-        ended += count;
-        let more = count.min(messages - handed_in);
-        hand_in_all(more);
-        handed_in += more;
-    }
-    let took = began.elapsed();
+        (began.elapsed(), groups)
+    });
     let written = spool.statistics().log_bytes - before;
     spool.close();
     Run { took, groups, record_bytes: written as usize / messages }
