@@ -9,11 +9,16 @@ turn that it answers, and one whose turn has passed is dropped.
 
 Events, each a tuple that begins with its name:
 
-    ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port)
+    ("opened", conn, turn, listener, peer_ip, peer_port, local_ip, local_port, proxy_ip or None)
+        proxy_ip: who has told the addresses, by the PROXY protocol
+    ("proxy_refused", listener, peer_ip, peer_port, why)     gone; no connection was told of
+        why: absent, malformed, too_long, checksum, timed_out, ended
     ("commands", conn, turn, items, early, eof, answered)
-        items: ("EHLO", domain) ("HELO", domain) ("MAIL", address, domain, params) ("RCPT", ...) ("DATA",)
+        items: ("EHLO", domain) ("LHLO", domain) ("HELO", domain) ("MAIL", address, domain, params)
+        ("RCPT", ...) ("DATA",)
         ("RSET",) ("NOOP",) ("VRFY", text) ("EXPN", text) ("HELP", text) ("QUIT",) ("STARTTLS",)
-        ("AUTH", mechanism, initial or None) ("BDAT", octets, is_last) ("XCLIENT",) ("unknown", verb)
+        ("AUTH", mechanism, initial or None) ("BDAT", octets, is_last) ("unknown", verb)
+        ("XCLIENT", params) ("XFORWARD", params)
         ("malformed", kind, offset, verb);
         initial: the initial response, decoded; a secret, to be neither kept nor told
         params: tuple of (key, value or None)
@@ -45,6 +50,7 @@ Actions:
 
     ("begin", conn, turn, limits, banner, delay_ms[, tls])         begins with TLS, without a banner
     ("start_tls", conn, turn, tls, reply)           octets behind the STARTTLS end the connection, unanswered
+    ("restart", conn, turn, limits, banner)         answers XCLIENT; octets behind it end the connection
     ("reply", conn, turn, octets, answers, delay_ms, close[, grant])
         octets may be empty and answers 0: the answer will come, and the turn is kept anew; an end of the
         connection is then told without waiting for it
@@ -212,11 +218,27 @@ class Engine:
             ValueError: No action has this name.
         """
 
-    def listen(self, listener: int, host: str, port: int) -> tuple[str, int]:
+    def listen(
+        self,
+        listener: int,
+        host: str,
+        port: int,
+        *,
+        proxies: list[tuple[str, str]] = ...,
+        proxy_header_ms: int = 0,
+    ) -> tuple[str, int]:
         """Listen on an IP address; return what was bound. Never shares a port.
+
+        Args:
+            listener: A number, by which `opened` names it.
+            host: The address.
+            port: The port; 0 for any that is free.
+            proxies: Ranges of addresses, first and last, of peers that have to begin with the PROXY protocol.
+            proxy_header_ms: How long that may take.
 
         Raises:
             OSError: The address cannot be bound.
+            ValueError: An address is none.
         """
 
     def stop_listening(self, listener: int) -> None:
@@ -228,10 +250,10 @@ class Engine:
         `standard` has what may be granted: the reply to MAIL, the one to DATA, and the largest message.
 
         Keys: `idle_ms`, `total_ms`, `command_ms`, `min_rate_bytes_s`, `rate_window_ms`, `header_bytes`,
-        `handshake_ms`; `changes` (bits of what is changed of content: 2 bare LFs, 4 Bcc); and 0 or 1 for
-        `is_lenient` (commands are read as devices write them; 0 unless given), `takes_utf8` (paths may have
-        UTF-8; 0 unless given), `takes_size` and `takes_body` (what a granted MAIL may say), `takes_codes`
-        (replies of net's own have enhanced status codes).
+        `handshake_ms`, `output_bytes` (how much may wait for the peer); `changes` (bits of what is changed of
+        content: 2 bare LFs, 4 Bcc); and 0 or 1 for `is_lenient` (commands are read as devices write them; 0
+        unless given), `takes_utf8` (paths may have UTF-8; 0 unless given), `takes_size` and `takes_body`
+        (what a granted MAIL may say), `takes_codes` (replies of net's own have enhanced status codes).
 
         Raises:
             ValueError: A key is unknown.

@@ -16,13 +16,14 @@ from penstock.config.settings import Config, ReceiveConnector
 from penstock.config.values import Endpoint
 from penstock.control.server import serve_control, serve_metrics
 from penstock.deliver.settings import DeliverSettings, MaildirSettings, SendConnectorSettings, SmartHost
-from penstock.errors import ConfigError
+from penstock.errors import BindFailed, ConfigError
 from penstock.hooks import ReceiveHooks
 from penstock.overload import room_for_connections
 from penstock.queue.retry import RetrySchedule
 from penstock.receive.asking import Hooks
 from penstock.receive.consulting import Consulting
 from penstock.receive.pressure import Marks, Pressure
+from penstock.receive.proxies import PROXY_HEADER_MS, proxies_of
 from penstock.receive.rates import MessageRate
 from penstock.receive.receiver import Receiver
 from penstock.receive.self_test import STRANGERS_MAX
@@ -42,6 +43,7 @@ __all__ = [
     "about",
     "asking",
     "deliver_settings",
+    "listen",
     "open_core",
     "pressure",
     "receive_settings",
@@ -87,6 +89,22 @@ def open_core(config: Config) -> _core.Engine:
     )
 
 
+def listen(core: _core.Engine, config: Config, settings: ReceiveSettings) -> Iterator[tuple[str, int]]:
+    """Listen where the configuration says; yield what was bound.
+
+    Raises:
+        BindFailed: An address cannot be had.
+    """
+    for number, endpoint in enumerate(config.listeners):
+        proxies = proxies_of(settings.connectors, number)
+        try:
+            yield core.listen(
+                number, endpoint.host, endpoint.port, proxies=proxies, proxy_header_ms=PROXY_HEADER_MS
+            )
+        except OSError as error:
+            raise BindFailed(str(endpoint), error.errno or 0, error.strerror or str(error)) from None
+
+
 def segment_bytes(disk_bytes: int) -> int:
     """Return how long segments of the spool's log are on a file system of this size.
 
@@ -118,7 +136,11 @@ def receive_settings(config: Config) -> ReceiveSettings:
                 groups=connector.permission_groups,
                 trusts_peers=connector.trusts_peers,
                 listeners=connector.listeners,
+                is_lmtp=connector.protocol == "lmtp",
                 remote_ip_ranges=connector.remote_ip_ranges,
+                proxy_protocol_ranges=connector.proxy_protocol_ranges,
+                xclient_ranges=connector.xclient_ranges,
+                xforward_ranges=connector.xforward_ranges,
                 fqdn=connector.fqdn,
                 sender_domains=connector.sender_domains,
                 max_message_bytes=connector.max_message_bytes,

@@ -24,6 +24,7 @@ from penstock.assembly import (
     about,
     asking,
     deliver_settings,
+    listen,
     open_core,
     pressure,
     receive_settings,
@@ -39,7 +40,7 @@ from penstock.deliver.resolver import Resolver
 from penstock.dispatcher import Dispatcher, Handler, now_ms
 from penstock.edits import Edits
 from penstock.envelope import Envelope, Receipt
-from penstock.errors import BindFailed, EngineClosed, SpoolFailed
+from penstock.errors import EngineClosed, SpoolFailed
 from penstock.groups import bare
 from penstock.hooks import HOOK_TIMEOUT_S, ReceiveHooks
 from penstock.observe.journal import Journal
@@ -95,7 +96,7 @@ class Engine(Queryable):
         self._questions = Questions(core)
         self._queries = Queries(self._questions.ask, core, self._standing)
         routes = router(config)
-        reception = receive_settings(config)
+        reception = self._reception = receive_settings(config)
         self._deliverer = Deliverer(
             core,
             deliver_settings(config),
@@ -109,9 +110,10 @@ class Engine(Queryable):
             jitter=random.random,
         )
         short = pressure(config)
-        hooks = asking(receive, core, routes, hook_timeout_s, self._journal.event, now_ms)
+        journal = self._journal.event
+        hooks = asking(receive, core, routes, hook_timeout_s, journal, now_ms)
         self._receiver = Receiver(
-            core, reception, routes, self._deliverer.accepted, _core.format_queue_id, short, hooks
+            core, reception, routes, self._deliverer.accepted, _core.format_queue_id, short, journal, hooks
         )
         refuse_open_relay(config, self._receiver)
         self._overload = Overload(
@@ -234,11 +236,7 @@ class Engine(Queryable):
         """
         config = self._config
         self._on_failure = nursery.cancel_scope.cancel
-        for number, endpoint in enumerate(config.listeners):
-            try:
-                self._bound.append(self._core.listen(number, endpoint.host, endpoint.port))
-            except OSError as error:
-                raise BindFailed(str(endpoint), error.errno or 0, error.strerror or str(error)) from None
+        self._bound.extend(listen(self._core, config, self._reception))
         for serve in servers(config, self._views()):
             await nursery.start(serve)
         if self._core.recovery["is_restored"]:
@@ -281,6 +279,7 @@ class Engine(Queryable):
 
         return {
             "opened": receiver.opened,
+            "proxy_refused": receiver.proxy_refused,
             "commands": receiver.commands,
             "tls_up": receiver.tls_up,
             "auth_line": receiver.auth_line,

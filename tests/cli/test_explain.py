@@ -88,3 +88,13 @@ def test_what_cannot_be_asked_is_a_2(
     code, out, err = connect(config, capsys, *arguments)
     assert (code, out) == (2, "")
     assert said in err
+
+
+def test_a_proxy_is_said_to_be_one(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    proxies = ("--set", 'receive_connector.apps.proxy_protocol_ranges=["127.0.0.4/31"]')
+    code, out, _ = connect(config, capsys, "--from", "127.0.0.5", *proxies)
+    assert (code, "127.0.0.5 has to begin with the PROXY protocol" in out) == (0, True)
+    # The proxies of a listener are those of all its connectors.
+    elsewhere = ("--from", "127.0.0.4", "--listener", "127.0.0.1:2526", *proxies)
+    assert "begin with the PROXY protocol" in connect(config, capsys, *elsewhere)[1]
+    assert "PROXY" not in connect(config, capsys, "--from", "127.0.0.6", *proxies)[1]

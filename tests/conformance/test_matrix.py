@@ -10,7 +10,7 @@ import pytest
 from penstock.conformance.case import all_cases
 from penstock.conformance.dialogue import Verdict
 from penstock.conformance.runner import Target, probe, run
-from tests.support.daemon import Daemon
+from tests.support.daemon import Daemon, Settings
 from tests.support.matrix import RECIPIENT, USER, everything
 from tests.support.receiver import Receiver
 
@@ -53,3 +53,25 @@ def test_every_rule_is_kept_of_what_is_offered(tmp_path: Path) -> None:
         if result.outcome.verdict is Verdict.NOT_OFFERED
         for word in result.outcome.reason.split(", ")
     )
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+def test_every_rule_of_lmtp_is_kept(tmp_path: Path) -> None:
+    connector = ['protocol = "lmtp"', 'tarpit_interval = "0s"']
+    recipients = (RECIPIENT, "postmaster@penstock.test")
+    settings = Settings(recipients=recipients, extra={"receive_connector.apps": connector})
+    with Daemon(tmp_path / "relay", settings) as daemon:
+        target = Target(
+            host="127.0.0.1",
+            port=daemon.port,
+            is_lmtp=True,
+            sender="me@sender.test",
+            recipient=RECIPIENT,
+            foreign_recipient="nobody@penstock.test",
+        )
+        cases = [case for case in all_cases() if case.rfc == 2033]
+        results = list(run(target, cases, probe(target)))
+    wrong = {each.case.id: each.outcome for each in results if each.outcome.verdict is not Verdict.PASS}
+    assert wrong == {}
+    assert len(results) >= 19

@@ -58,6 +58,14 @@ def test_an_extension_that_is_not_announced_is_not_asked_for() -> None:
     assert one(answers(GOOD), case.format("SUBMISSION"), is_submission=True).verdict is Verdict.FAIL
 
 
+def test_a_server_of_lmtp_is_greeted_so_and_asked_of_lmtp_alone() -> None:
+    lmtp = {verb: reply for verb, reply in GOOD.items() if verb != "EHLO"} | {"LHLO": GOOD["EHLO"]}
+    case = "needs: {}\n@lhlo\nC: NOOP\nS: 599"
+    assert one(answers(lmtp), case.format("LMTP"), is_lmtp=True).verdict is Verdict.FAIL
+    assert one(answers(lmtp), case.format("PIPELINING"), is_lmtp=True) == Outcome(Verdict.NOT_OFFERED, "SMTP")
+    assert one(answers(GOOD), case.format("LMTP")) == Outcome(Verdict.NOT_OFFERED, "LMTP")
+
+
 def test_what_is_only_for_servers_without_it_is_not_testable_with_it() -> None:
     outcome = one(answers(GOOD), "lacks: PIPELINING\nS: 220")
     assert outcome == Outcome(Verdict.NOT_TESTABLE, "the server offers PIPELINING")

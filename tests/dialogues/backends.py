@@ -156,7 +156,9 @@ def item(line: str) -> tuple[Any, ...]:
     if verb == "AUTH":
         mechanism, _, initial = rest.partition(" ")
         return verb, mechanism, b64decode(initial) if initial else None
-    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "XCLIENT")
+    if verb in ("XCLIENT", "XFORWARD"):
+        return verb, tuple(tuple(word.split("=", 1)) for word in rest.split())
+    known = ("DATA", "RSET", "NOOP", "QUIT", "STARTTLS")
     return (verb,) if verb in known else ("unknown", verb)
 
 
@@ -175,7 +177,7 @@ class SessionBackend:
         self._turn = 0
         self._draft: int | None = None
         self._content: list[str] = []
-        self._handle(self.receiver.opened, "opened", LISTENER, script.peer, 1025, "127.0.0.1", 25)
+        self._handle(self.receiver.opened, "opened", LISTENER, script.peer, 1025, "127.0.0.1", 25, None)
 
     def _handle(self, method: Callable[[Any, list[Any], int], None], kind: str, *rest: Any) -> None:
         self._turn += 1

@@ -26,6 +26,7 @@ from typing import Any, Final
 
 from penstock.smtp.extensions import Extensions
 from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.told import XCLIENT, XFORWARD
 from tests.dialogues.backends import LISTENER, NOW_MS, EngineBackend
 from tests.dialogues.script import Script
 
@@ -78,7 +79,15 @@ OTHERS: Final = (
         CANARY,
         b"GET / HTTP/1.1",
     ),
-    *(b"XCLIENT ADDR=127.0.0.1", b"DATA now", b"MAIL", b"RCPT", b"EHLO", b"HELO a b", b"EHLO [127.0.0.1]"),
+    *(b"XCLIENT ADDR=127.0.2.1", b"XCLIENT ADDR=127.0.1.1 HELO=x PROTO=SMTP NAME=a.example", b"XCLIENT"),
+    *(
+        b"XCLIENT ADDR=192.0.2.1",
+        b"XCLIENT ADDR=[UNAVAILABLE]",
+        b"XCLIENT HELO=" + CANARY,
+        b"XCLIENT LOGIN=a",
+    ),
+    *(b"XFORWARD ADDR=127.0.0.1 NAME=x", b"XFORWARD SOURCE=LOCAL HELO=" + CANARY, b"XFORWARD X=y"),
+    *(b"DATA now", b"MAIL", b"RCPT", b"EHLO", b"HELO a b", b"EHLO [127.0.0.1]"),
     *(b"\x16\x03\x01\x02\x00\x01", b"NOOP\x00", b"NOOP\n", b"NO\rOP", b"NOOP " + b"x" * 3000, "nöp".encode()),
 )
 CONTENTS: Final = (
@@ -114,7 +123,9 @@ class Driver(EngineBackend):
 
     def __init__(self, folder: Path, seed: int) -> None:
         """Begin without clients."""
-        extensions = {one.name: True for one in fields(Extensions) if one.init and one.name != "size"}
+        switches = (one.name for one in fields(Extensions) if one.init and one.type == "bool")
+        extensions: dict[str, Any] = dict.fromkeys(switches, True)
+        extensions |= {"xclient": tuple(XCLIENT), "xforward": tuple(XFORWARD)}
         super().__init__(Script("driver", settings=LIMITS, extensions=extensions), folder, inline=True)
         self.core.listen(LISTENER, "127.0.0.1", 25)
         self.random = random.Random(seed)
@@ -329,6 +340,9 @@ def _reachable(state: ServerState) -> frozenset[ServerState]:
     found = {state, ServerState.CLOSED}
     while True:
         more = {after for one in found for pair in SERVER[one].values() for after in pair} - found
+        # XCLIENT, between transactions, begins the session anew.
+        if ServerState.GREETED in found:
+            more |= {ServerState.START} - found
         if not more:
             return frozenset(found)
         found |= more

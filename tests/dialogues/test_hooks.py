@@ -107,8 +107,7 @@ class HookedServer(Server):
             SmartHost(),
             self.accepted.append,
             self._module.format_queue_id,
-            None,
-            hooks,
+            hooks=hooks,
         )
         self._readers = hooks._readers
 

@@ -168,8 +168,8 @@ class Rig:
         self.pressure.poll(readings)
         self.receiver.press()
 
-    def open(self, conn: int, peer: str = "10.0.0.1") -> list[tuple[Any, ...]]:
-        return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25)
+    def open(self, conn: int, peer: str = "10.0.0.1", proxy: str | None = None) -> list[tuple[Any, ...]]:
+        return self.tell("opened", conn, 1, peer, 1025, "10.0.0.2", 25, proxy)
 
     def say(
         self, conn: int, items: list[tuple[Any, ...]], early: bool = False, answered: int = 0

@@ -426,10 +426,13 @@ PARAMS = st.lists(
     max_size=2,
 ).map(tuple)
 ITEMS = st.one_of(
-    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS", "XCLIENT"]).map(lambda verb: (verb,)),
+    st.sampled_from(["DATA", "RSET", "NOOP", "QUIT", "STARTTLS"]).map(lambda verb: (verb,)),
+    st.sampled_from(["XCLIENT", "XFORWARD"]).map(lambda verb: (verb, (("ADDR", "192.0.2.1"),))),
     st.tuples(st.just("BDAT"), st.sampled_from([0, 400, 1000, 1001, 2**64 - 1]), st.booleans()),
     st.just(("AUTH", "PLAIN", b"\0me\0secret")),
-    st.tuples(st.sampled_from(["EHLO", "HELO", "VRFY", "EXPN", "HELP", "unknown"]), st.text(max_size=5)),
+    st.tuples(
+        st.sampled_from(["EHLO", "LHLO", "HELO", "VRFY", "EXPN", "HELP", "unknown"]), st.text(max_size=5)
+    ),
     st.tuples(st.sampled_from(["MAIL", "RCPT"]), ADDRESSES, st.one_of(st.just(()), PARAMS)).map(
         lambda t: (t[0], *t[1], t[2])
     ),
@@ -645,7 +648,7 @@ class Sessions(RuleBasedStateMachine):
                         self.turn, items[-1], None if self.server.has_chunks else 5, actions
                     )
                 else:
-                    self.server.refuse_chunk(self.turn, replies.LOCAL_FAILURE, actions)
+                    self.server.refuse_chunk(self.turn, replies.LOCAL_FAILURE, items[-1], actions)
             elif draft:
                 self.server.take(self.turn, 5, actions)
             else:

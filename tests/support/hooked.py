@@ -74,8 +74,7 @@ class Rig:
             SmartHost(),
             self.accepted.append,
             module.format_queue_id,
-            None,
-            Hooks(consulting, self.core) if hooks else None,
+            hooks=Hooks(consulting, self.core) if hooks else None,
         )
         self.core.listen(LISTENER, "127.0.0.1", 25)
 

@@ -100,6 +100,9 @@ def test() -> None:
 )
 @click.option("--implicit-tls", is_flag=True, help="TLS begins with the connection (RFC 8314).")
 @click.option("--submission", "is_submission", is_flag=True, help="It takes mail from users (RFC 6409).")
+@click.option(
+    "--lmtp", "is_lmtp", is_flag=True, help="It speaks LMTP (RFC 2033), and is asked of that alone."
+)
 @click.option("--only", type=int, multiple=True, metavar="RFC", help="Only this RFC; may be given again.")
 @click.option("--case", "names", multiple=True, metavar="ID", help="Only this case; may be given again.")
 @click.option(

@@ -113,6 +113,7 @@ def _as_json(found: Explanation) -> dict[str, object]:
         "peer": found.peer_ip,
         "login": found.login or None,
         "connector": found.connector,
+        "proxy": found.is_proxy,
         "candidates": [
             {"connector": one.name, "chosen": one.is_chosen, "reason": one.reason} for one in found.candidates
         ],
@@ -133,6 +134,11 @@ def _as_text(found: Explanation, sender: str | None, recipient: str | None) -> l
         lines = [f"{who} is turned away: no receive connector covers it."]
     else:
         lines = [f"{who} meets receive connector {found.connector}."]
+    if found.is_proxy:
+        lines.append(
+            f"  {found.peer_ip} has to begin with the PROXY protocol; what follows holds if it speaks"
+        )
+        lines.append("  for itself. Ask about the client's address for what it gets for others.")
     lines += [f"  {'->' if one.is_chosen else '  '} {one.name}: {one.reason}" for one in found.candidates]
     if found.connector is None:
         return lines

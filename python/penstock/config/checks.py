@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 import ipaddress
-import operator
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,20 +10,22 @@ from typing import Final
 
 from penstock.config import model
 from penstock.config.auth_checks import TRUST, Finding, connector_findings, store_findings, trusts
+from penstock.config.in_force import in_force, is_profiles_own, lacks_certificate, permission_groups
 from penstock.config.problems import Problem
 from penstock.config.settings import Config
 from penstock.config.tls import check_tls
-from penstock.config.tree import Entry, Layer, Node, Path, absolute, plain
+from penstock.config.tree import Entry, Node, Path, absolute, plain
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, quoted
 from penstock.receive.connectors import IpRange, is_open_to_the_public, parse_range
 from penstock.receive.pressure import RESOURCES
-from penstock.route.permissions import Member, PermissionGroup, Right, rights_of
+from penstock.route.permissions import Right, rights_of
 from penstock.route.router import UNREACHABLE, Router
 from penstock.route.settings import RouteConnector, RouteDomain
 
 __all__ = ["Checks", "check_outcome"]
 
+SMTP_PORT: Final = 25
 EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
 """Who meets a connector of usage `internet` that lists nobody."""
 SOCKET_OCTETS_MAX: Final = 107
@@ -171,6 +171,19 @@ class Checks:
             fix = 'remote_ip_ranges = ["10.20.0.0/16"]'
             self._add("C122", message, path, is_key=True, fix=fix)
         self._extensions(path, connector)
+        if connector.protocol == "lmtp":
+            self._lmtp(path, connector)
+
+    def _lmtp(self, path: Path, connector: model.ReceiveConnector) -> None:
+        """RFC 2033 5: not on the port of SMTP, where mail would be lost on those who do not expect it."""
+        for key in ("bindings", "implicit_tls_bindings"):
+            for index, binding in enumerate(getattr(connector, key)):
+                if binding.port == SMTP_PORT:
+                    message = f"{binding} is where SMTP is spoken; take another port, 24 for instance."
+                    self._add("C135", message, (*path, key, index))
+        for key in ("pipelining_enabled", "enhanced_status_codes_enabled"):
+            if not getattr(connector, key):
+                self._add("C103", f"A server of LMTP has to offer {key[:-8]}.", (*path, key))
 
     def _extensions(self, path: Path, connector: model.ReceiveConnector) -> None:
         """Some extensions are extensions of others (RFC 3030 3, RFC 6531 3.1)."""
@@ -193,7 +206,11 @@ class Checks:
     def _ranges(self, path: Path) -> None:
         """An open relay is told of whatever else is wrong with its connector."""
         table = {key: plain(entry.node) for key, entry in self._entries(path).items()}
-        if table.get("enabled") is False or not isinstance(table.get("remote_ip_ranges"), tuple):
+        if table.get("enabled") is False:
+            return
+        for key in ("proxy_protocol_ranges", "xclient_ranges"):
+            self._trusted(path, key, table.get(key))
+        if not isinstance(table.get("remote_ip_ranges"), tuple):
             return
         trusts_peers = trusts(table.get("auth_mechanism"))
         may_relay = self._may_relay(table.get("permission_groups"), trusts_peers=trusts_peers)
@@ -213,6 +230,17 @@ class Checks:
             network = _network_meant(text)
             if network is not None:
                 self._add("C206", f"{text} means all of {network}.", here, fix=quoted(network))
+
+    def _trusted(self, path: Path, key: str, texts: object) -> None:
+        """Whoever may say who he is has the rights of everybody, those of who may relay among them."""
+        for index, text in enumerate(texts if isinstance(texts, tuple) else ()):
+            try:
+                is_open = is_open_to_the_public(parse_range(text))
+            except (ValueError, AttributeError):
+                continue
+            if is_open:
+                message = f"Open relay: {text} could say that it is anybody. List the proxies alone."
+                self._add("C120", message, (*path, key, index))
 
     def _send(self, path: Path, connector: model.SendConnector) -> None:
         if not connector.smart_hosts:
@@ -296,7 +324,7 @@ def check_outcome(config: Config, tree: Node, tables: Tables) -> Iterator[Proble
     """Yield warnings about a configuration without errors as a whole."""
     for name, connector in tables.receive_connectors.items():
         path: Path = ("receive_connector", name)
-        if is_profiles_own(tree, path) and connector.enabled and _lacks_certificate(connector):
+        if is_profiles_own(tree, path) and connector.enabled and lacks_certificate(connector):
             message = f"{name} of the profile is not in force: it needs a certificate, and a user store."
             fix = f'[receive_connector.{name}]\ntls_certificate_name = "NAME"'
             yield tree.place.source.whole.problem("C210", message, path=path, fix=fix)
@@ -325,50 +353,6 @@ def check_outcome(config: Config, tree: Node, tables: Tables) -> Iterator[Proble
             message = "No send connector covers this domain: its mail is taken and waits as Unreachable."
             path = ("accepted_domain", name)
             yield tree.place_of(path, key=True).problem("C205", message, path=path)
-
-
-def in_force(tree: Node, tables: Tables) -> Iterator[tuple[str, model.ReceiveConnector]]:
-    """Yield the receive connectors that are enabled.
-
-    Those of the profile alone wait for what only a configuration can give: ranges, or a certificate.
-    """
-    for name, connector in tables.receive_connectors.items():
-        is_own = is_profiles_own(tree, ("receive_connector", name))
-        if connector.enabled and not (is_own and _waits(connector, tables)):
-            yield name, connector
-
-
-def _waits(connector: model.ReceiveConnector, tables: Tables) -> bool:
-    """Whether a connector lacks what it cannot do without."""
-    return _lacks_certificate(connector) or (
-        connector.remote_ip_ranges is None
-        and Right.ACCEPT_ANY_RECIPIENT
-        in rights_of(
-            group for name, group in permission_groups(tables).items() if name in connector.permission_groups
-        )
-    )
-
-
-def _lacks_certificate(connector: model.ReceiveConnector) -> bool:
-    return "tls" in connector.auth_mechanism and not connector.tls_certificate_name
-
-
-def permission_groups(tables: Tables) -> dict[str, PermissionGroup]:
-    """Return the permission groups by name."""
-    return {
-        name: PermissionGroup(
-            name,
-            Member(group.members),
-            functools.reduce(operator.or_, (Right[right.upper()] for right in group.rights), Right(0)),
-        )
-        for name, group in tables.permission_groups.items()
-    }
-
-
-def is_profiles_own(tree: Node, path: Path) -> bool:
-    """Whether a table is in the profile alone."""
-    entry = tree.entry(path)
-    return entry is not None and entry.place.source.layer is Layer.PROFILE
 
 
 def _network_meant(text: str) -> str | None:

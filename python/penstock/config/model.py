@@ -269,12 +269,22 @@ class ReceiveConnector(Table):
         tuple[Annotated[Endpoint, Text(read_endpoint)], ...],
         Field(min_length=1, max_length=BINDINGS_MAX, examples=['["0.0.0.0:25", "[::]:25"]']),
     ]
+    protocol: Annotated[str, Choice("smtp", "lmtp")]
     implicit_tls_bindings: Annotated[
         tuple[Annotated[Endpoint, Text(read_endpoint)], ...], Field(max_length=BINDINGS_MAX)
     ] = ()
     remote_ip_ranges: Annotated[
         tuple[Annotated[str, Text(read_ip_range)], ...] | None, Field(min_length=1, max_length=ITEMS_MAX)
     ] = None
+    proxy_protocol_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
+    ] = ()
+    xclient_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
+    ] = ()
+    xforward_ranges: Annotated[
+        tuple[Annotated[str, Text(read_ip_range)], ...], Field(max_length=ITEMS_MAX)
+    ] = ()
     permission_groups: Annotated[
         tuple[Annotated[str, Text(read_connector_name)], ...],
         Field(max_length=GROUPS_MAX, examples=['["anonymous_users"]']),

@@ -45,6 +45,7 @@ CODES: Final = {
     "C132": "A file with secrets could be read or changed by others.",
     "C133": "A receive connector names a permission group that does not exist.",
     "C134": "`basic_auth` needs a user store.",
+    "C135": "LMTP is not for port 25.",
     "C201": "No receive connector is in force: no mail comes in.",
     "C202": "The server has no fully qualified name.",
     "C203": "Two ranges are the same: the first one wins.",

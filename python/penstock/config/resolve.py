@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Final, Protocol, TypeVar, cast
 
 from penstock.config import model, settings
 from penstock.config.auth_checks import TRUST
-from penstock.config.checks import EVERYWHERE, in_force, permission_groups
+from penstock.config.checks import EVERYWHERE
+from penstock.config.in_force import in_force, permission_groups
 from penstock.config.tree import Node, absolute
 from penstock.config.validate import Tables
 from penstock.config.values import Endpoint, Refused, read_domain
@@ -190,10 +191,14 @@ def _receive_connector(
         name=name,
         usage=connector.usage,
         listeners=tuple(sorted({listeners.index(binding) for binding in bindings})),
+        protocol=connector.protocol,
         implicit_tls_listeners=tuple(
             sorted({listeners.index(binding) for binding in connector.implicit_tls_bindings})
         ),
         remote_ip_ranges=connector.remote_ip_ranges or EVERYWHERE,
+        proxy_protocol_ranges=connector.proxy_protocol_ranges,
+        xclient_ranges=connector.xclient_ranges,
+        xforward_ranges=connector.xforward_ranges,
         permission_groups=tuple(groups[group] for group in connector.permission_groups),
         sender_domains=connector.sender_domains,
         fqdn=connector.fqdn or fqdn,

@@ -72,8 +72,12 @@ class ReceiveConnector:
         name: Its name.
         usage: The preset that it began with.
         listeners: Indices into `Config.listeners`.
+        protocol: `smtp` or `lmtp`.
         implicit_tls_listeners: Those among them on which connections begin with TLS.
         remote_ip_ranges: Who meets it.
+        proxy_protocol_ranges: Which peers of its listeners begin with the PROXY protocol.
+        xclient_ranges: Which of its peers may speak for others.
+        xforward_ranges: Which may say where a message has been before.
         permission_groups: Who may do what.
         sender_domains: The only domains that senders may have; None for any.
         fqdn: What it calls itself.
@@ -112,8 +116,12 @@ class ReceiveConnector:
     name: str
     usage: str
     listeners: tuple[int, ...]
+    protocol: str
     implicit_tls_listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
+    proxy_protocol_ranges: tuple[str, ...]
+    xclient_ranges: tuple[str, ...]
+    xforward_ranges: tuple[str, ...]
     permission_groups: tuple[PermissionGroup, ...]
     sender_domains: tuple[str, ...] | None
     fqdn: str

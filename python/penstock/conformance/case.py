@@ -4,7 +4,7 @@ A file begins with `rfc NUMBER: title`; lines before the first case hold for all
 
     == 4.1.4 MUST mail-before-ehlo: MAIL without EHLO or HELO is refused
     needs: PIPELINING                 keywords that EHLO has to offer; `AUTH=PLAIN`: with that argument;
-                                      IMPLICIT-TLS and SUBMISSION say what kind of server it has to be
+                                      IMPLICIT-TLS, SUBMISSION and LMTP say what kind of server it has to be
     lacks: CHUNKING                   keywords that it must not offer
     channel: tls                      tls: only encrypted; best: encrypted if that is offered
     S: 220                            what the server has to say next, see `expectation`
@@ -51,6 +51,11 @@ _RECIPIENT = (*_SENDER, "C: RCPT TO:<{rcpt}>", "S: 250 or 251")
 PREPARATIONS: Final[dict[str, tuple[str, ...]]] = {
     "banner": ("S: 220",),
     "ehlo": _GREETED,
+    "lhlo": ("S: 220", "C: LHLO {client}", "S: 250"),
+    "lhlo-rcpt": (
+        *("S: 220", "C: LHLO {client}", "S: 250", "C: MAIL FROM:<{from}>", "S: 250"),
+        *("C: RCPT TO:<{rcpt}>", "S: 250 or 251"),
+    ),
     "helo": ("S: 220", "C: HELO {client}", "S: 250"),
     "mail": _SENDER,
     "rcpt": _RECIPIENT,

@@ -57,6 +57,7 @@ class Target:
         port: Port.
         is_tls: Whether TLS begins at once.
         is_submission: Whether it takes mail from users, not from servers (RFC 6409).
+        is_lmtp: Whether it speaks LMTP (RFC 2033), of which the other cases know nothing.
         client: What we call ourselves.
         sender: Reverse-path.
         recipient: Somebody whose mail it takes; `postmaster`, whom every server has to know, if not told.
@@ -72,6 +73,7 @@ class Target:
     port: int
     is_tls: bool = False
     is_submission: bool = False
+    is_lmtp: bool = False
     client: str = "conformance.test"
     sender: str = ""
     recipient: str = ""
@@ -128,12 +130,13 @@ def probe(target: Target) -> Offer:
 
 
 def _ehlo(wire: Wire, target: Target) -> dict[str, tuple[str, ...]]:
-    wire.send(f"EHLO {target.client}\r\n".encode())
+    wire.send(f"{'LHLO' if target.is_lmtp else 'EHLO'} {target.client}\r\n".encode())
     reply = _wanted(wire.read(), "250")
     words = [line.upper().split() for line in reply.lines[1:]]
     offered = {each[0]: tuple(each[1:]) for each in words if each}
     # What kind of server it is, cases ask for as if it were a keyword.
     offered |= {"IMPLICIT-TLS": ()} if target.is_tls else {}
+    offered |= {"LMTP": ()} if target.is_lmtp else {}
     return offered | ({"SUBMISSION": ()} if target.is_submission else {})
 
 
@@ -217,6 +220,8 @@ def _result(target: Target, case: Case, offer: Offer, values: Mapping[str, str])
 
 def _excused(target: Target, case: Case, offer: Offer, values: Mapping[str, str]) -> Outcome | None:
     """Return why a case cannot be asked of this server, or None."""
+    if target.is_lmtp and "LMTP" not in case.needs:
+        return Outcome(Verdict.NOT_OFFERED, "SMTP")
     if case.channel == "tls" and not target.is_tls and "STARTTLS" not in offer.plain:
         return Outcome(Verdict.NOT_OFFERED, "STARTTLS")
     is_secured = case.channel != "plain" and offer.secured is not None

@@ -15,7 +15,9 @@ __all__ = ["EVENTS", "Journal", "line"]
 
 EDITS = frozenset({"SUSPEND", "RESUME", "REMOVE", "REDIRECT", "EXPIRE", "PRIORITISE", "RETRY"})
 """What operators do."""
-EVENTS = frozenset({"START", "STOP", "QUEUE", "INDOUBT", "DSN", "HOOK", "POISON", "PRESSURE"}) | EDITS
+EVENTS = EDITS | {
+    *("START", "STOP", "QUEUE", "INDOUBT", "DSN", "HOOK", "POISON", "PRESSURE", "PROXY", "XCLIENT")
+}
 
 
 class Journal:

@@ -52,7 +52,7 @@ CATALOGUE: Mapping[str, Family] = {
     "receive_refused_total": Family(
         "counter",
         ("connector", "cause"),
-        "Connections refused; cause: total, per_source, no_connector, draining, pressure.",
+        "Connections refused; cause: total, per_source, no_connector, draining, pressure, proxy.",
     ),
     "tls_handshakes_total": Family(
         "counter",

@@ -93,13 +93,16 @@ class Hooks:
 
         Args:
             connection: Its connection.
-            begin: The action that greets it.
+            begin: The action that greets it, or that answers the XCLIENT by which it has become another.
             actions: Where it goes.
         """
         if not self.asks("on_connect"):
             actions.append(begin)
             return
-        name, conn, turn, limits, banner, _, *tls = begin
+        name, conn, turn, limits, banner, *timed = begin
+        # A banner can be held back; a handshake, and the answer to XCLIENT, are given when it is time.
+        tls = timed[1:]
+        is_held = len(timed) == 1
         view, hooked = _view(connection), hooked_of(connection)
         hooked.is_before_handshake = bool(tls)
 
@@ -107,18 +110,19 @@ class Hooks:
             hooked.is_before_handshake = False
             if decision.refusal is None:
                 hooked.connected(decision)
-                actions.append((name, conn, turn, limits, banner, decision.delay_ms, *tls))
+                held = (name, conn, turn, limits, banner, decision.delay_ms)
+                actions.append(held if is_held else begin)
                 return
             connection.session.state = ServerState.CLOSED
             # Who waits for a handshake cannot be told.
             refusal = b"" if tls else connection.session.told(decision.refusal)
-            actions.append(("reply", conn, turn, refusal, 0, decision.delay_ms, True))
+            answers = int(name == "restart")
+            actions.append(("reply", conn, turn, refusal, answers, decision.delay_ms, True))
 
         question = partial(
             self._consulting.consult,
             *("on_connect", connection, lambda hook: hook.on_connect(view)),
-            # A handshake begins when it is told to.
-            sleeps=bool(tls),
+            sleeps=not is_held,
         )
         self._put(connection, question, then, actions)
 

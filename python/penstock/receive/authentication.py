@@ -79,6 +79,11 @@ class Authentication:
         if self._file is not None:
             self._file.refresh()
 
+    def known(self, login: str) -> str | None:
+        """Return the name of a user who may log in, for a peer that has seen to the rest; or None."""
+        user = None if self._file is None else self._file.users.get(login.lower())
+        return None if user is None or user.is_disabled else user.name
+
     def problems(self) -> list[str]:
         """Return what an operator should know of the users' file."""
         return list(self._file.problems()) if self._file is not None else []

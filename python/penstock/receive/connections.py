@@ -3,41 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias
 
 from penstock.receive.admission import source_of
 from penstock.receive.certificates import Certificates
+from penstock.receive.connectors import IpRange, parse_range
 from penstock.receive.core import Core
 from penstock.receive.counts import ConnectorCounts
 from penstock.receive.hooked import Hooked, certificate_of
 from penstock.receive.rates import MessageRates
-from penstock.receive.received import ReceivedField, address_literal, tls_comment
+from penstock.receive.received import ReceivedField, address_literal, forwarded_comment, tls_comment
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
 from penstock.receive.wire import largest, limits_of, standard_replies
 from penstock.route.permissions import Right, rights_of
-from penstock.smtp import server_auth, server_tls
+from penstock.smtp import server_auth, server_peers, server_tls
 from penstock.smtp.parameters import CHANGED_FIXUPS
 from penstock.smtp.server_session import ServerSession
 from penstock.smtp.tables import GRANTS_WITHOUT_MAIL, ServerState
 from penstock.smtp.terms import ServerTerms
+from penstock.smtp.told import XCLIENT, XFORWARD, Told
 
 if TYPE_CHECKING:
     from penstock.receive.asking import Hooks
     from penstock.smtp.policy import Policy
 
-__all__ = ["Connection", "Connector", "SessionIds", "connectors_of"]
+__all__ = ["NO_TRUST", "Connection", "Connector", "SessionIds", "Trust", "connectors_of"]
 
 Action: TypeAlias = tuple[Any, ...]
+
+
+class Trust(NamedTuple):
+    """What a peer is believed that it says of others.
+
+    Attributes:
+        may_speak_for_others: By XCLIENT.
+        may_forward: By XFORWARD.
+    """
+
+    may_speak_for_others: bool = False
+    may_forward: bool = False
+
+
+NO_TRUST: Final = Trust()
 
 
 class Connector:
     """A receive connector, ready for its sessions."""
 
     __slots__ = (
-        *("_grants", "counts", "fqdn", "hooks", "implicit", "limits", "policy", "rates"),
-        *("server_fqdn", "settings", "terms", "tls", "tls_terms"),
+        *("_grants", "_trusting", "_xclient", "_xforward", "counts", "fqdn", "hooks", "implicit", "limits"),
+        *("policy", "rates", "server_fqdn", "settings", "terms", "tls", "tls_terms"),
     )
 
     def __init__(
@@ -97,6 +116,7 @@ class Connector:
             postmaster=(f"postmaster@{home}", home),
             offers_tls=tls is not None,
             requires_tls=settings.tls is not None and settings.tls.is_required,
+            is_lmtp=settings.is_lmtp,
             extensions=settings.extensions,
             mechanisms=settings.mechanisms,
             auth_requires_tls=settings.auth_requires_tls,
@@ -106,6 +126,36 @@ class Connector:
             grants=grants,
         )
         self.tls_terms = self.terms.under_tls(grants)
+        self._xclient = tuple(map(parse_range, settings.xclient_ranges))
+        self._xforward = tuple(map(parse_range, settings.xforward_ranges))
+        # What holds for peers that are trusted, made when the first of them comes.
+        self._trusting: dict[tuple[bool, Trust], ServerTerms] = {}
+
+    def trust_in(self, peer_ip: str) -> Trust:
+        """Return what a peer is believed that it says of others."""
+        if not self._xclient and not self._xforward:
+            return NO_TRUST
+        address = ip_address(peer_ip)
+        here = IpRange(address.version, int(address), int(address))
+        return Trust(
+            may_speak_for_others=any(span.covers(here) for span in self._xclient),
+            may_forward=any(span.covers(here) for span in self._xforward),
+        )
+
+    def terms_for(self, trust: Trust, *, is_secure: bool) -> ServerTerms:
+        """Return the terms of a session."""
+        terms = self.tls_terms if is_secure else self.terms
+        if trust == NO_TRUST:
+            return terms
+        key = (is_secure, trust)
+        if key not in self._trusting:
+            # A user can be named only where users can log in.
+            names = tuple(name for name in XCLIENT if name != "LOGIN" or self.settings.mechanisms)
+            told = names if trust.may_speak_for_others else ()
+            forwarded = tuple(XFORWARD) if trust.may_forward else ()
+            extensions = replace(terms.extensions, xclient=told, xforward=forwarded)
+            self._trusting[key] = replace(terms, extensions=extensions)
+        return self._trusting[key]
 
     def policy_of(self, peer_ip: str) -> RelayPolicy:
         """Return the policy of a session whose peer has not said who it is."""
@@ -133,23 +183,33 @@ class Connection:
     """An incoming connection that was let in."""
 
     __slots__ = (
-        *("banner", "connector", "hooked", "notes", "peer_ip", "peer_literal", "session", "session_id"),
-        *("tls_comment", "turn"),
+        *("banner", "connector", "hooked", "is_in", "listener", "met_ip", "notes", "origin", "peer_ip"),
+        *("peer_literal", "session", "session_id", "tls_comment", "told", "trust", "turn"),
     )
 
-    def __init__(self, conn: int, connector: Connector, peer_ip: str, session_id: str) -> None:
+    def __init__(
+        self, conn: int, connector: Connector, peer_ip: str, session_id: str, listener: int = 0
+    ) -> None:
         self.connector = connector
-        self.peer_ip = peer_ip
+        self.listener = listener
+        # Whether it counts as one of the connector's: not if whom it speaks for was turned away.
+        self.is_in = True
+        self.peer_ip = self.met_ip = peer_ip
         self.peer_literal = address_literal(peer_ip)
+        # It is whoever has connected that is trusted, not those that it speaks for.
+        self.trust = connector.trust_in(peer_ip)
+        self.told: Told = {}
         # What hooks have said, where there are any.
         self.hooked = None if connector.hooks is None else Hooked(connector.hooks)
+        terms = connector.terms_for(self.trust, is_secure=False)
         policy = self._under_hooks(connector.policy_of(peer_ip))
-        self.session = ServerSession(conn, connector.terms, policy, connector.counts.replies)
+        self.session = ServerSession(conn, terms, policy, connector.counts.replies)
         self.session_id = session_id
         self.turn = 0
         # What is said after a handshake, and what the journal and Received say of it.
         self.banner = b""
         self.notes: tuple[tuple[str, str], ...] = ()
+        self.origin: tuple[tuple[str, str], ...] = ()
         self.tls_comment = ""
 
     def prepended(
@@ -177,6 +237,9 @@ class Connection:
         """
         message_id, has_date, has_message_id, changes = header
         connector = self.connector
+        comment = self.tls_comment
+        if self.session.forwarded:
+            comment += forwarded_comment(self.session.forwarded)
         lines = received.make(
             greeting=self.session.greeting,
             peer=self.peer_literal,
@@ -185,7 +248,7 @@ class Connection:
             queue_id=queue_id,
             recipient=recipient,
             now_ms=now_ms,
-            tls=self.tls_comment,
+            tls=comment,
         )
         if fields:
             added = b"\n" + fields.lower()
@@ -206,6 +269,10 @@ class Connection:
     def _under_hooks(self, policy: Policy) -> Policy:
         return policy if self.hooked is None else self.hooked.over(policy)
 
+    def came_through(self, proxy_ip: str) -> None:
+        """Take note of the proxy that has told where the peer is."""
+        self.origin = self.notes = (("proxy", proxy_ip),)
+
     def secured(
         self, version: str, cipher: str, certificate: tuple[Any, ...] | None, actions: list[Action]
     ) -> None:
@@ -215,8 +282,40 @@ class Connection:
         self.notes = (("tls", f"{version} {cipher}"),)
         self.tls_comment = tls_comment(version, cipher)
         policy = self._under_hooks(self.connector.policy_of(self.peer_ip))
-        terms = self.connector.tls_terms
+        terms = self.connector.terms_for(self.trust, is_secure=True)
         server_tls.secured(self.session, self.turn, terms, self.banner, actions, policy=policy)
+        self.notes += self.origin
+
+    def become(
+        self, connector: Connector, peer_ip: str, told: Told, login: str, actions: list[Action]
+    ) -> None:
+        """Go on as another peer, which has been let in."""
+        self.connector = connector
+        self.peer_ip = peer_ip
+        literal = address_literal(peer_ip)
+        self.peer_literal = f"{told['NAME']} {literal}" if told.get("NAME") else literal
+        self.told = told
+        proxies = tuple(note for note in self.origin if note[0] == "proxy")
+        self.origin = (*proxies, ("xclient", self.met_ip))
+        secured = tuple(note for note in self.notes if note[0] == "tls")
+        self.notes = (*secured, *((("login", login),) if login else ()), *self.origin)
+        policy = connector.policy_of_user(login, peer_ip) if login else connector.policy_of(peer_ip)
+        if self.hooked is not None:
+            self.hooked.begin_anew()
+        terms = connector.terms_for(self.trust, is_secure=self.session.is_secure)
+        server_peers.become(
+            self.session,
+            self.turn,
+            connector.limits,
+            actions,
+            terms=terms,
+            policy=self._under_hooks(policy),
+            grants={} if terms.requires_tls else connector.grants_under(policy),
+            refusals=connector.counts.replies,
+            login=login,
+            greeting=told.get("HELO", ""),
+            is_extended=told.get("PROTO") != "SMTP",
+        )
 
     def dismiss(self, actions: list[Action]) -> None:
         """Say goodbye because the service stops; who waits for a handshake cannot be told."""

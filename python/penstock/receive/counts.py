@@ -45,7 +45,8 @@ class ConnectorCounts:
     Attributes:
         connections: Accepted sockets.
         sessions: Open now.
-        refused: Connections refused, by cause: total, per_source, no_connector, draining.
+        refused: Connections refused, by cause: total, per_source, no_connector, draining, pressure,
+            proxy.
         replies: Refused commands, by the item's name and the first digit of the reply as an octet.
         messages: Messages refused at or after DATA, by cause: size, content, policy, spool.
     """

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 
 from penstock.receive.admission import source_of
 from penstock.receive.connectors import IpRange, ReceiveConnectors, parse_range
+from penstock.receive.proxies import is_proxy
 from penstock.receive.relay import AcceptedDomains, Identity, RelayPolicy, SenderDomains
 from penstock.receive.settings import ReceiveConnectorSettings, ReceiveSettings
 from penstock.receive.storage import Storage
@@ -62,6 +63,7 @@ class Explanation:
         limits: Names and values of the limits that it meets, as the configuration has them.
         sender: The reply to MAIL with the sender that was asked about, or None for 250.
         recipient: The reply to RCPT with the recipient that was asked about, or None for 250.
+        is_proxy: Whether it has to say first whom it speaks for; the rest is about the peer itself.
     """
 
     peer_ip: str
@@ -72,6 +74,7 @@ class Explanation:
     limits: tuple[tuple[str, str], ...] = ()
     sender: str | None = None
     recipient: str | None = None
+    is_proxy: bool = False
 
     @property
     def connector(self) -> str | None:
@@ -105,8 +108,9 @@ def explain(
     peer_ip = str(ip_address(peer_ip))
     chosen = ReceiveConnectors(settings.connectors).find(listener, peer_ip)
     candidates = tuple(_candidates(settings.connectors, listener, peer_ip, chosen))
+    proxied = is_proxy(settings.connectors, listener, peer_ip)
     if chosen is None:
-        return Explanation(peer_ip=peer_ip, login=login, candidates=candidates)
+        return Explanation(peer_ip=peer_ip, login=login, candidates=candidates, is_proxy=proxied)
     rights = rights_of(chosen.groups, is_user=bool(login), is_server=chosen.trusts_peers)
     belongs = {
         Member.ANONYMOUS: True,
@@ -137,6 +141,7 @@ def explain(
         limits=tuple(_limits(chosen, peer_ip, login)),
         sender=_told(policy.sender(*(sender or ("", "")))),
         recipient=None if recipient is None else _told(policy.recipient(*recipient)),
+        is_proxy=proxied,
     )
 
 

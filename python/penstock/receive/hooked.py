@@ -88,6 +88,12 @@ class Hooked:
         self.certificate = certificate
         self._login = b""
 
+    def begin_anew(self) -> None:
+        """Forget what was said of whoever has spoken for another; TLS is with him still."""
+        self.decision = None
+        self._connected = self._login = self._sender = b""
+        self._of = {}
+
     # The policy.
 
     def sender(self, address: str, domain: str, /) -> bytes | None:

@@ -11,6 +11,7 @@ from penstock.receive.authentication import Authentication
 from penstock.receive.connections import Connection
 from penstock.receive.core import Core
 from penstock.receive.pressure import Pressure
+from penstock.receive.speakers import Speakers
 from penstock.receive.storage import Storage
 from penstock.smtp import server_tls
 from penstock.smtp.server_commands import Item
@@ -28,6 +29,7 @@ class Owner:
         core: Core,
         storage: Storage,
         authentication: Authentication,
+        speakers: Speakers,
         hooks: Hooks | None,
         pressure: Pressure,
     ) -> None:
@@ -37,12 +39,14 @@ class Owner:
             core: Opens drafts.
             storage: Is told why none could be opened.
             authentication: Goes on with AUTH.
+            speakers: Goes on with XCLIENT.
             hooks: Are asked about MAIL and RCPT, where there are any.
             pressure: Says how long MAIL has to wait.
         """
         self._core = core
         self._storage = storage
         self._authentication = authentication
+        self._speakers = speakers
         self._hooks = hooks
         self._pressure = pressure
 
@@ -74,6 +78,8 @@ class Owner:
             self._take_chunk(connection, item, actions)
         elif waiting == "AUTH":
             self._authentication.began(connection, connection.turn, item[2], early, actions, now_ms)
+        elif waiting == "XCLIENT":
+            self._speakers.act(connection, item[1], actions, now_ms)
         elif waiting == "STARTTLS":
             _start_tls(connection, actions)
         else:
@@ -125,7 +131,7 @@ class Owner:
                 draft = self._core.draft(session.size_declared or item[1])
             except DraftRefused as refused:
                 connection.connector.counts.messages["spool"] += 1
-                session.refuse_chunk(connection.turn, self._storage.refused(refused.reason), actions)
+                session.refuse_chunk(connection.turn, self._storage.refused(refused.reason), item, actions)
                 return
         session.take_chunk(connection.turn, item, draft, actions)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import gmtime
 from typing import Final
 
-__all__ = ["ReceivedField", "address_literal", "tls_comment"]
+__all__ = ["ReceivedField", "address_literal", "forwarded_comment", "tls_comment"]
 
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -36,6 +37,17 @@ def tls_comment(version: str, cipher: str) -> str:
     '\r\n\t(version=TLS1_3 cipher=TLS_AES_256_GCM_SHA384)'
     """
     return f"\r\n\t(version=TLS{version.replace('.', '_')} cipher={cipher})"
+
+
+def forwarded_comment(told: Mapping[str, str]) -> str:
+    r"""Return what XFORWARD has said of a message, an attribute a line: each can be 255 octets long.
+
+    >>> forwarded_comment({"ADDR": "192.0.2.7", "HELO": ""})
+    '\r\n\t(XFORWARD\r\n\tADDR=192.0.2.7\r\n\tHELO=unknown)'
+    """
+    lines = (f"{name}={value or 'unknown'}" for name, value in told.items())
+    text = "\r\n\t".join(("XFORWARD", *lines))
+    return f"\r\n\t({text})"
 
 
 class ReceivedField:
@@ -75,7 +87,7 @@ class ReceivedField:
             queue_id: The message's.
             recipient: Its only recipient; empty if there are several, who must not learn of each other.
             now_ms: When it was received, Unix milliseconds.
-            tls: What `tls_comment` returned for the connection; empty without TLS.
+            tls: What `tls_comment` and `forwarded_comment` returned; empty without TLS and XFORWARD.
         """
         second = now_ms // 1000
         if second != self._second:

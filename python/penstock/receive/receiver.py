@@ -18,14 +18,14 @@ from typing import Any, Final, TypeAlias
 import trio
 
 from penstock.receive.actions import hold_back
-from penstock.receive.admission import CAUSES, Admission
 from penstock.receive.asking import Hooks
 from penstock.receive.authentication import Authentication
 from penstock.receive.certificates import Certificates
 from penstock.receive.connections import Connection, Connector, SessionIds, connectors_of
 from penstock.receive.connectors import ReceiveConnectors
 from penstock.receive.core import Core
-from penstock.receive.counts import MESSAGE_CAUSES, NO_CONNECTOR, ConnectorCounts, Sample, samples
+from penstock.receive.counts import MESSAGE_CAUSES, Sample, samples
+from penstock.receive.door import Door
 from penstock.receive.entries import Entries, HopKey, Router, records
 from penstock.receive.fresh import FreshMessage, Recipient
 from penstock.receive.owner import Owner
@@ -34,11 +34,13 @@ from penstock.receive.received import ReceivedField
 from penstock.receive.relay import AcceptedDomains, RelayPolicy
 from penstock.receive.self_test import open_to
 from penstock.receive.settings import ReceiveSettings
+from penstock.receive.speakers import Speakers
 from penstock.receive.storage import Storage
 from penstock.receive.verdicts import Verdicts
 from penstock.smtp import replies
 from penstock.smtp.parameters import EnvelopeParams, with_changes
 from penstock.smtp.tables import BETWEEN_TRANSACTIONS, GRANTS, ServerState
+from penstock.smtp.told import spelled
 
 __all__ = ["Core", "Receiver"]
 
@@ -47,6 +49,10 @@ Action: TypeAlias = tuple[Any, ...]
 
 LOOK_EVERY_MS: Final = 1_000
 """How often files of recipients, users and certificates are looked at, and full storage is tried again."""
+
+
+def _nowhere(_event: str, _now_ms: int, /, **_fields: object) -> None:
+    """Keep no journal."""
 
 
 class Receiver:
@@ -60,6 +66,7 @@ class Receiver:
         on_accepted: Callable[[FreshMessage], None],
         format_queue_id: Callable[[int], str],
         pressure: Pressure | None = None,
+        journal: Callable[..., None] = _nowhere,
         hooks: Hooks | None = None,
     ) -> None:
         """Prepare the connectors.
@@ -71,6 +78,7 @@ class Receiver:
             on_accepted: Takes each message when it has become durable.
             format_queue_id: Writes a queue id as operators see it.
             pressure: What is short; whoever changes it calls `press`.
+            journal: Takes the name of an event, its time and its fields.
             hooks: Those of an embedding program, if it has any.
 
         Raises:
@@ -92,15 +100,16 @@ class Receiver:
         self._verdicts = Verdicts(core.apply)
         self._authentication = Authentication(settings.users_file, self._verdicts)
         self._hooks = hooks
-        self._owner = Owner(core, self._storage, self._authentication, hooks, self._pressure)
-        self._ranges = ReceiveConnectors(settings.connectors)
+        ranges = ReceiveConnectors(settings.connectors)
         self._certificates = Certificates(core, settings.connectors)
         self._connectors = connectors_of(
             core, settings, self._domains, self._storage, self._certificates, self._grants, hooks
         )
         self._implicit = {number for connector in self._connectors.values() for number in connector.implicit}
-        self._uncovered = ConnectorCounts(NO_CONNECTOR)
-        self._admission = Admission()
+        self._door = Door(ranges, self._connectors, self._pressure)
+        speakers = Speakers(self._door, self._authentication, journal)
+        self._owner = Owner(core, self._storage, self._authentication, speakers, hooks, self._pressure)
+        self._journal = journal
         self._connections: dict[int, Connection] = {}
         # Connections that were refused and have not closed, and such as closed before they were seen to open.
         self._refused: set[int] = set()
@@ -109,7 +118,6 @@ class Receiver:
         self._received = ReceivedField()
         self._next_look_ms = 0
         self._session_ids = SessionIds()
-        self._is_draining = False
 
     async def run(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Find the answers that take time, for ever."""
@@ -121,7 +129,7 @@ class Receiver:
     @property
     def connections(self) -> int:
         """How many connections are in."""
-        return self._admission.connections
+        return self._door.connections
 
     @property
     def is_idle(self) -> bool:
@@ -147,14 +155,14 @@ class Receiver:
         home = self._settings.default_domain or self._settings.fqdn
 
         def policy_of(listener: int, peer_ip: str) -> RelayPolicy | None:
-            found = self._ranges.find(listener, peer_ip)
-            return None if found is None else self._connectors[found.name].policy
+            found = self._door.find(listener, peer_ip)
+            return None if found is None else found.policy
 
         return open_to(sorted(listeners), policy_of, self._domains, home)
 
     def samples(self) -> Iterator[Sample]:
         """Yield what was counted, for metrics."""
-        yield from samples([self._uncovered, *(connector.counts for connector in self._connectors.values())])
+        yield from samples(self._door.counts())
         if self._hooks is not None:
             yield from self._hooks.samples()
 
@@ -169,7 +177,7 @@ class Receiver:
 
     def drain(self) -> None:
         """Take no new connections and no new transactions: each is told 421 4.3.2 when it next speaks."""
-        self._is_draining = True
+        self._door.is_draining = True
 
     def dismiss_idle(self, actions: list[Action]) -> None:
         """Tell the peers that are between transactions 421 now, without waiting for them to speak.
@@ -183,48 +191,39 @@ class Receiver:
 
     def opened(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Let a connection in, or refuse it."""
-        _, conn, turn, listener, peer_ip, *_ = event
+        _, conn, turn, listener, peer_ip, _, _, _, proxy_ip = event
         if conn in self._closed_unseen:
             self._closed_unseen.remove(conn)
             return
         if now_ms >= self._next_look_ms:
             self._look(now_ms)
-        settings = self._ranges.find(listener, peer_ip)
-        if settings is None:
-            counts = self._uncovered
-            cause, refusal = "no_connector", replies.NO_CONNECTOR
+        connector = self._door.admit(listener, peer_ip)
+        if isinstance(connector, bytes):
+            self._refused.add(conn)
+            # Who waits for a handshake cannot be told.
+            refusal = b"" if listener in self._implicit else connector
+            actions.append(("reply", conn, turn, refusal, 0, 0, True))
+            return
+        connection = Connection(conn, connector, peer_ip, self._session_ids.next(now_ms), listener)
+        connection.turn = turn
+        if proxy_ip is not None:
+            connection.came_through(proxy_ip)
+        self._connections[conn] = connection
+        if listener in self._implicit:
+            connection.banner = connector.terms.banner
+            begin: Action = ("begin", conn, turn, connector.limits, b"", 0, connector.tls)
         else:
-            connector = self._connectors[settings.name]
-            counts = connector.counts
-            counts.connections += 1
-            if self._is_draining:
-                cause, refusal = "draining", replies.SHUTTING_DOWN
-            elif self._pressure.refuses_all:
-                cause, refusal = "pressure", replies.SYSTEM_OVERLOADED
-            else:
-                refused = self._admission.admit(settings, peer_ip)
-                if refused is None:
-                    connection = Connection(conn, connector, peer_ip, self._session_ids.next(now_ms))
-                    connection.turn = turn
-                    counts.sessions += 1
-                    self._connections[conn] = connection
-                    if listener in self._implicit:
-                        connection.banner = connector.terms.banner
-                        begin: Action = ("begin", conn, turn, connector.limits, b"", 0, connector.tls)
-                    else:
-                        begin = ("begin", conn, turn, connector.limits, connector.terms.banner, 0)
-                    if self._hooks is None:
-                        actions.append(begin)
-                    else:
-                        self._hooks.connected(connection, begin, actions)
-                    return
-                cause, refusal = CAUSES[refused], refused
-            if not settings.extensions.enhanced_status_codes:
-                refusal = replies.without_codes(refusal)
-        counts.refused[cause] += 1
-        self._refused.add(conn)
-        # Who waits for a handshake cannot be told.
-        actions.append(("reply", conn, turn, b"" if listener in self._implicit else refusal, 0, 0, True))
+            begin = ("begin", conn, turn, connector.limits, connector.terms.banner, 0)
+        if self._hooks is None:
+            actions.append(begin)
+        else:
+            self._hooks.connected(connection, begin, actions)
+
+    def proxy_refused(self, event: Event, _actions: list[Action], now_ms: int) -> None:
+        """Take note of a proxy that has not said whom it speaks for, and is gone."""
+        _, _, peer_ip, _, reason = event
+        self._door.refuse_proxy()
+        self._journal("PROXY", now_ms, peer=peer_ip, cause=reason)
 
     def commands(self, event: Event, actions: list[Action], now_ms: int) -> None:
         """Answer commands; open a draft for a DATA that is in order."""
@@ -240,7 +239,7 @@ class Receiver:
         session.now_ms = now_ms
         if connection.connector.rates is not None:
             connection.connector.rates.now_ms = now_ms
-        if self._is_draining and session.state in BETWEEN_TRANSACTIONS:
+        if self._door.is_draining and session.state in BETWEEN_TRANSACTIONS:
             session.shut_down(turn, len(items) - answered, actions)
             return
         waiting = session.commands(turn, items, early, actions, answered)
@@ -278,7 +277,7 @@ class Receiver:
         if connection is None:
             return
         connection.turn = event[2]
-        if self._is_draining:
+        if self._door.is_draining:
             connection.session.shut_down(event[2], 1, actions)
         else:
             self._authentication.line(connection, event, actions, now_ms)
@@ -331,6 +330,9 @@ class Receiver:
         )
         if changes:
             params = with_changes(params, changes)
+        notes = connection.notes
+        if session.forwarded:
+            notes += (("xforward", spelled(session.forwarded)),)
         size += len(prepend)
         form = "plain" if session.is_chunked else "wire"
         entries = self._entries.of(session.recipients, recipients, now_ms, redirected)
@@ -346,7 +348,7 @@ class Receiver:
             [recipient[1:] for recipient in recipients],
             records(entries),
         )
-        ticket = self._core.commit(draft, envelope, prepend, form, [], connection.notes)
+        ticket = self._core.commit(draft, envelope, prepend, form, [], notes)
         fresh = FreshMessage(draft, session.sender, now_ms, size, flags, form, message_id, params, entries)
         self._committing[ticket] = fresh, connector
         queued = replies.queued(message_id, queue_id, connector.fqdn)
@@ -360,8 +362,8 @@ class Receiver:
         if connection is not None:
             if self._hooks is not None:
                 self._hooks.forget(connection)
-            connection.connector.counts.sessions -= 1
-            self._admission.release(connection.connector.settings, connection.peer_ip)
+            if connection.is_in:
+                self._door.leave(connection.connector, connection.peer_ip)
         elif conn in self._refused:
             self._refused.remove(conn)
         else:

@@ -107,7 +107,11 @@ class ReceiveConnectorSettings:
         name: Its name.
         groups: Who may do what.
         listeners: Numbers of the listeners it answers on.
+        is_lmtp: Whether it speaks LMTP, not SMTP.
         remote_ip_ranges: Who meets it: addresses, `first-last`, or networks in CIDR form.
+        proxy_protocol_ranges: Which peers of its listeners are proxies, which begin with the PROXY protocol.
+        xclient_ranges: Which of its peers may speak for others.
+        xforward_ranges: Which may say where a message has been before.
         fqdn: What it calls itself; None for the server's name.
         sender_domains: The only domains that senders may have, `*.` before one for those below it; None for
             any.
@@ -145,6 +149,10 @@ class ReceiveConnectorSettings:
     groups: tuple[PermissionGroup, ...]
     listeners: tuple[int, ...]
     remote_ip_ranges: tuple[str, ...]
+    is_lmtp: bool = False
+    proxy_protocol_ranges: tuple[str, ...] = ()
+    xclient_ranges: tuple[str, ...] = ()
+    xforward_ranges: tuple[str, ...] = ()
     fqdn: str | None = None
     sender_domains: tuple[str, ...] | None = None
     max_message_bytes: int = 36 * 1024 * 1024

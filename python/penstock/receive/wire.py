@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from penstock.receive.settings import MESSAGE_BYTES_MAX, ReceiveConnectorSettings
 from penstock.route.permissions import Right
 from penstock.smtp import replies
@@ -9,6 +11,11 @@ from penstock.smtp.extensions import Extensions
 from penstock.smtp.parameters import CHANGED_BCC, CHANGED_LINE_FEEDS
 
 __all__ = ["largest", "limits_of", "standard_replies", "switches"]
+
+REPLY_LINE_MAX: Final = 512
+"""Octets of a reply of one line (RFC 5321 4.5.3.1.5)."""
+OUTPUT_BYTES: Final = 64 * 1024
+"""Octets that may wait for a peer, where one reply is one."""
 
 
 def largest(settings: ReceiveConnectorSettings) -> int:
@@ -41,6 +48,9 @@ def limits_of(settings: ReceiveConnectorSettings) -> dict[str, int]:
     if settings.min_throughput_bytes_s is not None:
         limits["min_rate_bytes_s"] = settings.min_throughput_bytes_s
         limits["rate_window_ms"] = limits["command_ms"] = settings.min_throughput_grace_ms
+    if settings.is_lmtp:
+        # The reply to a content is one for each recipient.
+        limits["output_bytes"] = OUTPUT_BYTES + settings.max_recipients_per_message * REPLY_LINE_MAX
     return limits
 
 

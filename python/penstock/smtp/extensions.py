@@ -39,6 +39,8 @@ class Extensions:
         future_release: RFC 4865.
         require_tls_extension: RFC 8689.
         auth: Whether MAIL may have AUTH= (RFC 4954 5).
+        xclient: The attributes of XCLIENT that may be said, where the peer may speak for others.
+        xforward: Those of XFORWARD, where it may tell where a message has been.
     """
 
     pipelining: bool = True
@@ -55,6 +57,8 @@ class Extensions:
     future_release: bool = False
     require_tls_extension: bool = False
     auth: bool = False
+    xclient: tuple[str, ...] = ()
+    xforward: tuple[str, ...] = ()
     takes_size: bool = field(init=False)
     is_constant: bool = field(init=False)
 
@@ -90,6 +94,8 @@ class Extensions:
             (self.deliver_by, f"DELIVERBY {DELIVER_BY_MIN_S}"),
             (self.future_release, f"FUTURERELEASE {FUTURE_RELEASE_MAX_S} {latest_release(now_ms)}"),
             (self.require_tls_extension and is_secure, "REQUIRETLS"),
+            (self.xclient, " ".join(("XCLIENT", *self.xclient))),
+            (self.xforward, " ".join(("XFORWARD", *self.xforward))),
             (self.enhanced_status_codes, "ENHANCEDSTATUSCODES"),
         )
         return tuple(line for is_offered, line in offers if is_offered)

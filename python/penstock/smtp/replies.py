@@ -11,6 +11,7 @@ from typing import Final
 
 __all__ = [
     "ALREADY_AUTHENTICATED",
+    "ATTRIBUTE",
     "AUTHENTICATED",
     "AUTHENTICATION_FAILED",
     "AUTHENTICATION_REQUIRED",
@@ -28,6 +29,7 @@ __all__ = [
     "ENCRYPTION_REQUIRED",
     "GREET_FIRST",
     "GREET_WITH_EHLO",
+    "GREET_WITH_LHLO",
     "HELP",
     "INSUFFICIENT_STORAGE",
     "LOCAL_FAILURE",
@@ -39,9 +41,11 @@ __all__ = [
     "NEED_MAIL",
     "NEED_RECIPIENT",
     "NOOP_OK",
+    "NOT_AUTHORIZED",
     "NOT_IMPLEMENTED",
     "NOT_IN_TRANSACTION",
     "NO_CONNECTOR",
+    "NO_RECIPIENTS_LMTP",
     "NO_VALID_RECIPIENTS",
     "PARAMETER_BODY",
     "PARAMETER_BODY_NOT_IMPLEMENTED",
@@ -103,10 +107,13 @@ UNRECOGNIZED: Final = b"500 5.3.3 Unrecognized command\r\n"
 NOT_IMPLEMENTED: Final = b"502 5.5.1 Command not implemented\r\n"
 GREET_FIRST: Final = b"503 5.5.1 Send EHLO or HELO first\r\n"
 BAD_SEQUENCE: Final = b"503 5.5.1 Bad sequence of commands\r\n"
+ATTRIBUTE: Final = b"501 5.5.4 Attribute not known, or its value cannot be read\r\n"
+NOT_AUTHORIZED: Final = b"550 5.7.1 Not authorized to speak for this user\r\n"
 TLS_ACTIVE: Final = b"503 5.5.1 TLS is active already\r\n"
 TLS_REQUIRED: Final = b"530 5.7.0 Must issue a STARTTLS command first\r\n"
 NEED_MAIL: Final = b"503 5.5.1 Need MAIL first\r\n"
 NEED_RECIPIENT: Final = b"503 5.5.1 Need RCPT first\r\n"
+NO_RECIPIENTS_LMTP: Final = b"503 5.5.1 No valid recipients\r\n"
 NO_VALID_RECIPIENTS: Final = b"554 5.5.1 No valid recipients\r\n"
 EARLY_TALKER: Final = b"554 5.5.0 Commands came before the reply they had to wait for\r\n"
 TOO_MANY_ERRORS: Final = b"421 4.7.0 Too many errors on this connection\r\n"
@@ -150,6 +157,7 @@ AUTHENTICATED: Final = b"235 2.7.0 Authentication successful\r\n"
 AUTHENTICATION_UNAVAILABLE: Final = b"454 4.7.0 Temporary authentication failure\r\n"
 TOO_MANY_LOGON_FAILURES: Final = b"421 4.7.0 Too many authentication failures\r\n"
 AUTH_CANCELLED: Final = b"501 5.7.0 Authentication cancelled\r\n"
+GREET_WITH_LHLO: Final = b"503 5.5.1 Send LHLO first\r\n"
 GREET_WITH_EHLO: Final = b"503 5.5.1 Send EHLO first\r\n"
 ALREADY_AUTHENTICATED: Final = b"503 5.5.1 Already authenticated\r\n"
 NOT_IN_TRANSACTION: Final = b"503 5.5.1 Not during a mail transaction\r\n"
@@ -207,9 +215,9 @@ def malformed_response(kind: str) -> bytes:
     return MALFORMED_OF_VERB.get(("AUTH", kind)) or malformed(kind)
 
 
-def banner(fqdn: str) -> bytes:
+def banner(fqdn: str, protocol: str = "ESMTP") -> bytes:
     """Return the greeting of a connection (RFC 5321 4.3.1); it has no enhanced status (RFC 2034 4)."""
-    return f"220 {fqdn} ESMTP Penstock\r\n".encode("ascii")
+    return f"220 {fqdn} {protocol} Penstock\r\n".encode("ascii")
 
 
 def helo(fqdn: str) -> bytes:

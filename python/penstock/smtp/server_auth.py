@@ -34,7 +34,7 @@ def begin(session: ServerSession, mechanism: str) -> bytes:
     if not terms.mechanisms:
         return replies.NOT_IMPLEMENTED
     if session.state is ServerState.START or not session.is_extended:
-        return replies.GREET_WITH_EHLO
+        return replies.GREET_WITH_LHLO if terms.is_lmtp else replies.GREET_WITH_EHLO
     if session.login:
         return replies.ALREADY_AUTHENTICATED
     if session.state not in _MAY_BEGIN:

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from penstock.smtp import replies, server_auth
 from penstock.smtp.parameters import mail_parameters, recipient_parameters
 from penstock.smtp.tables import SERVER, ServerState
+from penstock.smtp.told import read_xclient, read_xforward
 
 if TYPE_CHECKING:
     from penstock.smtp.server_session import ServerSession
+    from penstock.smtp.terms import ServerTerms
 
-__all__ = ["OUT_OF_ORDER", "ROWS", "Item", "wrong"]
+__all__ = ["OUT_OF_ORDER", "ROWS", "Item", "must_be_last", "wrong"]
 
 Item: TypeAlias = tuple[Any, ...]
 """A command as it crosses the boundary: its verb, then its arguments."""
@@ -25,17 +27,32 @@ OTHER_PROTOCOLS: Final = frozenset(
     ("CONNECT", "DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PRI", "PUT", "TRACE")
 )
 """What a client of HTTP says first. What it sends can be somebody else's, with commands in it."""
+_BETWEEN: Final = frozenset((ServerState.START, ServerState.GREETED, ServerState.REFUSED))
+"""States without a mail transaction."""
 NO_TEXT: Final = frozenset(("nul", "not_ascii"))
 """Malformed lines as other protocols begin with, TLS among them."""
 
 
 def _reset(session: ServerSession) -> None:
     session.recipients = {}
+    session.accepted_rcpts = 0
     session.reports = {}
     session.asked = None
+    session.forwarded = {}
 
 
 def _ehlo(session: ServerSession, item: Item) -> bytes:
+    if session.terms.is_lmtp:
+        # RFC 2033 4.1: never a positive reply, so that nobody takes us for a server of SMTP.
+        return wrong(session, replies.UNRECOGNIZED)
+    return _greeted(session, item)
+
+
+def _lhlo(session: ServerSession, item: Item) -> bytes:
+    return _greeted(session, item) if session.terms.is_lmtp else wrong(session, replies.UNRECOGNIZED)
+
+
+def _greeted(session: ServerSession, item: Item) -> bytes:
     session.greeting = item[1]
     session.is_extended = True
     _reset(session)
@@ -46,6 +63,8 @@ def _ehlo(session: ServerSession, item: Item) -> bytes:
 
 
 def _helo(session: ServerSession, item: Item) -> bytes:
+    if session.terms.is_lmtp:
+        return wrong(session, replies.UNRECOGNIZED)
     session.greeting = item[1]
     session.is_extended = False
     _reset(session)
@@ -74,6 +93,7 @@ def _mail(session: ServerSession, item: Item) -> bytes:
     if refusal is not None:
         return refusal
     session.sender = address
+    session.accepted_rcpts = 0
     return replies.SENDER_OK
 
 
@@ -88,16 +108,20 @@ def _rcpt(session: ServerSession, item: Item) -> bytes:
             return wrong(session, refusal)
     if not address.isascii() and not session.is_utf8:
         return wrong(session, replies.UTF8_NOT_ASKED)
-    if len(session.recipients) >= session.terms.max_recipients:
+    terms = session.terms
+    # In LMTP each of them will be answered, so one that comes again counts again.
+    counted = session.accepted_rcpts if terms.is_lmtp else len(session.recipients)
+    if counted >= terms.max_recipients:
         return replies.TOO_MANY_RECIPIENTS
     if not domain:
-        address, domain = session.terms.postmaster
+        address, domain = terms.postmaster
         refusal = session.policy.postmaster(address, domain)
     else:
         refusal = session.policy.recipient(address, domain)
     if refusal is not None:
         return refusal
     session.recipients[address] = domain
+    session.accepted_rcpts += 1
     if params or session.reports:
         session.reports[address] = (notify, original)
     return replies.RECIPIENT_OK
@@ -127,14 +151,14 @@ def _bdat_out_of_order(session: ServerSession, item: Item) -> bytes:
     if not (session.terms.extensions.chunking and session.is_extended):
         return wrong(session, replies.NOT_IMPLEMENTED)
     if session.state is ServerState.UNACCEPTED:
-        return replies.NO_VALID_RECIPIENTS
+        return _data_without_recipients(session, item)
     if session.state is ServerState.REFUSED:
         return replies.NEED_MAIL
     return _out_of_order(session, item)
 
 
 def _data_without_recipients(session: ServerSession, _item: Item) -> bytes:
-    return replies.NO_VALID_RECIPIENTS
+    return replies.NO_RECIPIENTS_LMTP if session.terms.is_lmtp else replies.NO_VALID_RECIPIENTS
 
 
 def _behind_refused_mail(session: ServerSession, _item: Item) -> bytes:
@@ -177,6 +201,26 @@ def _starttls(session: ServerSession, item: Item) -> bytes:
     return b"" if session.terms.offers_tls else _not_implemented(session, item)
 
 
+def _xclient(session: ServerSession, item: Item) -> bytes:
+    if not session.terms.extensions.xclient:
+        return _not_implemented(session, item)
+    if session.state not in _BETWEEN:
+        return wrong(session, replies.NOT_IN_TRANSACTION)
+    return b"" if read_xclient(item[1]) is not None else wrong(session, replies.ATTRIBUTE)
+
+
+def _xforward(session: ServerSession, item: Item) -> bytes:
+    if not session.terms.extensions.xforward:
+        return _not_implemented(session, item)
+    if session.state not in _BETWEEN:
+        return wrong(session, replies.NOT_IN_TRANSACTION)
+    told = read_xforward(item[1])
+    if told is None:
+        return wrong(session, replies.ATTRIBUTE)
+    session.forwarded = {**session.forwarded, **told}
+    return replies.NOOP_OK
+
+
 def _unknown(session: ServerSession, item: Item) -> bytes:
     if item[1] in OTHER_PROTOCOLS:
         _spend_errors(session)
@@ -185,6 +229,11 @@ def _unknown(session: ServerSession, item: Item) -> bytes:
 
 def _malformed(session: ServerSession, item: Item) -> bytes:
     _, kind, _, verb = item
+    if verb == "LHLO" and not session.terms.is_lmtp:
+        return wrong(session, replies.UNRECOGNIZED)
+    offered = session.terms.extensions
+    if (verb == "XCLIENT" and not offered.xclient) or (verb == "XFORWARD" and not offered.xforward):
+        return _not_implemented(session, item)
     if kind in NO_TEXT and verb is None:
         _spend_errors(session)
     return wrong(session, replies.MALFORMED_OF_VERB.get((verb, kind)) or replies.malformed(kind))
@@ -192,7 +241,7 @@ def _malformed(session: ServerSession, item: Item) -> bytes:
 
 def _out_of_order(session: ServerSession, item: Item) -> bytes:
     if session.state is ServerState.START:
-        return wrong(session, replies.GREET_FIRST)
+        return wrong(session, replies.GREET_WITH_LHLO if session.terms.is_lmtp else replies.GREET_FIRST)
     if item[0] == "MAIL":
         return wrong(session, replies.BAD_SEQUENCE)
     needs_mail = session.state is ServerState.GREETED
@@ -205,6 +254,15 @@ def _spend_errors(session: ServerSession) -> None:
         session.errors = max(session.errors, session.terms.max_protocol_errors)
 
 
+def must_be_last(terms: ServerTerms, verb: str) -> bool:
+    """Whether what follows a command before its reply can only be an error or an attack."""
+    if verb == "XCLIENT":
+        return terms.extensions.xclient != ()
+    if verb == "STARTTLS":
+        return terms.offers_tls
+    return verb == ("LHLO" if terms.is_lmtp else "EHLO")
+
+
 def wrong(session: ServerSession, reply: bytes) -> bytes:
     """Count a protocol error."""
     session.errors += 1
@@ -215,6 +273,7 @@ _Handler: TypeAlias = Callable[["ServerSession", Item], bytes]
 
 _HANDLERS: Final[dict[str, _Handler]] = {
     "EHLO": _ehlo,
+    "LHLO": _lhlo,
     "HELO": _helo,
     "MAIL": _mail,
     "RCPT": _rcpt,
@@ -228,7 +287,8 @@ _HANDLERS: Final[dict[str, _Handler]] = {
     "STARTTLS": _starttls,
     "AUTH": _auth,
     "BDAT": _bdat_out_of_order,
-    "XCLIENT": _not_implemented,
+    "XCLIENT": _xclient,
+    "XFORWARD": _xforward,
     "unknown": _unknown,
     "malformed": _malformed,
 }

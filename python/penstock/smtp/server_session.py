@@ -28,12 +28,14 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 from penstock.smtp import replies
 from penstock.smtp.parameters import Asked, mail_parameters
 from penstock.smtp.policy import Policy
-from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item
+from penstock.smtp.server_commands import OUT_OF_ORDER, ROWS, Item, must_be_last
+from penstock.smtp.server_content import refusal_of, to_each
 from penstock.smtp.tables import ServerState
 from penstock.smtp.terms import ServerTerms
 
 if TYPE_CHECKING:
     from penstock.smtp.sasl import Mechanism
+    from penstock.smtp.told import Told
 
 __all__ = ["Action", "Item", "ServerSession"]
 
@@ -70,19 +72,23 @@ class ServerSession:
         is_chunked: Whether the content comes by BDAT, not dot-stuffed.
         announced: Octets of all its chunks so far.
         has_chunks: Whether net has a content whose last chunk has not come.
+        forwarded: What XFORWARD has said of the next message, if anything.
         size_declared: The SIZE that MAIL had, or 0.
         recipients: Address to domain, in the order accepted; the same address counts once.
+        accepted_rcpts: RCPT commands that were accepted; of chunks that were refused, until the next MAIL.
         refusals: Where refused commands are counted.
         behind: Commands of the last event behind the one that waits for the owner.
     """
 
     __slots__ = (
+        "accepted_rcpts",
         "announced",
         "asked",
         "behind",
         "conn",
         "errors",
         "exchange",
+        "forwarded",
         "grants",
         "greeting",
         "has_chunks",
@@ -131,10 +137,12 @@ class ServerSession:
         self.size_declared = 0
         self.behind = 0
         self.recipients: dict[str, str] = {}
+        self.accepted_rcpts = 0
         self.reports: dict[str, tuple[int, str | None]] = {}
         self.is_chunked = False
         self.announced = 0
         self.has_chunks = False
+        self.forwarded: Told = {}
         self.login = ""
         self.exchange: Mechanism | None = None
         self.logon_failures = 0
@@ -145,8 +153,10 @@ class ServerSession:
         """What a Received field calls the way a message came (RFC 3848, RFC 6531 4.3)."""
         if not self.is_extended:
             return "SMTP"
-        name = "UTF8SMTP" if self.is_utf8 else "ESMTP"
-        return name + "S" * self.is_secure + "A" * (self.login != "")
+        kind = "LMTP" if self.terms.is_lmtp else "ESMTP"
+        return (
+            (f"UTF8{kind[-4:]}" if self.is_utf8 else kind) + "S" * self.is_secure + "A" * (self.login != "")
+        )
 
     @property
     def is_utf8(self) -> bool:
@@ -173,13 +183,13 @@ class ServerSession:
         Returns:
             The verb of the last command if that is in order and waits for the session's owner: DATA for
             `take` or `refuse_data`, BDAT for `take_chunk` or `refuse_chunk`, AUTH for `server_auth.respond`,
-            STARTTLS for `server_tls.start`. All others are answered; without such a one, nothing. MAIL or
-            RCPT if the policy has not answered; it and those that are `behind` it are to be said again.
+            STARTTLS for `server_tls.start`, XCLIENT for `server_peers`, MAIL or RCPT if the policy has not
+            answered, to be said again with those `behind`. All others are answered; else nothing.
         """
         if answered:
             self._catch_up(items[:answered])
             items = items[answered:]
-        if early and (self.state is ServerState.START or (items and self._must_be_last(items[-1][0]))):
+        if early and (self.state is ServerState.START or (items and must_be_last(self.terms, items[-1][0]))):
             self.state = ServerState.CLOSED
             self._say(turn, replies.EARLY_TALKER, len(items), True, actions)
             return ""
@@ -217,10 +227,6 @@ class ServerSession:
         actions.append(action if is_bare else (*action, grant))
         return ""
 
-    def _must_be_last(self, verb: str) -> bool:
-        """Whether what follows a command before its reply can only be an error or an attack."""
-        return verb == "EHLO" or (verb == "STARTTLS" and self.terms.offers_tls)
-
     def _refused(self, item: Item, reply: bytes, refused: ServerState | None) -> bytes:
         """Count a refusal; return what is said, which is the last word if there were too many errors."""
         self.refusals[item[0], reply[0]] += 1
@@ -256,7 +262,7 @@ class ServerSession:
             before = answer[: -len(last_reply)]
             if before:
                 self._say(turn, before, len(items) - 1, False, actions)
-            self.refuse_chunk(turn, last_reply, actions, self.state, delay_ms)
+            self.refuse_chunk(turn, last_reply, items[-1], actions, self.state, delay_ms)
             return
         if self.state is not ServerState.CHUNKS:
             self._forget(turn, actions)
@@ -284,6 +290,7 @@ class ServerSession:
                 params, self.terms.extensions
             )
             self.sender = address
+            self.accepted_rcpts = 0
             self.state = ServerState.SENDER
 
     def _delay_ms(self, refusals: int) -> int:
@@ -318,13 +325,19 @@ class ServerSession:
         self,
         turn: int,
         reply: bytes,
+        item: Item,
         actions: list[Action],
         state: ServerState = ServerState.REFUSED,
         delay_ms: int = 0,
     ) -> None:
         """Refuse a BDAT: its chunk is passed over, and what came before is forgotten."""
+        if item[2]:
+            # RFC 2033 4.3: the last one is answered for each recipient, whatever became of those before.
+            reply = to_each(self, reply) or reply
         if state is ServerState.REFUSED:
+            owed = 0 if item[2] else self.accepted_rcpts
             self._end_transaction()
+            self.accepted_rcpts = owed
         self.state = state
         self.has_chunks = False
         actions.append(("discard", self.conn, turn, self.told(reply), delay_ms))
@@ -347,15 +360,7 @@ class ServerSession:
         terms = self.terms
         if status == "complete" and received <= terms.max_hops and header_bytes <= terms.max_header_bytes:
             return True
-        if status == "complete":
-            reply = (
-                replies.CONTENT_TOO_MANY_HOPS
-                if received > terms.max_hops
-                else replies.CONTENT_HEADER_TOO_LARGE
-            )
-        else:
-            reply = _CONTENT_REFUSALS[status]
-        self.refuse_content(turn, reply, actions)
+        self.refuse_content(turn, refusal_of(terms, status, received), actions)
         return False
 
     def refuse_content(self, turn: int, reply: bytes, actions: list[Action]) -> None:
@@ -363,6 +368,7 @@ class ServerSession:
         # How long a chunk is does not depend on what is in it.
         is_over = reply is replies.CONTENT_BAD_LINE_ENDING and not self.is_chunked
         is_over = is_over or reply.startswith(b"421")
+        reply = to_each(self, reply)
         self._end_transaction()
         if is_over:
             self.state = ServerState.CLOSED
@@ -370,6 +376,8 @@ class ServerSession:
 
     def accepted(self, turn: int, ticket: int, queued: bytes, failed: bytes, actions: list[Action]) -> None:
         """Have the commit's completion answer the content, with one of two replies."""
+        if self.terms.is_lmtp:
+            queued, failed = to_each(self, queued), to_each(self, failed)
         self._end_transaction()
         if not self.terms.extensions.enhanced_status_codes:
             queued, failed = replies.without_codes(queued), replies.without_codes(failed)
@@ -386,15 +394,9 @@ class ServerSession:
         self.state = ServerState.GREETED
         # The old mapping may belong to a message by now, so it is replaced, not cleared.
         self.recipients = {}
-        if self.asked is not None or self.reports:
+        self.accepted_rcpts = 0
+        if self.asked is not None or self.reports or self.forwarded:
             self.asked = None
             self.reports = {}
+            self.forwarded = {}
         self.is_chunked = False
-
-
-_CONTENT_REFUSALS: Final = {
-    "too_large": replies.CONTENT_TOO_LARGE,
-    "bad_line_ending": replies.CONTENT_BAD_LINE_ENDING,
-    "nul": replies.CONTENT_NUL,
-    "starved": replies.INSUFFICIENT_STORAGE,
-}

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from penstock.smtp.policy import Policy
     from penstock.smtp.server_session import ServerSession
 
-__all__ = ["secured", "start"]
+__all__ = ["begin_anew", "secured", "start"]
 
 Action: TypeAlias = tuple[Any, ...]
 
@@ -26,7 +26,7 @@ def start(session: ServerSession, turn: int, tls: int, actions: list[Action]) ->
         tls: The number under which core knows what is shown.
         actions: Where the answer goes.
     """
-    _begin_anew(session)
+    begin_anew(session)
     actions.append(("start_tls", session.conn, turn, tls, session.told(replies.START_TLS)))
 
 
@@ -56,7 +56,7 @@ def secured(
     actions.append(("reply", session.conn, turn, banner, 1, 0, False))
 
 
-def _begin_anew(session: ServerSession) -> None:
+def begin_anew(session: ServerSession) -> None:
     """Forget all that was said; of a content in chunks net forgets what it has by itself."""
     session.state = ServerState.START
     session.greeting = ""
@@ -66,7 +66,9 @@ def _begin_anew(session: ServerSession) -> None:
     session.asked = None
     session.size_declared = 0
     session.recipients = {}
+    session.accepted_rcpts = 0
     session.reports = {}
+    session.forwarded = {}
     session.is_chunked = session.has_chunks = False
     session.announced = 0
     session.login = ""

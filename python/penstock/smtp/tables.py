@@ -84,8 +84,10 @@ def _row(state: ServerState, reset: ServerState, more: dict[str, Next]) -> dict[
         more: Commands of this state.
     """
     return {
-        **_stay(state, "NOOP", "VRFY", "EXPN", "HELP", "STARTTLS", "AUTH", "XCLIENT", "unknown", "malformed"),
+        **_stay(state, "NOOP", "VRFY", "EXPN", "HELP", "STARTTLS", "AUTH", "unknown", "malformed"),
+        **_stay(state, "XCLIENT", "XFORWARD"),
         "EHLO": (_S.GREETED, state),
+        "LHLO": (_S.GREETED, state),
         "HELO": (_S.GREETED, state),
         "RSET": (reset, state),
         "QUIT": (_S.CLOSED, _S.CLOSED),

@@ -28,6 +28,7 @@ class ServerTerms:
         extensions: What is offered.
         offers_tls: Whether STARTTLS can be had.
         requires_tls: Whether MAIL is refused before it.
+        is_lmtp: Whether LMTP is spoken (RFC 2033), not SMTP.
         is_tls: Whether the connection is in TLS.
         mechanisms: What is offered for authentication (RFC 4954); without any, AUTH is not known.
         auth_requires_tls: Whether it is offered only where the connection is encrypted.
@@ -49,6 +50,7 @@ class ServerTerms:
     extensions: Extensions = USUAL
     offers_tls: bool = False
     requires_tls: bool = False
+    is_lmtp: bool = False
     is_tls: bool = False
     mechanisms: tuple[str, ...] = ()
     auth_requires_tls: bool = False
@@ -70,7 +72,7 @@ class ServerTerms:
         if self.requires_tls:
             # MAIL is refused then, so nobody else may answer it.
             put(self, "grants", {})
-        put(self, "banner", replies.banner(self.fqdn))
+        put(self, "banner", replies.banner(self.fqdn, "LMTP" if self.is_lmtp else "ESMTP"))
         put(self, "helo", replies.helo(self.fqdn))
         put(self, "ehlo", self.ehlo_at(is_secure=self.is_tls, now_ms=0))
         put(self, "goodbye", replies.goodbye(self.fqdn))

@@ -147,6 +147,12 @@ fn action(kind: &str, t: &Bound<'_, PyTuple>, registered: &Registered<'_>) -> Py
             tls: registered.tls(field(t, 3)?)?,
             reply: octets(t, 4)?,
         }),
+        "restart" => Action::Net(NetAction::Restart {
+            conn: conn()?,
+            turn: turn()?,
+            limits: registered.limits(field(t, 3)?)?,
+            banner: octets(t, 4)?,
+        }),
         "park" => Action::Net(NetAction::Park { conn: conn()?, turn: turn()?, idle_ms: field(t, 3)? }),
         "close" => Action::Net(NetAction::Close { conn: conn()?, turn: turn()?, quit: field(t, 3)? }),
         "abort" => Action::Net(NetAction::Abort { conn: conn()? }),

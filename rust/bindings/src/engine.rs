@@ -8,7 +8,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::flow::{Changes, Offer};
 use penstock_core::smtp::command::Charset;
-use penstock_engine::net::{ClientLimits, NetConfig, ServerLimits, ServerTls, StandardReplies};
+use penstock_engine::net::{ClientLimits, NetConfig, Proxies, ServerLimits, ServerTls, StandardReplies};
 use penstock_engine::spool::{Author, FileDevice, SpoolConfig, SuspendedQueue, SystemClock};
 use penstock_engine::{Engine as Inner, EngineConfig};
 use pyo3::exceptions::{PyLookupError, PyRuntimeError, PyValueError};
@@ -160,10 +160,22 @@ impl Engine {
         Ok(())
     }
 
-    fn listen(&self, listener: u32, host: &str, port: u16) -> PyResult<(String, u16)> {
+    #[pyo3(signature = (listener, host, port, *, proxies = Vec::new(), proxy_header_ms = 0))]
+    fn listen(
+        &self,
+        listener: u32,
+        host: &str,
+        port: u16,
+        proxies: Vec<(String, String)>,
+        proxy_header_ms: u64,
+    ) -> PyResult<(String, u16)> {
+        let mut ranges = Vec::with_capacity(proxies.len());
+        for (first, last) in proxies {
+            ranges.push((address(&first, 0)?.ip(), address(&last, 0)?.ip()));
+        }
         let bound = self
             .inner()?
-            .listen(listener, address(host, port)?)
+            .listen(listener, address(host, port)?, Proxies::new(ranges, proxy_header_ms))
             .map_err(|error| errors::os_error(&error, &format!("{host}:{port}")))?;
         Ok((bound.ip().to_string(), bound.port()))
     }
@@ -187,6 +199,7 @@ impl Engine {
                 "total_ms" => made.total_ms = value,
                 "min_rate_bytes_s" => made.min_rate_bytes_s = value,
                 "handshake_ms" => made.handshake_ms = value,
+                "output_bytes" => made.output_bytes = value as usize,
                 "header_bytes" => made.header_bytes = value as usize,
                 "rate_window_ms" => made.rate_window_ms = value,
                 "command_ms" => made.command_ms = value,

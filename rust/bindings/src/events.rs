@@ -1,5 +1,7 @@
 //! Events as tuples.
 
+use std::net::SocketAddr;
+
 use penstock_core::smtp::command::{Command, Malformed, Param};
 use penstock_core::smtp::reply::Reply;
 use penstock_core::smtp::sasl::Response;
@@ -62,17 +64,16 @@ pub(crate) fn event<'py>(py: Python<'py>, engine: &Engine, event: Event) -> PyRe
             let replies = replies.into_iter().map(|r| reply(py, r)).collect::<PyResult<Vec<_>>>()?;
             (intern!(py, "replies"), conn, turn, first, PyList::new(py, replies)?).into_bound_py_any(py)
         }
-        Event::Opened { conn, turn, listener, peer, local } => (
-            intern!(py, "opened"),
-            conn,
-            turn,
-            listener,
-            peer.ip().to_canonical().to_string(),
-            peer.port(),
-            local.ip().to_canonical().to_string(),
-            local.port(),
-        )
-            .into_bound_py_any(py),
+        Event::Opened { conn, turn, listener, peer, local, proxy } => {
+            let ((ip, port), (local_ip, local_port)) = (told(peer), told(local));
+            let proxy = proxy.map(|proxy| told(proxy).0);
+            (intern!(py, "opened"), conn, turn, listener, ip, port, local_ip, local_port, proxy)
+                .into_bound_py_any(py)
+        }
+        Event::ProxyRefused { listener, peer, refusal } => {
+            let (ip, port) = told(peer);
+            (intern!(py, "proxy_refused"), listener, ip, port, refusal.as_str()).into_bound_py_any(py)
+        }
         Event::Commands { conn, turn, items, answered, early, eof } => {
             let items = items.into_iter().map(|i| item(py, i)).collect::<PyResult<Vec<_>>>()?;
             (intern!(py, "commands"), conn, turn, PyList::new(py, items)?, early, eof, answered)
@@ -120,6 +121,11 @@ fn content_status(py: Python<'_>, status: ContentStatus) -> &Bound<'_, PyString>
     }
 }
 
+/// An address and a port; one of IPv4 as such, however the socket has it.
+fn told(address: SocketAddr) -> (String, u16) {
+    (address.ip().to_canonical().to_string(), address.port())
+}
+
 fn close_reason(py: Python<'_>, reason: CloseReason) -> &Bound<'_, PyString> {
     match reason {
         CloseReason::Peer => intern!(py, "peer"),
@@ -161,6 +167,7 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
     };
     match command {
         Command::Ehlo { domain } => (intern!(py, "EHLO"), domain).into_bound_py_any(py),
+        Command::Lhlo { domain } => (intern!(py, "LHLO"), domain).into_bound_py_any(py),
         Command::Helo { domain } => (intern!(py, "HELO"), domain).into_bound_py_any(py),
         Command::Mail { path, params: p } => {
             (intern!(py, "MAIL"), path.address, path.domain, params(py, p)?).into_bound_py_any(py)
@@ -181,7 +188,12 @@ fn item(py: Python<'_>, item: Result<Command, Malformed>) -> PyResult<Bound<'_, 
             (intern!(py, "AUTH"), mechanism, initial).into_bound_py_any(py)
         }
         Command::Bdat { size, is_last } => (intern!(py, "BDAT"), size, is_last).into_bound_py_any(py),
-        Command::Xclient => (intern!(py, "XCLIENT"),).into_bound_py_any(py),
+        Command::Xclient { attributes } => {
+            (intern!(py, "XCLIENT"), params(py, attributes)?).into_bound_py_any(py)
+        }
+        Command::Xforward { attributes } => {
+            (intern!(py, "XFORWARD"), params(py, attributes)?).into_bound_py_any(py)
+        }
         Command::Unknown { verb } => (intern!(py, "unknown"), verb).into_bound_py_any(py),
     }
 }

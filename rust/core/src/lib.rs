@@ -7,6 +7,7 @@
 //! - [`smtp`]: framing, commands, paths, content, replies (RFC 5321), with their limits.
 //! - [`message`]: the header section of a content.
 //! - [`flow`]: how content passes between the network and the spool without either knowing the other.
+//! - [`proxy`]: who is behind a proxy (the PROXY protocol).
 //! - [`certificate`]: what an X.509 certificate says of itself.
 //! - [`queue_id`]: the name of a message.
 //!
@@ -36,6 +37,7 @@
 pub mod certificate;
 pub mod flow;
 pub mod message;
+pub mod proxy;
 pub mod queue_id;
 pub mod smtp;
 mod text;

@@ -15,6 +15,7 @@ use penstock_core::flow::{ContentSink, Offer, WakeHandle};
 use penstock_core::queue_id::QueueId;
 use penstock_net::{
     BeginChunks, ClientLimits, Conn, EventSink, FlightPart, Grant, Net, NetAction, NetConfig, NetEvent,
+    Proxies,
 };
 use penstock_spool::{
     Accepted, Author, Clock, Device, Disposition, Draft, DraftRefused, Drafts, Edit, Fact, HopKind, Look,
@@ -562,8 +563,13 @@ impl Engine {
     }
 
     /// Listens on an address; gives the address bound (port 0 asks for any).
-    pub fn listen(&self, listener: u32, address: SocketAddr) -> std::io::Result<SocketAddr> {
-        self.net().listen(listener, address)
+    pub fn listen(
+        &self,
+        listener: u32,
+        address: SocketAddr,
+        proxies: Proxies,
+    ) -> std::io::Result<SocketAddr> {
+        self.net().listen(listener, address, proxies)
     }
 
     /// Stops accepting on a listener.

@@ -8,7 +8,9 @@ use penstock_core::queue_id::QueueId;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
 use penstock_core::smtp::sasl::Response;
-use penstock_net::{CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent, TlsFacts};
+use penstock_net::{
+    CloseReason, Conn, ContentState, ContentStatus, DialStage, NetEvent, ProxyRefusal, TlsFacts,
+};
 use penstock_spool::{Answer, CommitError};
 
 /// One fact for the caller, in the order in which [`Engine::poll`](crate::Engine::poll) hands them out:
@@ -41,7 +43,16 @@ pub enum Event {
     /// Replies of the peer, `first` counting from the connection's first.
     Replies { conn: Conn, turn: u32, first: u32, replies: Vec<Reply> },
     /// A peer has connected.
-    Opened { conn: Conn, turn: u32, listener: u32, peer: SocketAddr, local: SocketAddr },
+    Opened {
+        conn: Conn,
+        turn: u32,
+        listener: u32,
+        peer: SocketAddr,
+        local: SocketAddr,
+        proxy: Option<SocketAddr>,
+    },
+    /// A proxy has not said whom it speaks for, and is gone.
+    ProxyRefused { listener: u32, peer: SocketAddr, refusal: ProxyRefusal },
     /// Commands of a peer, in order.
     Commands {
         conn: Conn,
@@ -90,6 +101,7 @@ impl Event {
             Self::Closed { .. } | Self::ClientClosed { .. } => Lane::Closure,
             Self::Connected { .. } | Self::DialFailed { .. } | Self::Replies { .. } => Lane::Client,
             Self::Opened { .. }
+            | Self::ProxyRefused { .. }
             | Self::Commands { .. }
             | Self::TlsUp { .. }
             | Self::AuthLine { .. }
@@ -103,8 +115,11 @@ impl Event {
         keep: impl FnOnce(u64, Box<dyn penstock_core::flow::ContentSink>),
     ) -> Self {
         match event {
-            NetEvent::Opened { conn, turn, listener, peer, local } => {
-                Self::Opened { conn, turn, listener, peer, local }
+            NetEvent::Opened { conn, turn, listener, peer, local, proxy } => {
+                Self::Opened { conn, turn, listener, peer, local, proxy }
+            }
+            NetEvent::ProxyRefused { listener, peer, refusal } => {
+                Self::ProxyRefused { listener, peer, refusal }
             }
             NetEvent::Commands { conn, turn, items, answered, early, eof } => {
                 Self::Commands { conn, turn, items, answered, early, eof }

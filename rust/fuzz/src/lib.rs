@@ -5,6 +5,7 @@
 
 use penstock_core::flow::{Changes, ContentFlags};
 use penstock_core::message::header::{HeaderFacts, HeaderScanner};
+use penstock_core::proxy::{HEADER_MAX, ProxyFault, ProxyHeader, ProxyReader};
 use penstock_core::smtp::chunk::plain_flags;
 use penstock_core::smtp::command::{
     Charset, Command, Grammar, Malformed, Verb, parse_command, parse_command_in,
@@ -69,7 +70,7 @@ pub fn commands(data: &[u8]) {
                 assert_eq!(path.domain.is_empty(), !path.address.contains('@'));
                 assert!(params.iter().all(|param| !param.key.is_empty() && is_printable(&param.key)));
             }
-            Ok(Command::Ehlo { domain } | Command::Helo { domain }) => {
+            Ok(Command::Ehlo { domain } | Command::Lhlo { domain } | Command::Helo { domain }) => {
                 assert!(!domain.is_empty() && is_printable(&domain) && !domain.contains(' '));
             }
             Ok(Command::Auth { mechanism, initial }) => {
@@ -276,6 +277,33 @@ pub fn replies(data: &[u8]) {
         assert_eq!(error, None);
         let again: Vec<_> = again.into_iter().map(|reply| (reply.code, reply.lines.len())).collect();
         assert_eq!(again, [(reply.code, lines.len())]);
+    }
+}
+
+/// Headers of the PROXY protocol: what follows one is not touched, and a part of one is none.
+pub fn proxy(data: &[u8]) {
+    fn read<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> Result<Option<(ProxyHeader, usize)>, ProxyFault> {
+        let mut reader = ProxyReader::default();
+        let mut consumed = 0;
+        for piece in pieces {
+            if let Some((header, octets)) = reader.push(piece)? {
+                return Ok(Some((header, consumed + octets)));
+            }
+            consumed += piece.len();
+        }
+        Ok(None)
+    }
+    let (size, input) = split(data);
+    let result = read(input.chunks(size));
+    assert_eq!(result, read(std::iter::once(input)));
+    match result {
+        Ok(Some((_, octets))) => {
+            assert!(octets <= input.len().min(HEADER_MAX));
+            assert_eq!(read(std::iter::once(&input[..octets])), result);
+            assert_eq!(read(std::iter::once(&input[..octets - 1])), Ok(None));
+        }
+        Ok(None) => assert!(input.len() < HEADER_MAX),
+        Err(_) => {}
     }
 }
 

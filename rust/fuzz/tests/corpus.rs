@@ -41,3 +41,8 @@ fn bdat() {
 fn headers() {
     run("headers", penstock_fuzz::headers);
 }
+
+#[test]
+fn proxy() {
+    run("proxy", penstock_fuzz::proxy);
+}

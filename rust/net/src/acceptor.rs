@@ -3,9 +3,9 @@
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::SocketAddr;
 
-use crate::Conn;
 use crate::conn::own_token;
 use crate::transport::{Stream, Transport};
+use crate::{Conn, Proxies};
 
 /// Connections accepted in a pass.
 const ACCEPTS_MAX: usize = 64;
@@ -21,6 +21,7 @@ const ENOBUFS: i32 = 105;
 struct Listening<L> {
     listener: u32,
     socket: L,
+    proxies: Proxies,
     is_ready: bool,
 }
 
@@ -43,10 +44,11 @@ impl<T: Transport> Acceptor<T> {
         transport: &mut T,
         listener: u32,
         mut socket: T::Listener,
+        proxies: Proxies,
     ) -> io::Result<()> {
         self.unlisten(listener);
         transport.listen(&mut socket, own_token(listener, self.thread))?;
-        self.listening.push(Listening { listener, socket, is_ready: false });
+        self.listening.push(Listening { listener, socket, proxies, is_ready: false });
         Ok(())
     }
 
@@ -71,14 +73,14 @@ impl<T: Transport> Acceptor<T> {
         self.listening.iter().any(|listening| listening.is_ready).then_some(self.paused_until_ms)
     }
 
-    /// Accept what a pass allows. `admit` gives back a connection that is to be turned away with `farewell`; return how
-    /// many were.
+    /// Accept what a pass allows. `admit` is told how long the header of a proxy may take, if it is one; it gives back a
+    /// connection that is to be turned away with `farewell`. Return how many were.
     pub(crate) fn accept(
         &mut self,
         transport: &mut T,
         now_ms: u64,
         farewell: &[u8],
-        mut admit: impl FnMut(T::Stream, u32, SocketAddr) -> Result<(), T::Stream>,
+        mut admit: impl FnMut(T::Stream, u32, SocketAddr, Option<u64>) -> Result<(), T::Stream>,
     ) -> u64 {
         let mut refused = 0;
         if now_ms < self.paused_until_ms || self.listening.is_empty() {
@@ -92,7 +94,8 @@ impl<T: Transport> Acceptor<T> {
                 left -= 1;
                 match transport.accept(&mut listening.socket) {
                     Ok((stream, peer)) => {
-                        if let Err(mut stream) = admit(stream, listening.listener, peer) {
+                        let header_ms = listening.proxies.header_ms(peer.ip());
+                        if let Err(mut stream) = admit(stream, listening.listener, peer, header_ms) {
                             // Whoever does not get it finds the connection closed.
                             let _ = stream.write(&[IoSlice::new(farewell)]);
                             refused += 1;
@@ -196,7 +199,7 @@ mod tests {
     fn listening(fake: &mut Fake, listeners: &[u32]) -> Acceptor<Fake> {
         let mut acceptor = Acceptor::new(0);
         for &listener in listeners {
-            acceptor.listen(fake, listener, listener).expect("the fake registers all");
+            acceptor.listen(fake, listener, listener, Proxies::default()).expect("the fake registers all");
             assert!(acceptor.note(own_token(listener, 0)));
         }
         acceptor
@@ -209,7 +212,7 @@ mod tests {
         let mut acceptor = listening(&mut fake, &[1]);
         let mut admitted = 0;
         for (now_ms, refused, expected) in [(5_000, 1, 1), (5_999, 0, 1), (6_000, 0, 2)] {
-            let turned_away = acceptor.accept(&mut fake, now_ms, b"421\r\n", |_, listener, _| {
+            let turned_away = acceptor.accept(&mut fake, now_ms, b"421\r\n", |_, listener, _, _| {
                 assert_eq!(listener, 1);
                 admitted += 1;
                 Ok(())
@@ -226,7 +229,7 @@ mod tests {
         let mut passes = Vec::new();
         for _ in 0..4 {
             let mut accepted = Vec::new();
-            let refused = acceptor.accept(&mut fake, 0, b"", |stream, listener, _| {
+            let refused = acceptor.accept(&mut fake, 0, b"", |stream, listener, _, _| {
                 accepted.push(listener);
                 if accepted.len() == 1 { Err(stream) } else { Ok(()) }
             });

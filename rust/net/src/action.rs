@@ -58,6 +58,18 @@ pub enum NetAction {
         /// The 220.
         reply: Bytes,
     },
+    /// Answer a final XCLIENT with a banner: the peer speaks for another from now on. Nothing that was granted holds any
+    /// more; what has come already ends the connection, unanswered.
+    Restart {
+        /// The connection.
+        conn: Conn,
+        /// The turn of the commands, all of them answered but the XCLIENT at the end.
+        turn: u32,
+        /// What the peer may do, from now on.
+        limits: Arc<ServerLimits>,
+        /// The first reply.
+        banner: Bytes,
+    },
     /// Answer DATA with 354 and put the content into a sink.
     Take {
         /// The connection.
@@ -185,6 +197,7 @@ impl NetAction {
             Self::Begin { conn, .. }
             | Self::Reply { conn, .. }
             | Self::StartTls { conn, .. }
+            | Self::Restart { conn, .. }
             | Self::Take { conn, .. }
             | Self::TakeChunk { conn, .. }
             | Self::Discard { conn, .. }
@@ -205,6 +218,7 @@ impl NetAction {
             Self::Begin { turn, .. }
             | Self::Reply { turn, .. }
             | Self::StartTls { turn, .. }
+            | Self::Restart { turn, .. }
             | Self::Take { turn, .. }
             | Self::TakeChunk { turn, .. }
             | Self::Discard { turn, .. }

@@ -1,5 +1,7 @@
 //! What the wire engine and its connections are allowed.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use penstock_core::flow::Changes;
 use penstock_core::smtp::command::Grammar;
@@ -91,6 +93,40 @@ impl Default for ServerLimits {
     }
 }
 
+/// The peers of a listener that are proxies: each begins with a header of the PROXY protocol, and nobody else does.
+#[derive(Clone, Debug, Default)]
+pub struct Proxies {
+    /// From the first address to the last, in order and apart from each other.
+    ranges: Vec<(IpAddr, IpAddr)>,
+    header_ms: u64,
+}
+
+impl Proxies {
+    /// Take ranges of addresses, both ends included, and how long a header may take to come.
+    pub fn new(mut ranges: Vec<(IpAddr, IpAddr)>, header_ms: u64) -> Self {
+        ranges.sort_unstable();
+        ranges.dedup_by(|next, kept| {
+            let is_within = next.0 <= kept.1;
+            if is_within {
+                kept.1 = kept.1.max(next.1);
+            }
+            is_within
+        });
+        Self { ranges, header_ms }
+    }
+
+    /// How long the header of a peer may take; nothing if the peer is no proxy.
+    pub(crate) fn header_ms(&self, peer: IpAddr) -> Option<u64> {
+        if self.ranges.is_empty() {
+            return None;
+        }
+        let peer = peer.to_canonical();
+        let behind = self.ranges.partition_point(|&(first, _)| first <= peer);
+        let &(_, last) = self.ranges.get(behind.checked_sub(1)?)?;
+        (peer <= last).then_some(self.header_ms)
+    }
+}
+
 /// What an outgoing connection is allowed (RFC 5321 4.5.3.2).
 #[derive(Clone, Debug)]
 pub struct ClientLimits {
@@ -107,5 +143,45 @@ pub struct ClientLimits {
 impl Default for ClientLimits {
     fn default() -> Self {
         Self { connect_ms: 30_000, banner_ms: 300_000, block_ms: 180_000, dot_ms: 600_000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn proxies_are_those_in_the_ranges_and_nobody_else() {
+        let ip = |text: &str| text.parse::<IpAddr>().unwrap();
+        let range = |first, last| (ip(first), ip(last));
+        let proxies = Proxies::new(
+            vec![
+                range("2001:db8::", "2001:db8::ff"),
+                range("10.0.0.5", "10.0.0.5"),
+                range("10.0.1.0", "10.0.1.255"),
+                range("10.0.1.9", "10.0.2.3"),
+                range("10.0.1.10", "10.0.1.11"),
+            ],
+            5_000,
+        );
+        for (peer, is_proxy) in [
+            ("10.0.0.4", false),
+            ("10.0.0.5", true),
+            ("::ffff:10.0.0.5", true),
+            ("10.0.0.6", false),
+            ("10.0.1.0", true),
+            ("10.0.1.200", true),
+            ("10.0.2.3", true),
+            ("10.0.2.4", false),
+            ("2001:db7::", false),
+            ("2001:db8::", true),
+            ("2001:db8::ff", true),
+            ("2001:db8::100", false),
+            ("::1", false),
+        ] {
+            assert_eq!(proxies.header_ms(ip(peer)).is_some(), is_proxy, "{peer}");
+        }
+        assert_eq!(Proxies::default().header_ms(ip("10.0.0.5")), None);
     }
 }

@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 
 use penstock_core::flow::{Changes, ContentFlags, ContentSink};
 use penstock_core::message::header::HeaderFacts;
+use penstock_core::proxy::ProxyFault;
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::reply::Reply;
 use penstock_core::smtp::sasl::Response;
@@ -41,13 +42,26 @@ pub enum NetEvent {
         turn: u32,
         /// The number under which the listener was registered.
         listener: u32,
-        /// The far end.
+        /// The far end: whom the proxy speaks for, if it has said so.
         peer: SocketAddr,
-        /// Our end.
+        /// Our end, as the far end knows it.
         local: SocketAddr,
+        /// The proxy, if it comes through one.
+        proxy: Option<SocketAddr>,
+    },
+    /// A proxy has connected and not said whom it speaks for. It is gone, nothing was said to it, and nothing else is
+    /// told of it. One that says nothing at all before it leaves is not told either: so a proxy sees whether we live.
+    ProxyRefused {
+        /// The number under which the listener was registered.
+        listener: u32,
+        /// The proxy.
+        peer: SocketAddr,
+        /// What was wrong.
+        refusal: ProxyRefusal,
     },
     /// A peer has sent commands. Hands the turn over; answered by `Reply`, or at last by `Take` for a final DATA,
-    /// `TakeChunk` or `Discard` for a final BDAT, `Challenge` for a final AUTH, `StartTls` for a final STARTTLS.
+    /// `TakeChunk` or `Discard` for a final BDAT, `Challenge` for a final AUTH, `StartTls` for a final STARTTLS, `Restart` for a final
+    /// XCLIENT.
     Commands {
         /// The connection.
         conn: Conn,
@@ -161,6 +175,28 @@ pub enum NetEvent {
         /// How much of the last content the peer can have.
         content: ContentState,
     },
+}
+
+/// Why a proxy was turned away.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+pub enum ProxyRefusal {
+    /// What it sent is no header.
+    Fault(ProxyFault),
+    /// The header took too long.
+    TimedOut,
+    /// It left in the middle of the header.
+    Ended,
+}
+
+impl ProxyRefusal {
+    /// Return the name in snake case.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Fault(fault) => fault.as_str(),
+            Self::TimedOut => "timed_out",
+            Self::Ended => "ended",
+        }
+    }
 }
 
 /// Whether content can be accepted.

@@ -106,7 +106,13 @@ impl<T: Transport> Hub<T> {
     }
 
     /// Give the thread with the fewest connections one that has been accepted; get it back if there are too many.
-    pub(crate) fn adopt(&self, stream: T::Stream, listener: u32, peer: SocketAddr) -> Result<(), T::Stream> {
+    pub(crate) fn adopt(
+        &self,
+        stream: T::Stream,
+        listener: u32,
+        peer: SocketAddr,
+        header_ms: Option<u64>,
+    ) -> Result<(), T::Stream> {
         let count = &self.counters.server_connections;
         let max = self.config.connections_max;
         let is_admitted =
@@ -118,7 +124,7 @@ impl<T: Transport> Hub<T> {
             count.fetch_sub(1, Ordering::Relaxed);
             return Err(stream);
         };
-        self.put(thread_of(conn), Order::Adopt { conn, stream, listener, peer });
+        self.put(thread_of(conn), Order::Adopt { conn, stream, listener, peer, header_ms });
         Ok(())
     }
 

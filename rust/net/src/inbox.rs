@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use penstock_core::flow::Wake;
 
 use crate::transport::{Transport, Unpark};
-use crate::{ClientLimits, Conn, NetAction};
+use crate::{ClientLimits, Conn, NetAction, Proxies};
 
 /// What a reactor is to do.
 pub(crate) enum Order<T: Transport> {
@@ -22,10 +22,10 @@ pub(crate) enum Order<T: Transport> {
     Wake { conn: Conn },
     /// Make a connection.
     Dial { conn: Conn, address: SocketAddr, source: Option<IpAddr>, limits: Arc<ClientLimits> },
-    /// Take over a connection that has been accepted.
-    Adopt { conn: Conn, stream: T::Stream, listener: u32, peer: SocketAddr },
+    /// Take over a connection that has been accepted; a proxy's if its header may take some time.
+    Adopt { conn: Conn, stream: T::Stream, listener: u32, peer: SocketAddr, header_ms: Option<u64> },
     /// Accept from a listener, and say whether that can be done.
-    Listen { listener: u32, socket: T::Listener, answer: SyncSender<io::Result<()>> },
+    Listen { listener: u32, socket: T::Listener, proxies: Proxies, answer: SyncSender<io::Result<()>> },
     /// Stop accepting, and say when that is done.
     Unlisten { listener: u32, answer: SyncSender<io::Result<()>> },
     /// End.

@@ -45,9 +45,9 @@ mod transport;
 mod wheel;
 
 pub use action::{BeginChunks, FlightPart, NetAction};
-pub use config::{ClientLimits, NetConfig, ServerLimits};
+pub use config::{ClientLimits, NetConfig, Proxies, ServerLimits};
 pub use conn::Conn;
-pub use event::{CloseReason, ContentState, ContentStatus, DialStage, EventSink, NetEvent};
+pub use event::{CloseReason, ContentState, ContentStatus, DialStage, EventSink, NetEvent, ProxyRefusal};
 pub use grant::{Grant, StandardReplies};
 pub use net::Net;
 pub use statistics::NetStatistics;

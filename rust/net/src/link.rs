@@ -55,12 +55,17 @@ pub(crate) enum Raw {
 pub(crate) struct Edge {
     is_readable: bool,
     hang_up: bool,
+    /// What was read and given back; it comes before what the socket has.
+    unread: Vec<u8>,
 }
 
 impl Edge {
     /// Read if that may bring something, and note whether there may be more.
     pub(crate) fn read(&mut self, stream: &mut impl Stream, into: &mut [u8]) -> Raw {
         while self.is_readable {
+            if !self.unread.is_empty() {
+                return Raw::Data(self.read_again(into));
+            }
             match stream.read(into) {
                 Ok(0) => {
                     self.is_readable = false;
@@ -79,6 +84,14 @@ impl Edge {
             }
         }
         Raw::Blocked
+    }
+
+    fn read_again(&mut self, into: &mut [u8]) -> usize {
+        let octets = self.unread.len().min(into.len());
+        let rest = self.unread.split_off(octets);
+        into.iter_mut().zip(&self.unread).for_each(|(place, octet)| *place = *octet);
+        self.unread = rest;
+        octets
     }
 }
 
@@ -153,6 +166,12 @@ impl<S: Stream> Link<S> {
 
     pub(crate) fn stream(&mut self) -> Option<&mut S> {
         self.stream.as_mut()
+    }
+
+    /// Give back the last octets that were read: they were for whoever reads next, under TLS or not.
+    pub(crate) fn unread(&mut self, octets: &[u8]) {
+        self.edge.unread = octets.to_vec();
+        self.edge.is_readable |= !octets.is_empty();
     }
 
     /// Close the socket.

@@ -15,7 +15,7 @@ use crate::inbox::Order;
 use crate::reactor::Reactor;
 use crate::transport::memory::{Memory, MemoryNetwork, MemoryPeer, NoUnpark};
 use crate::transport::tcp::{self, Tcp};
-use crate::{ClientLimits, Conn, DialStage, EventSink, NetAction, NetConfig, NetStatistics};
+use crate::{ClientLimits, Conn, DialStage, EventSink, NetAction, NetConfig, NetStatistics, Proxies};
 
 /// Threads that the name of a connection can tell apart.
 const THREADS_MAX: usize = 255;
@@ -97,11 +97,12 @@ impl Net {
 
     /// Accept connections on an address; port 0 asks for any. Return what was bound.
     ///
-    /// `listener` is the number by which `Opened` names it; what had it before is closed.
+    /// `listener` is the number by which `Opened` names it; what had it before is closed. `proxies` are the peers that
+    /// have to say first whom they speak for.
     ///
     /// # Errors
     /// The address is in use, not ours, or forbidden. A port is never shared with another process.
-    pub fn listen(&self, listener: u32, address: SocketAddr) -> io::Result<SocketAddr> {
+    pub fn listen(&self, listener: u32, address: SocketAddr, proxies: Proxies) -> io::Result<SocketAddr> {
         let (answer, answered) = sync_channel(1);
         match &self.engine {
             Engine::Threads { hub, threads } => {
@@ -109,12 +110,12 @@ impl Net {
                     return Err(ErrorKind::NotConnected.into());
                 }
                 let (socket, bound) = tcp::bind(address)?;
-                hub.put(ACCEPTOR, Order::Listen { listener, socket, answer });
+                hub.put(ACCEPTOR, Order::Listen { listener, socket, proxies, answer });
                 wait_for(&answered).map(|()| bound)
             }
             Engine::Inline { hub, network, .. } => {
                 let (socket, bound) = network.bind(listener, address)?;
-                hub.put(ACCEPTOR, Order::Listen { listener, socket, answer });
+                hub.put(ACCEPTOR, Order::Listen { listener, socket, proxies, answer });
                 Ok(bound)
             }
         }

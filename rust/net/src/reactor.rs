@@ -26,7 +26,7 @@ use crate::context::{Context, Next};
 use crate::entry::{Entry, Side, guarded};
 use crate::hub::Hub;
 use crate::inbox::{Inbox, Order};
-use crate::server_conn::Server;
+use crate::server_conn::{Met, Server};
 use crate::tls::HANDSHAKES_PER_PASS;
 use crate::transport::{Readiness, Stream, Transport};
 use crate::wheel::Wheel;
@@ -227,10 +227,14 @@ impl<T: Transport> Reactor<T> {
         }
         let (hub, is_lost) = (&self.hub, self.load == Load::Lost);
         let farewell = &hub.config.overload_reply;
-        self.cx.tally.refused +=
-            self.acceptor.accept(&mut self.transport, self.cx.now_ms, farewell, |stream, listener, peer| {
-                if is_lost { Err(stream) } else { hub.adopt(stream, listener, peer) }
-            });
+        self.cx.tally.refused += self.acceptor.accept(
+            &mut self.transport,
+            self.cx.now_ms,
+            farewell,
+            |stream, listener, peer, header_ms| {
+                if is_lost { Err(stream) } else { hub.adopt(stream, listener, peer, header_ms) }
+            },
+        );
     }
 
     fn follow_orders(&mut self) {
@@ -249,9 +253,11 @@ impl<T: Transport> Reactor<T> {
                     }
                 }
                 Order::Dial { conn, address, source, limits } => self.dial(conn, address, source, limits),
-                Order::Adopt { conn, stream, listener, peer } => self.adopt(conn, stream, listener, peer),
-                Order::Listen { listener, socket, answer } => {
-                    let listened = self.acceptor.listen(&mut self.transport, listener, socket);
+                Order::Adopt { conn, stream, listener, peer, header_ms } => {
+                    self.adopt(conn, stream, listener, peer, header_ms);
+                }
+                Order::Listen { listener, socket, proxies, answer } => {
+                    let listened = self.acceptor.listen(&mut self.transport, listener, socket, proxies);
                     // Whoever asked may have lost patience.
                     let _ = answer.try_send(listened);
                 }
@@ -310,14 +316,22 @@ impl<T: Transport> Reactor<T> {
         }
     }
 
-    fn adopt(&mut self, conn: Conn, mut stream: T::Stream, listener: u32, peer: SocketAddr) {
+    fn adopt(
+        &mut self,
+        conn: Conn,
+        mut stream: T::Stream,
+        listener: u32,
+        peer: SocketAddr,
+        header_ms: Option<u64>,
+    ) {
         let registered = if self.cx.is_stopping {
             Err(io::Error::from_raw_os_error(ECANCELED))
         } else {
             self.transport.register(&mut stream, conn).and_then(|()| stream.local_addr())
         };
         if let Ok(local) = registered {
-            let server = Server::open(conn, stream, listener, peer, local, &mut self.cx);
+            let met = Met { listener, peer, local };
+            let server = Server::open(conn, stream, met, header_ms, &mut self.cx);
             self.insert(conn, Side::Server(server));
         } else {
             self.cx.tally.refused += 1;

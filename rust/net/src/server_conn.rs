@@ -4,6 +4,7 @@
 //!
 //! | phase | turn | goes on by |
 //! |---|---|---|
+//! | `Proxied` | net's | the header of the PROXY protocol → `Asked`; anything else → `Over`, unreported |
 //! | `Asked` | the caller's | an action with this turn |
 //! | `Reading` | net's | complete commands → `Asked`, or what was granted; the peer's end → `Ending` |
 //! | `Receiving` | net's | the end of the content → `Asked` |
@@ -36,6 +37,7 @@ use std::sync::LazyLock;
 
 use bytes::Bytes;
 use penstock_core::flow::ContentSink;
+use penstock_core::proxy::{ProxyHeader, ProxyReader};
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_core::smtp::server_wire::{Batch, Intake, ServerWire};
 use zeroize::Zeroize;
@@ -47,13 +49,18 @@ use crate::receiving::{Chunk, Received, Receiving, Then};
 use crate::tls::Handshaking;
 use crate::tls::layer::Shaken;
 use crate::transport::{Readiness, Stream};
-use crate::{BeginChunks, CloseReason, Conn, Grant, NetAction, NetEvent, ServerLimits, ServerTls, grant};
+use crate::{
+    BeginChunks, CloseReason, Conn, Grant, NetAction, NetEvent, ProxyRefusal, ServerLimits, ServerTls, grant,
+};
 
 /// Octets of commands read at a time.
 const COMMANDS_READ: usize = 16 * 1024;
 
 /// Unsent octets of replies at which no more commands are read.
 const OUTPUT_PAUSE: usize = 16 * 1024;
+
+/// The turn of a connection of which the caller has not been told.
+const UNREPORTED: u32 = 0;
 
 /// What a connection is allowed before the caller has said.
 static UNGREETED: LazyLock<Arc<ServerLimits>> = LazyLock::new(Arc::default);
@@ -82,6 +89,7 @@ enum Last {
     Bdat(Chunk),
     StartTls,
     Auth,
+    Xclient,
     Other,
 }
 
@@ -92,6 +100,7 @@ impl Last {
             Some(&Ok(Command::Bdat { size, is_last })) => Self::Bdat(Chunk { size, is_last }),
             Some(Ok(Command::StartTls)) => Self::StartTls,
             Some(Ok(Command::Auth { .. })) => Self::Auth,
+            Some(Ok(Command::Xclient { .. })) => Self::Xclient,
             _ => Self::Other,
         }
     }
@@ -124,7 +133,24 @@ struct Securing {
     _under_way: Handshaking,
 }
 
+/// Where a connection has come in, and the ends of its socket.
+#[derive(Copy, Clone)]
+pub(crate) struct Met {
+    pub(crate) listener: u32,
+    pub(crate) peer: SocketAddr,
+    pub(crate) local: SocketAddr,
+}
+
+/// A proxy that has not said whom it speaks for. Nobody has been told of its connection.
+struct Proxied {
+    met: Met,
+    reader: ProxyReader,
+    header_ms: u64,
+    since_ms: u64,
+}
+
 enum Phase {
+    Proxied(Box<Proxied>),
     Asked { question: Question, since_ms: u64 },
     Reading,
     Receiving(Box<Receiving>),
@@ -165,27 +191,32 @@ pub(crate) struct Server<S> {
 }
 
 impl<S: Stream> Server<S> {
-    /// Take over an accepted connection and ask the caller for the banner.
-    pub(crate) fn open(
-        conn: Conn,
-        stream: S,
-        listener: u32,
-        peer: SocketAddr,
-        local: SocketAddr,
-        cx: &mut Context,
-    ) -> Self {
-        cx.events.push(NetEvent::Opened { conn, turn: 1, listener, peer, local });
+    /// Take over an accepted connection and ask the caller for the banner; a proxy's, if its header may take some time,
+    /// when that has come.
+    pub(crate) fn open(conn: Conn, stream: S, met: Met, header_ms: Option<u64>, cx: &mut Context) -> Self {
+        let since_ms = cx.now_ms;
+        let (turn, phase) = match header_ms {
+            None => {
+                let Met { listener, peer, local } = met;
+                cx.events.push(NetEvent::Opened { conn, turn: 1, listener, peer, local, proxy: None });
+                (1, Phase::Asked { question: Question::Banner, since_ms })
+            }
+            Some(header_ms) => {
+                let proxied = Proxied { met, reader: ProxyReader::default(), header_ms, since_ms };
+                (UNREPORTED, Phase::Proxied(Box::new(proxied)))
+            }
+        };
         Self {
             conn,
-            turn: 1,
+            turn,
             link: Link::accepted(stream),
             wire: ServerWire::new(),
             limits: Arc::clone(&UNGREETED),
-            phase: Phase::Asked { question: Question::Banner, since_ms: cx.now_ms },
+            phase,
             opened_ms: cx.now_ms,
             idle_from_ms: cx.now_ms,
             line_from_ms: None,
-            owes_answer: true,
+            owes_answer: turn != UNREPORTED,
             saying: Saying::Nothing,
             is_paused: false,
             lost_draft: None,
@@ -235,6 +266,12 @@ impl<S: Stream> Server<S> {
                     && !self.link.is_tls() =>
             {
                 self.secure(tls, Some(reply), cx);
+                true
+            }
+            NetAction::Restart { limits, banner, .. }
+                if matches!(question, Question::Commands { unanswered: 1, last: Last::Xclient }) =>
+            {
+                self.restart(limits, banner, cx);
                 true
             }
             NetAction::Reply { bytes, answers, delay_ms, close, grant, .. } => {
@@ -311,6 +348,7 @@ impl<S: Stream> Server<S> {
                 self.finish(CloseReason::Reset);
             }
             let next = match &mut self.phase {
+                Phase::Proxied(_) => self.read_proxy(cx, &mut budget),
                 Phase::Reading => self.read_commands(cx, &mut budget),
                 Phase::Receiving(_) => self.receive(cx, &mut budget),
                 Phase::Securing(_) => self.shake(cx, &mut budget),
@@ -326,8 +364,10 @@ impl<S: Stream> Server<S> {
                     if self.owes_answer {
                         return Next::Wait;
                     }
-                    let (conn, reason, draft) = (self.conn, *reason, self.lost_draft);
-                    cx.events.push(NetEvent::Closed { conn, reason, draft });
+                    if self.turn != UNREPORTED {
+                        let (conn, reason, draft) = (self.conn, *reason, self.lost_draft);
+                        cx.events.push(NetEvent::Closed { conn, reason, draft });
+                    }
                     return Next::Gone;
                 }
                 Phase::Asked { .. } | Phase::Durable(_) if self.link.has_failed() => {
@@ -351,6 +391,7 @@ impl<S: Stream> Server<S> {
         let (limits, out) = (&self.limits, &self.link.out);
         let mut at_ms = out.released_ms(cx.now_ms).unwrap_or(u64::MAX);
         let is_nets_turn = match &self.phase {
+            Phase::Proxied(proxied) => return proxied.since_ms.saturating_add(proxied.header_ms),
             Phase::Asked { since_ms, .. } => {
                 at_ms = at_ms.min(since_ms.saturating_add(cx.held_ms));
                 false
@@ -535,8 +576,10 @@ impl<S: Stream> Server<S> {
     fn restart_clocks(&mut self, now_ms: u64) {
         self.idle_from_ms = now_ms;
         self.line_from_ms = self.line_from_ms.map(|_| now_ms);
-        if let Phase::Receiving(receiving) = &mut self.phase {
-            receiving.restart_clock(now_ms);
+        match &mut self.phase {
+            Phase::Receiving(receiving) => receiving.restart_clock(now_ms),
+            Phase::Proxied(proxied) => proxied.since_ms = now_ms,
+            _ => {}
         }
     }
 
@@ -545,7 +588,7 @@ impl<S: Stream> Server<S> {
         self.owes_answer = false;
         match &self.phase {
             Phase::Durable(_) | Phase::Ending { .. } | Phase::Over { .. } => {}
-            Phase::Asked { question: Question::Content { durable: Some(_) }, .. } => {
+            Phase::Proxied(_) | Phase::Asked { question: Question::Content { durable: Some(_) }, .. } => {
                 self.finish(CloseReason::Local);
             }
             Phase::Securing(_) => self.end(CloseReason::Local, cx),
@@ -555,6 +598,50 @@ impl<S: Stream> Server<S> {
                 self.end(CloseReason::Local, cx);
             }
         }
+    }
+
+    /// Read the header of a proxy. What follows it is left for whoever speaks next: a handshake may begin with it.
+    fn read_proxy(&mut self, cx: &mut Context, budget: &mut usize) -> Option<Next> {
+        let Phase::Proxied(proxied) = &mut self.phase else { return None };
+        if !cx.may_read {
+            return Some(self.pause());
+        }
+        match self.link.read(cx, COMMANDS_READ) {
+            Read::Data(octets) => {
+                *budget = budget.saturating_sub(octets);
+                let input = cx.buffer.get(..octets).unwrap_or_default();
+                match proxied.reader.push(input) {
+                    // At most as often as a header has octets.
+                    Ok(None) => {}
+                    Ok(Some((header, consumed))) => {
+                        let Met { listener, peer: proxy, local } = proxied.met;
+                        self.link.unread(input.get(consumed..).unwrap_or_default());
+                        let (peer, local) = match header {
+                            ProxyHeader::Told { client, server } => (client, server),
+                            ProxyHeader::Unknown => (proxy, local),
+                        };
+                        let turn = self.hand_over(Question::Banner, cx);
+                        let (conn, proxy) = (self.conn, Some(proxy));
+                        cx.events.push(NetEvent::Opened { conn, turn, listener, peer, local, proxy });
+                    }
+                    Err(fault) => self.refuse_proxy(ProxyRefusal::Fault(fault), cx),
+                }
+            }
+            Read::Blocked => return Some(Next::Wait),
+            // Whoever only looks whether we are there has nothing to say.
+            Read::End | Read::Failed if proxied.reader.is_empty() => self.finish(CloseReason::Peer),
+            Read::End | Read::Failed => self.refuse_proxy(ProxyRefusal::Ended, cx),
+        }
+        None
+    }
+
+    /// Close a connection of which nobody knows who is behind it: it is told nothing.
+    fn refuse_proxy(&mut self, refusal: ProxyRefusal, cx: &mut Context) {
+        if let Phase::Proxied(proxied) = &self.phase {
+            let Met { listener, peer, .. } = proxied.met;
+            cx.events.push(NetEvent::ProxyRefused { listener, peer, refusal });
+        }
+        self.finish(CloseReason::Protocol);
     }
 
     fn hand_over(&mut self, question: Question, cx: &mut Context) -> u32 {
@@ -638,6 +725,23 @@ impl<S: Stream> Server<S> {
         let securing = Securing { tls, is_asked_for, since_ms: cx.now_ms, _under_way: under_way };
         self.reply(reply.unwrap_or_default(), 0, cx);
         self.phase = Phase::Securing(Box::new(securing));
+    }
+
+    /// Greet the peer anew, who speaks for another now; nothing of before is known any more.
+    fn restart(&mut self, limits: Arc<ServerLimits>, banner: Bytes, cx: &mut Context) {
+        if self.has_octets(cx) {
+            self.end(CloseReason::Protocol, cx);
+            return;
+        }
+        self.grant = Grant::None;
+        self.chunks = None;
+        self.size_hint = 0;
+        self.line_from_ms = None;
+        self.limits = limits;
+        self.wire = ServerWire::new();
+        self.wire.set_grammar(self.limits.grammar);
+        self.reply(banner, 0, cx);
+        self.go_on(cx);
     }
 
     /// Go on with the way to TLS.
@@ -872,6 +976,10 @@ impl<S: Stream> Server<S> {
         let total_ms =
             if limits.total_ms > 0 { self.opened_ms.saturating_add(limits.total_ms) } else { u64::MAX };
         match &mut self.phase {
+            Phase::Proxied(_) => {
+                cx.tally.deadlines += 1;
+                self.refuse_proxy(ProxyRefusal::TimedOut, cx);
+            }
             // The message is durable or may become so at any moment, so nothing may be said about it.
             Phase::Durable(_) | Phase::Asked { question: Question::Content { durable: Some(_) }, .. } => {
                 cx.tally.deadlines += 1;

@@ -55,6 +55,8 @@ counted! {
     opened,
     /// Connections turned away without asking: too many, or the caller too far behind.
     refused,
+    /// Proxies that did not say whom they speak for.
+    proxy_refused,
     /// Events of commands.
     commands,
     /// Events of responses to challenges.
@@ -110,6 +112,7 @@ impl Tally {
     pub(crate) fn count(&mut self, event: &NetEvent) {
         *match event {
             NetEvent::Opened { .. } => &mut self.opened,
+            NetEvent::ProxyRefused { .. } => &mut self.proxy_refused,
             NetEvent::Commands { .. } => &mut self.commands,
             NetEvent::TlsUp { facts, .. } => {
                 self.tls_resumed += u64::from(facts.is_resumed);
@@ -131,9 +134,10 @@ impl Tally {
 
 impl NetStatistics {
     /// Events handed to the sink, by kind.
-    pub const fn events(&self) -> [(&'static str, u64); 10] {
+    pub const fn events(&self) -> [(&'static str, u64); 11] {
         [
             ("opened", self.opened),
+            ("proxy_refused", self.proxy_refused),
             ("tls_up", self.tls_1_2 + self.tls_1_3),
             ("commands", self.commands),
             ("auth_line", self.auth_lines),

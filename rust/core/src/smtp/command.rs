@@ -28,6 +28,11 @@ pub enum Command {
         /// A name or address literal as given; see [`parse_command`] for what may be in it.
         domain: String,
     },
+    /// LHLO (RFC 2033 4.1), with what the client calls itself.
+    Lhlo {
+        /// A name or address literal as given; see [`parse_command`] for what may be in it.
+        domain: String,
+    },
     /// HELO, with what the client calls itself.
     Helo {
         /// A name or address literal as given; see [`parse_command`] for what may be in it.
@@ -86,8 +91,16 @@ pub enum Command {
         /// Whether the content ends with it.
         is_last: bool,
     },
-    /// XCLIENT (Postfix).
-    Xclient,
+    /// XCLIENT (Postfix): who the peer speaks for.
+    Xclient {
+        /// At least one, in the order given, no key twice, each with a value, as it stands (xtext).
+        attributes: Vec<Param>,
+    },
+    /// XFORWARD (Postfix): where the next message has come from.
+    Xforward {
+        /// As of XCLIENT.
+        attributes: Vec<Param>,
+    },
     /// A line that begins with something else.
     Unknown {
         /// Its first word in upper case, cut at 32 octets.
@@ -95,7 +108,7 @@ pub enum Command {
     },
 }
 
-/// A parameter of MAIL or RCPT.
+/// A parameter of MAIL or RCPT, or an attribute of XCLIENT or XFORWARD.
 #[derive(Clone, Eq, PartialEq, Debug)]
 pub struct Param {
     /// The esmtp-keyword in upper case.
@@ -109,6 +122,7 @@ pub struct Param {
 #[allow(missing_docs, reason = "each is what it is called")]
 pub enum Verb {
     Ehlo,
+    Lhlo,
     Helo,
     Mail,
     Rcpt,
@@ -123,6 +137,7 @@ pub enum Verb {
     Auth,
     Bdat,
     Xclient,
+    Xforward,
 }
 
 impl Verb {
@@ -130,6 +145,7 @@ impl Verb {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ehlo => "EHLO",
+            Self::Lhlo => "LHLO",
             Self::Helo => "HELO",
             Self::Mail => "MAIL",
             Self::Rcpt => "RCPT",
@@ -144,6 +160,7 @@ impl Verb {
             Self::Auth => "AUTH",
             Self::Bdat => "BDAT",
             Self::Xclient => "XCLIENT",
+            Self::Xforward => "XFORWARD",
         }
     }
 
@@ -161,6 +178,7 @@ impl Verb {
         upper.make_ascii_uppercase();
         Some(match &*upper {
             b"EHLO" => Self::Ehlo,
+            b"LHLO" => Self::Lhlo,
             b"HELO" => Self::Helo,
             b"MAIL" => Self::Mail,
             b"RCPT" => Self::Rcpt,
@@ -175,6 +193,7 @@ impl Verb {
             b"AUTH" => Self::Auth,
             b"BDAT" => Self::Bdat,
             b"XCLIENT" => Self::Xclient,
+            b"XFORWARD" => Self::Xforward,
             _ => return None,
         })
     }
@@ -341,9 +360,15 @@ fn is_unsafe(character: char) -> bool {
 
 /// Read what follows the verb.
 fn arguments(verb: Verb, is_lenient: bool, cursor: &mut Cursor<'_>) -> Result<Command, MalformedKind> {
+    match verb {
+        Verb::Xclient => return Ok(Command::Xclient { attributes: attributes(cursor)? }),
+        Verb::Xforward => return Ok(Command::Xforward { attributes: attributes(cursor)? }),
+        _ => {}
+    }
     let has_argument = cursor.eat(b' ');
     Ok(match verb {
         Verb::Ehlo => Command::Ehlo { domain: client_name(cursor)? },
+        Verb::Lhlo => Command::Lhlo { domain: client_name(cursor)? },
         Verb::Helo => Command::Helo { domain: client_name(cursor)? },
         Verb::Mail => {
             keyword(cursor, "FROM:")?;
@@ -362,7 +387,7 @@ fn arguments(verb: Verb, is_lenient: bool, cursor: &mut Cursor<'_>) -> Result<Co
         Verb::Noop => Command::Noop,
         Verb::Auth => auth(cursor)?,
         Verb::Bdat => chunk(cursor)?,
-        Verb::Xclient => Command::Xclient,
+        Verb::Xclient | Verb::Xforward => return Err(MalformedKind::Argument),
         Verb::Data | Verb::Rset | Verb::Quit | Verb::StartTls if has_argument => {
             return Err(MalformedKind::Argument);
         }
@@ -479,6 +504,18 @@ fn params(cursor: &mut Cursor<'_>) -> Result<Vec<Param>, MalformedKind> {
     Ok(params)
 }
 
+/// Read `1*(SP name "=" value)` to the end of the line (Postfix, `XCLIENT_README`).
+fn attributes(cursor: &mut Cursor<'_>) -> Result<Vec<Param>, MalformedKind> {
+    let attributes = params(cursor)?;
+    if attributes.is_empty() {
+        return Err(MalformedKind::Argument);
+    }
+    if attributes.iter().any(|attribute| attribute.value.is_none()) {
+        return Err(MalformedKind::Parameter);
+    }
+    Ok(attributes)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -513,7 +550,8 @@ mod tests {
     #[test]
     fn commands_are_read_in_any_case() {
         let name = || "client.example".to_owned();
-        let table: [(&[u8], Command); 23] = [
+        let table: [(&[u8], Command); 26] = [
+            (b"lhlo client.example", Command::Lhlo { domain: name() }),
             (b"EHLO client.example", Command::Ehlo { domain: name() }),
             (b"ehlo client.example", Command::Ehlo { domain: name() }),
             (b"HELO client.example", Command::Helo { domain: name() }),
@@ -536,7 +574,22 @@ mod tests {
             (b"bdat 0 last", Command::Bdat { size: 0, is_last: true }),
             (b"BDAT 18446744073709551615", Command::Bdat { size: u64::MAX, is_last: false }),
             (b"BDAT 0000000000000000000000000000001 ", Command::Bdat { size: 1, is_last: false }),
-            (b"XCLIENT ADDR=192.0.2.1", Command::Xclient),
+            (
+                b"XCLIENT ADDR=192.0.2.1 name=[UNAVAILABLE]",
+                Command::Xclient {
+                    attributes: params(&[("ADDR", Some("192.0.2.1")), ("NAME", Some("[UNAVAILABLE]"))]),
+                },
+            ),
+            (
+                b"xclient addr=IPV6:2001:db8::1",
+                Command::Xclient { attributes: params(&[("ADDR", Some("IPV6:2001:db8::1"))]) },
+            ),
+            (
+                b"XFORWARD HELO=a+20b SOURCE=LOCAL",
+                Command::Xforward {
+                    attributes: params(&[("HELO", Some("a+20b")), ("SOURCE", Some("LOCAL"))]),
+                },
+            ),
         ];
         for (line, command) in table {
             assert_eq!(parse_command(line), Ok(command), "{}", line.escape_ascii());
@@ -582,7 +635,12 @@ mod tests {
     #[test]
     fn malformed_lines_say_what_and_where() {
         use MalformedKind::{Argument, BareCr, BareLf, NotAscii, Nul, Parameter, Syntax};
-        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 55] = [
+        let table: [(&[u8], MalformedKind, u32, Option<Verb>); 60] = [
+            (b"LHLO", Argument, 4, Some(Verb::Lhlo)),
+            (b"XCLIENT", Argument, 7, Some(Verb::Xclient)),
+            (b"XCLIENT ADDR", Parameter, 12, Some(Verb::Xclient)),
+            (b"XFORWARD ADDR=a ADDR=b", Parameter, 20, Some(Verb::Xforward)),
+            (b"XFORWARD =b", Parameter, 9, Some(Verb::Xforward)),
             (b"AUTH", Argument, 4, Some(Verb::Auth)),
             (b"AUTH  PLAIN", Argument, 5, Some(Verb::Auth)),
             (b"AUTH PLAIN!", Argument, 10, Some(Verb::Auth)),

@@ -195,12 +195,13 @@ fn is_auth(item: &Result<Command, Malformed>) -> bool {
 fn owed_after(item: &Result<Command, Malformed>) -> Owed {
     let verb = match item {
         Ok(Command::Ehlo { .. }) => Some(Verb::Ehlo),
+        Ok(Command::Lhlo { .. }) => Some(Verb::Lhlo),
         Ok(Command::Helo { .. }) => Some(Verb::Helo),
         Ok(Command::Data) => Some(Verb::Data),
         Ok(Command::Bdat { .. }) => Some(Verb::Bdat),
         Ok(Command::Auth { .. }) => Some(Verb::Auth),
         Ok(Command::StartTls) => Some(Verb::StartTls),
-        Ok(Command::Xclient) => Some(Verb::Xclient),
+        Ok(Command::Xclient { .. }) => Some(Verb::Xclient),
         Ok(Command::Quit) => Some(Verb::Quit),
         Ok(_) => None,
         Err(malformed) => malformed.verb,
@@ -208,9 +209,9 @@ fn owed_after(item: &Result<Command, Malformed>) -> Owed {
     match verb {
         Some(Verb::Data) => Owed::BeforeContent,
         Some(Verb::Bdat) => Owed::BeforeChunk,
-        Some(Verb::Ehlo | Verb::Helo | Verb::Auth | Verb::StartTls | Verb::Xclient | Verb::Quit) => {
-            Owed::Awaited
-        }
+        Some(
+            Verb::Ehlo | Verb::Lhlo | Verb::Helo | Verb::Auth | Verb::StartTls | Verb::Xclient | Verb::Quit,
+        ) => Owed::Awaited,
         _ => Owed::Free,
     }
 }
@@ -442,6 +443,7 @@ mod tests {
             (b"EHLO a.example\r\nMAIL FROM:<>\r\n", 1, true),
             (b"NOOP\r\nRSET\r\nVRFY x\r\nNO", 3, false),
             (b"QUIT\r\n\r\n", 1, true),
+            (b"LHLO a.example\r\nMAIL FROM:<>\r\n", 1, true),
             (b"STARTTLS\r\nEHLO a\r\n", 1, true),
             (b"DATA now\r\nRSET\r\n", 1, true),
             (b"RCPT TO:<a@b.example>\r\nBDAT 3\r\nabcRSET\r\n", 2, false),

@@ -15,7 +15,7 @@ use penstock_core::flow::{
 use penstock_core::smtp::command::{Command, Malformed};
 use penstock_net::{
     ClientLimits, CloseReason, Conn, ContentState, ContentStatus, EventSink, FlightPart, Grant, MemoryPeer,
-    Net, NetAction, NetConfig, NetEvent, ServerLimits,
+    Net, NetAction, NetConfig, NetEvent, Proxies, ServerLimits,
 };
 
 /// Keeps events until they are asked for.
@@ -88,10 +88,15 @@ impl Bench {
     }
 
     pub(crate) fn with(config: NetConfig) -> Self {
+        Self::behind(Proxies::default(), config)
+    }
+
+    /// One on whose listener some peers are proxies.
+    pub(crate) fn behind(proxies: Proxies, config: NetConfig) -> Self {
         let recorder = Arc::new(Recorder::default());
         let config = NetConfig { inline: true, ..config };
         let net = Net::start(config, Arc::clone(&recorder) as Arc<dyn EventSink>).unwrap();
-        net.listen(LISTENER, SocketAddr::from(([127, 0, 0, 1], 25))).unwrap();
+        net.listen(LISTENER, SocketAddr::from(([127, 0, 0, 1], 25)), proxies).unwrap();
         let mut bench = Self { net, recorder, now_ms: 1_700_000_000_000 };
         bench.step();
         bench
@@ -196,6 +201,7 @@ impl Bench {
 pub(crate) fn kind(event: &NetEvent) -> String {
     match event {
         NetEvent::Opened { .. } => "opened".into(),
+        NetEvent::ProxyRefused { refusal, .. } => format!("proxy refused {}", refusal.as_str()),
         NetEvent::Commands { items, .. } => format!("commands {items:?}"),
         NetEvent::TlsUp { .. } => "tls up".into(),
         NetEvent::AuthLine { response, early, .. } => format!("auth line {response:?} {early}"),

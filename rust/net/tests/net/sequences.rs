@@ -97,6 +97,7 @@ impl World {
                 NetEvent::Closed { conn, .. }
                 | NetEvent::ClientClosed { conn, .. }
                 | NetEvent::DialFailed { conn, .. } => (*conn, None, true),
+                NetEvent::ProxyRefused { .. } => panic!("there are no proxies here"),
             };
             let known = self.known.entry(conn).or_default();
             assert!(!known.has_ended, "nothing follows the end: {}", kind(&event));

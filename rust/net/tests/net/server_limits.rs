@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use bytes::Bytes;
 use penstock_core::smtp::command::Command;
 use penstock_net::{
-    CloseReason, ContentStatus, EventSink, Grant, MemoryPeer, Net, NetAction, NetConfig, NetEvent,
+    CloseReason, ContentStatus, EventSink, Grant, MemoryPeer, Net, NetAction, NetConfig, NetEvent, Proxies,
     ServerLimits,
 };
 
@@ -429,7 +429,7 @@ fn a_panic_in_the_callers_sink_is_counted_and_the_next_event_reaches_it() {
     let sink = Arc::new(Fickle { panics: AtomicBool::new(true), taken: AtomicU64::new(0) });
     let config = NetConfig { inline: true, ..NetConfig::default() };
     let net = Net::start(config, Arc::clone(&sink) as Arc<dyn EventSink>).unwrap();
-    net.listen(LISTENER, peer_address()).unwrap();
+    net.listen(LISTENER, peer_address(), Proxies::default()).unwrap();
     for _ in 0..2 {
         net.memory_connect(LISTENER, peer_address());
         net.step(1_000);

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use penstock_core::flow::SourcePoll;
 use penstock_net::{
     ClientLimits, CloseReason, Conn, ContentState, DialStage, EventSink, Net, NetAction, NetConfig, NetEvent,
+    Proxies,
 };
 use socket2::{Domain, SockRef, Socket, Type};
 
@@ -55,7 +56,7 @@ fn serve(net: &Net, recorder: &Recorder, connections: usize) -> Caller {
 #[test]
 fn sessions_are_held_on_every_thread() {
     let (net, recorder) = start(NetConfig { io_threads: 3, ..NetConfig::default() });
-    let address = net.listen(LISTENER, any_port()).unwrap();
+    let address = net.listen(LISTENER, any_port(), Proxies::default()).unwrap();
     let peers: Vec<_> = (0..30)
         .map(|number| {
             std::thread::spawn(move || {
@@ -85,10 +86,10 @@ fn sessions_are_held_on_every_thread() {
 fn a_port_in_use_is_refused_not_shared() {
     let theirs = TcpListener::bind(any_port()).unwrap();
     let (net, recorder) = start(NetConfig::default());
-    let refused = net.listen(1, theirs.local_addr().unwrap()).unwrap_err();
+    let refused = net.listen(1, theirs.local_addr().unwrap(), Proxies::default()).unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::AddrInUse);
-    let ours = net.listen(2, any_port()).unwrap();
-    assert_eq!(net.listen(3, ours).unwrap_err().kind(), ErrorKind::AddrInUse);
+    let ours = net.listen(2, any_port(), Proxies::default()).unwrap();
+    assert_eq!(net.listen(3, ours, Proxies::default()).unwrap_err().kind(), ErrorKind::AddrInUse);
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_port(true).unwrap();
     assert_eq!(socket.bind(&ours.into()).unwrap_err().kind(), ErrorKind::AddrInUse);
@@ -96,7 +97,7 @@ fn a_port_in_use_is_refused_not_shared() {
     let _peer = connect(ours);
     assert!(matches!(recorder.next(), NetEvent::Opened { listener: 2, .. }));
     net.stop_listening(2);
-    net.listen(4, ours).unwrap();
+    net.listen(4, ours, Proxies::default()).unwrap();
     let _peer = connect(ours);
     assert!(matches!(recorder.next(), NetEvent::Opened { listener: 4, .. }));
 }
@@ -105,7 +106,7 @@ fn a_port_in_use_is_refused_not_shared() {
 fn addresses_are_told_for_both_families() {
     let (net, recorder) = start(NetConfig::default());
     for (number, ip) in [(1, IpAddr::from(Ipv4Addr::LOCALHOST)), (2, IpAddr::from(Ipv6Addr::LOCALHOST))] {
-        let address = match net.listen(number, SocketAddr::new(ip, 0)) {
+        let address = match net.listen(number, SocketAddr::new(ip, 0), Proxies::default()) {
             Err(error) if error.kind() == ErrorKind::AddrNotAvailable => continue,
             bound => bound.unwrap(),
         };
@@ -118,7 +119,7 @@ fn addresses_are_told_for_both_families() {
 #[test]
 fn the_last_reply_survives_what_the_peer_still_sends() {
     let (net, recorder) = start(NetConfig::default());
-    let address = net.listen(LISTENER, any_port()).unwrap();
+    let address = net.listen(LISTENER, any_port(), Proxies::default()).unwrap();
     let mut stream = connect(address);
     stream.write_all(b"QUIT\r\n").unwrap();
     stream.write_all(&vec![b'x'; 100_000]).unwrap();
@@ -131,7 +132,7 @@ fn the_last_reply_survives_what_the_peer_still_sends() {
 #[test]
 fn a_stop_tells_who_is_connected_and_still_answers_a_commit() {
     let (net, recorder) = start(NetConfig { io_threads: 2, ..NetConfig::default() });
-    let address = net.listen(LISTENER, any_port()).unwrap();
+    let address = net.listen(LISTENER, any_port(), Proxies::default()).unwrap();
     let idle = connect(address);
     let NetEvent::Opened { conn, .. } = recorder.next() else { panic!("not opened") };
     net.apply(vec![begin(conn, penstock_net::ServerLimits::default())]);
@@ -284,7 +285,7 @@ fn dialling_fails_with_the_systems_words() {
 #[test]
 fn an_engine_can_hold_both_ends_of_a_connection() {
     let (net, recorder) = start(NetConfig { io_threads: 2, ..NetConfig::default() });
-    let address = net.listen(LISTENER, any_port()).unwrap();
+    let address = net.listen(LISTENER, any_port(), Proxies::default()).unwrap();
     let source = IpAddr::from([127, 0, 0, 2]);
     let dialled = net.dial(address, Some(source), Arc::new(ClientLimits::default()));
     let mut caller = Caller::default();

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use penstock_core::smtp::command::Command;
 use penstock_net::{
-    Certificate, ClientCertificates, CloseReason, Conn, ContentStatus, MemoryPeer, NetAction, NetEvent,
-    ServerLimits, ServerTls, TlsFacts, TlsSettings, TlsVersion,
+    BeginChunks, Certificate, ClientCertificates, CloseReason, Conn, ContentStatus, MemoryPeer, NetAction,
+    NetEvent, ServerLimits, ServerTls, TlsFacts, TlsSettings, TlsVersion,
 };
 use rustls::crypto::aws_lc_rs;
 use rustls::pki_types::pem::PemObject;
@@ -495,14 +495,46 @@ enum Tear {
     CloseNotify,
 }
 
+/// What a connection is in the middle of.
+#[derive(Copy, Clone, Eq, PartialEq, Debug)]
+enum Within {
+    Commands,
+    Data,
+    /// The chunk of a BDAT.
+    Chunk {
+        is_last: bool,
+    },
+    /// Commands between two chunks.
+    Chunks,
+}
+
+fn take_chunk(conn: Conn, turn: u32) -> NetAction {
+    let sink = Box::new(Draft::default());
+    let begin = Some(BeginChunks { draft: 4711, sink, limit_bytes: 1 << 20, is_binary: false });
+    NetAction::TakeChunk { conn, turn, begin, reply: Bytes::from_static(b"250 ok\r\n") }
+}
+
 /// Send some of a sealed dialogue, tear TLS down, go on in plain text; return what was asked and kept.
-fn torn(version: TlsVersion, is_content: bool, plain: &[u8], at: usize, tear: Tear) -> Vec<String> {
+fn torn(version: TlsVersion, within: Within, plain: &[u8], at: usize, tear: Tear) -> Vec<String> {
     let mut bench = Bench::new();
     let (mut peer, conn) = secured(&mut bench, version);
-    if is_content {
-        peer.send(b"DATA\r\n");
-        let data = commands(bench.event());
-        bench.act(take(conn, data.turn, Draft::default(), 1 << 20));
+    let (command, chunk) = match within {
+        Within::Commands => (String::new(), &b""[..]),
+        Within::Data => ("DATA\r\n".into(), &b""[..]),
+        Within::Chunk { is_last } => {
+            (format!("BDAT {}{}\r\n", plain.len(), if is_last { " LAST" } else { "" }), &b""[..])
+        }
+        Within::Chunks => ("BDAT 5\r\n".into(), &b"whole"[..]),
+    };
+    if within != Within::Commands {
+        peer.send(command.as_bytes());
+        let asked = commands(bench.event());
+        if within == Within::Data {
+            bench.act(take(conn, asked.turn, Draft::default(), 1 << 20));
+        } else {
+            bench.act(take_chunk(conn, asked.turn));
+        }
+        peer.send(chunk);
         peer.exchange(&mut bench);
     }
     // The cut is in the sealed octets, close_notify sealed behind the last whole line before it.
@@ -523,15 +555,20 @@ fn torn(version: TlsVersion, is_content: bool, plain: &[u8], at: usize, tear: Te
     // Whoever was asked answers; what follows is what counts.
     loop {
         let asked = events.iter().rev().find_map(|event| match event {
-            NetEvent::Commands { turn, items, answered, .. } => Some((*turn, items.len() as u32 - answered)),
+            NetEvent::Commands { turn, items, answered, .. } => {
+                let is_chunk = matches!(items.last(), Some(Ok(Command::Bdat { .. })));
+                Some((*turn, items.len() as u32 - answered, is_chunk))
+            }
             _ => None,
         });
         let told = events.iter().any(|event| matches!(event, NetEvent::Closed { .. }));
         if told {
             return events.iter().map(kind).collect();
         }
-        if let Some((turn, count)) = asked {
-            bench.act(reply(conn, turn, "250 ok\r\n", count));
+        match asked {
+            Some((turn, 1, true)) => bench.act(take_chunk(conn, turn)),
+            Some((turn, count, _)) => bench.act(reply(conn, turn, "250 ok\r\n", count)),
+            None => {}
         }
         let more = bench.events();
         if more.is_empty() {
@@ -548,7 +585,7 @@ fn tls_torn_down_in_content_leaves_no_content() {
     for version in VERSIONS {
         for (tear, count) in [(Tear::Fin, 60), (Tear::Reset, 60), (Tear::CloseNotify, body.len())] {
             for at in 0..count {
-                let told = torn(version, true, body, at, tear);
+                let told = torn(version, Within::Data, body, at, tear);
                 assert_eq!(told.len(), 1, "{tear:?} {at}: {told:?}");
                 assert!(told[0].starts_with("closed") && told[0].ends_with("Some(4711)"), "{told:?}");
                 tears += 1;
@@ -556,6 +593,51 @@ fn tls_torn_down_in_content_leaves_no_content() {
         }
     }
     println!("tls torn down in content: {tears} times, 0 contents, 0 commands");
+}
+
+#[test]
+fn tls_torn_down_in_chunks_leaves_no_content_and_no_command() {
+    let body = b"Subject: x\r\n\r\nhello\r\n.\r\n";
+    let mut tears = 0;
+    for (within, plain) in [
+        (Within::Chunk { is_last: true }, &body[..]),
+        (Within::Chunk { is_last: false }, &body[..]),
+        (Within::Chunks, b"BDAT 5 LAST\r\n"),
+        // The command is in the record of its chunk.
+        (Within::Commands, b"BDAT 20 LAST\r\n"),
+        (Within::Chunks, b"BDAT 9 LAST\r\nand more\n"),
+    ] {
+        for version in VERSIONS {
+            for (tear, count) in [
+                (Tear::Fin, plain.len() + 17),
+                (Tear::Reset, plain.len() + 17),
+                (Tear::CloseNotify, plain.iter().position(|&octet| octet == b'\n').unwrap_or_default()),
+                (Tear::CloseNotify, if matches!(within, Within::Chunk { .. }) { plain.len() } else { 0 }),
+            ] {
+                for at in 0..count {
+                    let told = torn(version, within, plain, at, tear);
+                    assert_eq!(told.len(), 1, "{within:?} {tear:?} {at}: {told:?}");
+                    let draft = if within == Within::Commands { "None" } else { "Some(4711)" };
+                    assert!(told[0].starts_with("closed") && told[0].ends_with(draft), "{told:?}");
+                    tears += 1;
+                }
+            }
+        }
+    }
+    println!("tls torn down in chunks: {tears} times, 0 contents, 0 commands");
+}
+
+/// Behind a BDAT that is whole comes its chunk, which is not: the BDAT is asked about, and nothing else.
+#[test]
+fn tls_torn_down_in_a_chunk_that_is_asked_about_leaves_nothing_else() {
+    let line = b"BDAT 9 LAST\r\nand m";
+    for version in VERSIONS {
+        for at in b"BDAT 9 LAST\r\n".len()..line.len() {
+            let told = torn(version, Within::Commands, line, at, Tear::CloseNotify);
+            assert!(told.len() == 2 && told[0].starts_with("commands [Ok(Bdat"), "{at}: {told:?}");
+            assert!(told[1].starts_with("closed") && told[1].ends_with("Some(4711)"), "{at}: {told:?}");
+        }
+    }
 }
 
 #[test]
@@ -570,7 +652,7 @@ fn tls_torn_down_in_commands_leaves_no_command() {
                 (Tear::CloseNotify, line.len()),
             ] {
                 for at in 0..count {
-                    let told = torn(version, false, line, at, tear);
+                    let told = torn(version, Within::Commands, line, at, tear);
                     assert!(told.len() == 1 && told[0].starts_with("closed"), "{tear:?} {at}: {told:?}");
                     tears += 1;
                 }
