@@ -59,8 +59,7 @@ class ServerSession:
         is_secure: Whether the connection is encrypted.
         exchange: The authentication exchange under way, if any.
         logon_failures: Exchanges that have failed.
-        grants: What net may answer ahead: `terms.grants` at first, nothing if the peer has to authenticate
-            itself.
+        grants: What net may answer ahead: `terms.grants` at first, nothing before a login that is required.
         greeting: What the peer called itself, or empty.
         is_extended: Whether it said EHLO rather than HELO.
         errors: Commands that were wrong so far.
@@ -154,9 +153,8 @@ class ServerSession:
         if not self.is_extended:
             return "SMTP"
         kind = "LMTP" if self.terms.is_lmtp else "ESMTP"
-        return (
-            (f"UTF8{kind[-4:]}" if self.is_utf8 else kind) + "S" * self.is_secure + "A" * (self.login != "")
-        )
+        how = "S" * self.is_secure + "A" * (self.login != "")
+        return (f"UTF8{kind[-4:]}" if self.is_utf8 else kind) + how
 
     @property
     def is_utf8(self) -> bool:
