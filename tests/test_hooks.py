@@ -145,6 +145,16 @@ def test_hooks_are_called_as_they_say_or_after_their_class() -> None:
         names_of([1])  # type: ignore[list-item]
 
 
+class Slipped(ReceiveHooks):
+    async def on_rcpt(self) -> None:
+        """Be called like an event."""
+
+
+def test_method_that_is_called_like_an_event_and_is_none_is_refused() -> None:
+    with pytest.raises(TypeError, match=r"Slipped\.on_rcpt is no event .* on_rcpt_to"):
+        names_of([Slipped()])
+
+
 SECTION = (
     b"From: me@contoso.example\r\nSubject: one\r\n two\r\n\tthree\r\nno field\r\n  of none\r\n"
     b"X-Empty:\r\nsubject : again\r\nX-Bytes: \xff\xc3\xb6\r\n"

@@ -325,7 +325,7 @@ class Engine(Queryable):
         samples = {(name, labels): value for name, labels, value in self._core.metrics()}
         for source in self._sources:
             samples.update({(name, labels): value for name, labels, value in source()})
-        problems = [*self._receiver.alarms(), *spool_alarms(samples, self._core.recovery)]
+        problems = [*self._receiver.alarms(now_ms()), *spool_alarms(samples, self._core.recovery)]
         if self._failure is not None:
             problems.append(("spool_failed", str(self._failure)))
         problems += self._overload.alarms()

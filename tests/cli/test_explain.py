@@ -46,7 +46,7 @@ def connect(config: Path, capsys: pytest.CaptureFixture[str], *arguments: str) -
 def test_a_peer_that_is_taken_is_a_0(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = connect(config, capsys, "--from", "127.0.0.9", "--to", "a@far.example")
     assert (code, err) == (0, "")
-    assert out.startswith("127.0.0.9 meets receive connector apps.\n")
+    assert out.startswith("127.0.0.9 meets receive connector apps on 127.0.0.1:2525.\n")
     assert "message_rate_limit: 5 in 60 s, counted for 127.0.0.9" in out
     assert "RCPT      to a@far.example: taken" in out
 
@@ -59,7 +59,9 @@ def test_a_peer_that_is_refused_is_a_1_and_says_by_which_reply(
     assert "RCPT      to a@far.example: 550 5.7.54 " in out
     code, out, _ = connect(config, capsys, "--from", "192.0.2.1", "--listener", "127.0.0.1:2525")
     assert code == 1
-    assert out.splitlines()[0] == "192.0.2.1 is turned away: no receive connector covers it."
+    assert (
+        out.splitlines()[0] == "192.0.2.1 is turned away on 127.0.0.1:2525: no receive connector covers it."
+    )
 
 
 def test_json_has_it_all_in_one_line(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -68,6 +70,8 @@ def test_json_has_it_all_in_one_line(config: Path, capsys: pytest.CaptureFixture
     (line,) = out.splitlines()
     told = json.loads(line)
     assert (told["peer"], told["login"], told["connector"]) == ("192.0.2.1", "erp", "mx")
+    # Nobody has said where it connects: the first binding that covers it.
+    assert told["listener"] == "127.0.0.1:2526"
     assert [one["connector"] for one in told["candidates"]] == ["apps", "mx"]
     assert told["limits"]["message_rate_limit"] == "unlimited"
     assert (told["sender_reply"], told["recipient_reply"]) == (None, None)

@@ -74,6 +74,9 @@ ERRORS = [
     Case("C100", "[server]\nname = «nexus»", "", 'name = "nexus"'),
     Case("C100", "[control]\nmetrics = 127.0«.0.1:9925»", "", 'metrics = "127.0.0.1:9925"'),
     Case("C100", f"{domain()}default = «True»", "", "default = true"),
+    Case("C100", f"{domain()}default = «yes»", "", "default = true"),
+    Case("C100", f"{domain()}default = «Off»", "", "default = false"),
+    Case("C100", f"{domain()}default = «$false»", "", "default = false"),
     Case("C100", '[server]\nname = "a"\n«name» = "b"', ""),
     Case("C100", '[server]\nname = "a«\x07»"', ""),
     Case("C100", '[server]\nname = "é" «x»', ""),
@@ -92,6 +95,12 @@ ERRORS = [
         'source_ip_address = "10.0.0.1"',
     ),
     Case("C101", "[«que»]", "que", "[queue]"),
+    Case(
+        "C101",
+        f"{lan()}[«recieve_connector».two]",
+        "recieve_connector",
+        "[receive_connector.two]",
+    ),
     Case("C101", '«tls» = "x"', "tls"),
     Case("C101", '«message_retry_interval» = "1m"', "message_retry_interval"),
     Case("C101", lan('«dialect» = "x"'), f"{LAN}.dialect"),
@@ -225,8 +234,24 @@ ERRORS = [
     Case("C124", domain('«deliver_to» = { maildir = "drop" }'), f"{OWN}.deliver_to"),
     Case("C125", domain('recipients = { file = «"missing"» }'), f"{OWN}.recipients.file"),
     Case("C125", domain('recipients = { file = «"."» }'), f"{OWN}.recipients.file"),
+    Case("C133", lan('permission_groups = [«"mine"»]'), f"{LAN}.permission_groups[0]"),
     Case(
-        "C133", lan('permission_groups = ["relay_clients", «"relay_client"»]'), f"{LAN}.permission_groups[1]"
+        "C133",
+        lan('permission_groups = [«"relay_client"»]'),
+        f"{LAN}.permission_groups[0]",
+        '"relay_clients"',
+    ),
+    Case(
+        "C133",
+        lan('permission_groups = [«"AnonymousUsers"»]'),
+        f"{LAN}.permission_groups[0]",
+        '"anonymous_users"',
+    ),
+    Case(
+        "C133",
+        lan('permission_groups = [«"ExchangeUsers"»]'),
+        f"{LAN}.permission_groups[0]",
+        '"authenticated_users"',
     ),
     Case(
         "C103", lan("smtp_utf8_enabled = «true»\neight_bit_mime_enabled = false"), f"{LAN}.smtp_utf8_enabled"

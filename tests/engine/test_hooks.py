@@ -415,7 +415,9 @@ async def test_300_sessions_wait_without_stopping_another(configure: Configure) 
             client.close()
 
 
-async def test_failures_are_counted_told_and_written_down(configure: Configure) -> None:
+async def test_failures_are_counted_told_and_written_down(
+    configure: Configure, caplog: pytest.LogCaptureFixture
+) -> None:
     class Broken(ReceiveHooks):
         name = "broken"
 
@@ -449,6 +451,11 @@ async def test_failures_are_counted_told_and_written_down(configure: Configure) 
         ("broken", "on_mail", "error", "RuntimeError")
     ] * 3
     assert "secret" not in journal
+    # The program learns what it has raised, and where.
+    (first, *others) = [record for record in caplog.records if record.name.startswith("penstock.")]
+    assert (first.getMessage(), len(others)) == ("Hook broken failed at on_mail", 2)
+    assert first.exc_text is not None
+    assert "a secret of the program" in first.exc_text
 
 
 @pytest.mark.parametrize(

@@ -503,7 +503,7 @@ async def test_hook_that_fails_three_times_in_a_row_is_an_alarm(run: Stage) -> N
         peer = await greeted(rig)
         for alarms in ([], [], [], [], [], ["hook_failing"], []):
             await peer.say(MAIL, "RSET")
-            assert [name for name, _ in rig.receiver.alarms()] == alarms
+            assert [name for name, _ in rig.receiver.alarms(0)] == alarms
         assert answers == []
 
 

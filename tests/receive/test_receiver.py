@@ -475,7 +475,19 @@ def test_changed_recipients_are_seen_within_a_second(rig: Rig) -> None:
     rig.recipients.unlink()
     rig.now_ms += 1000
     assert rig.say(1, [rcpt("new@contoso.example")])[0][1] == replies.RECIPIENT_OK
-    assert len(list(rig.receiver.alarms())) == 1
+    assert len(list(rig.receiver.alarms(rig.now_ms))) == 1
+
+
+def test_alarms_are_of_now_without_connections(rig: Rig) -> None:
+    rig.open(1)
+    text = rig.recipients.read_text(encoding="utf-8")
+    rig.recipients.unlink()
+    assert list(rig.receiver.alarms(rig.now_ms)) == []
+    rig.now_ms += 1000
+    assert [name for name, _ in rig.receiver.alarms(rig.now_ms)] == ["recipients_unreadable"]
+    rig.recipients.write_text(text, encoding="utf-8")
+    rig.now_ms += 1000
+    assert list(rig.receiver.alarms(rig.now_ms)) == []
 
 
 def test_drain_lets_transactions_finish_and_none_begin(rig: Rig) -> None:

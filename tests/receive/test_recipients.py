@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from penstock.receive.recipients import RecipientsFile, plain_address
+from penstock.receive.recipients import PROBLEMS_MAX, RecipientsFile, plain_address
 
 
 @pytest.mark.parametrize(
@@ -76,3 +76,24 @@ def test_addresses_stay_in_force_while_the_file_is_away(path: Path) -> None:
 def test_file_must_be_there_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         RecipientsFile(str(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["you", "*@contoso.example", "You <you@contoso.example>", "a@b.example, c@b.example", "smtp:a@b.example"],
+)
+def test_line_that_is_no_address_is_told_of(path: Path, line: str) -> None:
+    path.write_text(f"me@contoso.example\n{line}  # a comment\n", encoding="utf-8")
+    file = RecipientsFile(str(path))
+    assert [problem.partition(": ")[0] for problem in file.lines] == [f"{path}:2"]
+    assert "me@contoso.example" in file
+    path.write_text(
+        '@contoso.example\n"a b"@contoso.example\nj\u00f6@[192.0.2.1]\n\n# none\n', encoding="utf-8"
+    )
+    file.refresh()
+    assert file.lines == []
+
+
+def test_no_more_lines_are_told_of_than_anybody_reads(path: Path) -> None:
+    path.write_text("nobody\n" * (PROBLEMS_MAX + 1), encoding="utf-8")
+    assert len(RecipientsFile(str(path)).lines) == PROBLEMS_MAX

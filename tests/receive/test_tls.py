@@ -123,7 +123,7 @@ def test_renewed_files_are_used_and_bad_ones_are_not(rig: Rig, tmp_path: Path) -
     def look() -> list[str]:
         rig.now_ms += 1_000
         ask(rig, ("NOOP",))
-        return [text for name, text in rig.receiver.alarms() if name == "certificate_unusable"]
+        return [text for name, text in rig.receiver.alarms(rig.now_ms) if name == "certificate_unusable"]
 
     assert look() == []
     assert len(rig.core.tls) == 1, "nothing has changed"

@@ -58,9 +58,11 @@ def connect(
     config = load_config(options, overrides)
     settings = receive_settings(config)
     try:
+        number = _listener(config, listener, peer)
+        where = str(config.listeners[number])
         found = explained(
             settings,
-            _listener(config, listener, peer),
+            number,
             peer,
             login=login,
             sender=_mailbox(sender),
@@ -69,9 +71,9 @@ def connect(
     except ValueError as error:
         raise click.UsageError(f"--from: {error}") from None
     if options.json:
-        print_line(json.dumps(_as_json(found)))
+        print_line(json.dumps(_as_json(found, where)))
     else:
-        for line in _as_text(found, sender, recipient):
+        for line in _as_text(found, where, sender, recipient):
             print_line(line)
     is_taken = found.connector is not None and found.sender is None and found.recipient is None
     return 0 if is_taken else EXIT_NO
@@ -108,9 +110,10 @@ def _listener(config: Config, asked: str | None, peer: str) -> int:
     return next(covered, 0)
 
 
-def _as_json(found: Explanation) -> dict[str, object]:
+def _as_json(found: Explanation, where: str) -> dict[str, object]:
     return {
         "peer": found.peer_ip,
+        "listener": where,
         "login": found.login or None,
         "connector": found.connector,
         "proxy": found.is_proxy,
@@ -128,12 +131,12 @@ def _as_json(found: Explanation) -> dict[str, object]:
     }
 
 
-def _as_text(found: Explanation, sender: str | None, recipient: str | None) -> list[str]:
+def _as_text(found: Explanation, where: str, sender: str | None, recipient: str | None) -> list[str]:
     who = f"{found.peer_ip} as {found.login}" if found.login else found.peer_ip
     if found.connector is None:
-        lines = [f"{who} is turned away: no receive connector covers it."]
+        lines = [f"{who} is turned away on {where}: no receive connector covers it."]
     else:
-        lines = [f"{who} meets receive connector {found.connector}."]
+        lines = [f"{who} meets receive connector {found.connector} on {where}."]
     if found.is_proxy:
         lines.append(
             f"  {found.peer_ip} has to begin with the PROXY protocol; what follows holds if it speaks"

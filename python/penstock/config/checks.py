@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 import os
 import stat
@@ -30,6 +31,10 @@ EVERYWHERE: Final = ("0.0.0.0/0", "::/0")
 """Who meets a connector of usage `internet` that lists nobody."""
 SOCKET_OCTETS_MAX: Final = 107
 """Linux' sun_path, without the octet that ends it."""
+EXCHANGE_GROUPS: Final = {"exchangeusers": "authenticated_users"}
+"""Groups of Exchange that are called otherwise here."""
+GROUP_LIKENESS: Final = 0.9
+"""Less would take Exchange's users for its servers, who may do everything."""
 EXTENSION_NEEDS: Final = {
     "binary_mime_enabled": ("chunking_enabled", "eight_bit_mime_enabled"),
     "smtp_utf8_enabled": ("eight_bit_mime_enabled",),
@@ -163,7 +168,9 @@ class Checks:
             if group not in groups and self._tree.find(("permission_group", group)) is None:
                 known = ", ".join(quoted(name) for name in groups)
                 message = f"There is no permission group {quoted(group)}; there are {known}."
-                self._add("C133", message, (*path, "permission_groups", index))
+                meant = _group_meant(group, groups)
+                fix = None if meant is None else quoted(meant)
+                self._add("C133", message, (*path, "permission_groups", index), fix=fix)
         # Of connectors that trust their peers `auth_checks` says so.
         may_relay = self._may_relay(connector.permission_groups, trusts_peers=False)
         if may_relay and TRUST not in connector.auth_mechanism and connector.remote_ip_ranges is None:
@@ -361,3 +368,11 @@ def _network_meant(text: str) -> str | None:
         return None
     interface = ipaddress.ip_interface(text.strip())
     return None if interface.ip == interface.network.network_address else str(interface.network)
+
+
+def _group_meant(group: str, known: Iterable[str]) -> str | None:
+    """Return the permission group that was probably meant: in Exchange's spelling, or with a slip."""
+    folded = {name.replace("_", ""): name for name in known} | EXCHANGE_GROUPS
+    said = group.replace("_", "").lower()
+    close = difflib.get_close_matches(said, folded, n=1, cutoff=GROUP_LIKENESS)
+    return folded[close[0]] if close else None

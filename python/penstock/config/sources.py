@@ -38,6 +38,11 @@ _UNQUOTED: Final = (
     "invalid float",
     "number cannot be read",
 )
+_TRUTHS: Final = {
+    **dict.fromkeys(("true", "yes", "on", "$true"), "true"),
+    **dict.fromkeys(("false", "no", "off", "$false"), "false"),
+}
+"""What else is written for true and false."""
 _UTF16: Final = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _PROFILES: Final = Path(__file__).parent / "profiles"
 
@@ -188,8 +193,8 @@ def _in_quotes(what: str, place: Place) -> str | None:
     line = place.source.lines[place.line - 1]
     key, _, value = line.partition("=")
     value = value.strip()
-    if value in ("True", "False"):
-        return f"{key.strip()} = {value.lower()}"
+    if value.lower() in _TRUTHS:
+        return f"{key.strip()} = {_TRUTHS[value.lower()]}"
     if what.startswith(_UNQUOTED) and value and value.isprintable() and not set(value) & set("\"'[]{}#,="):
         return f"{key.strip()} = {quoted(value)}"
     return None

@@ -44,6 +44,8 @@ def check_tls(tree: Node, tables: Tables, connectors: Mapping[str, model.Receive
         for one in connector.tls_certificate_name or ():
             if one not in known:
                 message = f"There is no table [certificate.{one}]."
+                if known:
+                    message += f" There are {', '.join(quoted(name) for name in known)}."
                 add("C128", message, (*path, "tls_certificate_name"))
         if connector.tls_certificate_name is None:
             _without(path, connector, add)

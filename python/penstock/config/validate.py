@@ -158,8 +158,14 @@ class _Reader:
         what = "table" if entry is not None and isinstance(entry.value, Mapping) else "key"
         message, fix = f"Unknown {what}.", None
         if len(self._problems) < SUGGESTIONS_MAX:
-            # What is there already was not meant; but a profile's value is there to be replaced.
-            meant = _meant(key, [name for name in known if not self._is_written((*path[:-1], name))])
+            # What is there already was not meant; but a profile's value is there to be replaced, and of the
+            # tables that have names there may be many.
+            is_free = [
+                name
+                for name in known
+                if (len(path) == 1 and name in model.NAMED_TABLES) or not self._is_written((*path[:-1], name))
+            ]
+            meant = _meant(key, is_free)
             home = next((name for name, table in model.TABLES.items() if key in table.model_fields), None)
             if meant is not None:
                 message = f"{message} Did you mean {meant}?"

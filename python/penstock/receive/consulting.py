@@ -6,11 +6,13 @@ itself; such an end cancels the question.
 
 A hook fails if it raises, takes longer than it may, or says what cannot be followed. That ends the question
 with 451 4.3.0, is counted, and stands in the journal with the hook's name and nothing of what it has seen.
-Three failures of a hook in a row are an alarm, until it answers again.
+Three failures of a hook in a row are an alarm, until it answers again. What it has raised is logged with its
+traceback: the log is the program's own.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from penstock.receive.entries import Route
 
 __all__ = ["Ask", "Consulting", "hooked_of"]
+
+_log = logging.getLogger(__name__)
 
 Action: TypeAlias = tuple[Any, ...]
 Ask: TypeAlias = Callable[[ReceiveHooks], Awaitable[Verdict]]
@@ -70,7 +74,7 @@ class Consulting:
             questions_max: How many may be open at a time.
 
         Raises:
-            TypeError: One is no hook.
+            TypeError: One is no hook, or has a method that is called like an event and is none.
             ValueError: Two have the same name, or one has none that can be a label; or no time is left.
         """
         if not 0 < timeout_s <= TIMEOUT_MAX_S:
@@ -197,6 +201,7 @@ class Consulting:
                 verdict = await ask()
             except Exception as error:
                 why = type(error).__name__
+                _log.exception("Hook %s failed at %s", name, event)
             else:
                 why = self._unusable(verdict, event, room)
         took_s = trio.current_time() - began_s

@@ -7,7 +7,7 @@ from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from penstock.hooks import ReceiveHooks
+from penstock.hooks import EVENTS, ReceiveHooks
 from penstock.receive.counts import Sample
 
 __all__ = ["HookCounts", "names_of"]
@@ -23,13 +23,20 @@ def names_of(hooks: Sequence[ReceiveHooks]) -> list[str]:
     """Return what hooks are called.
 
     Raises:
-        TypeError: One is no hook.
+        TypeError: One is no hook, or has a method that is called like an event and is none.
         ValueError: Two have the same name, or one has none that can be a label.
     """
     names: list[str] = []
     for hook in hooks:
         if not isinstance(hook, ReceiveHooks):
             raise TypeError(f"not a ReceiveHooks: {type(hook).__name__}")
+        # With a slip in its name a method would never be asked, and what it refuses would be taken.
+        for method in dir(type(hook)):
+            if method.startswith("on_") and method not in EVENTS:
+                raise TypeError(
+                    f"{type(hook).__name__}.{method} is no event and would never be asked; "
+                    f"there are {', '.join(EVENTS)}"
+                )
         name = hook.name or type(hook).__name__
         if not _NAME.fullmatch(name):
             raise ValueError(f"a hook's name has to be 1 to 64 of A-Za-z0-9._-: {name!r}")

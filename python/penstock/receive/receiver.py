@@ -138,8 +138,11 @@ class Receiver:
             connection.session.state in BETWEEN_TRANSACTIONS for connection in self._connections.values()
         )
 
-    def alarms(self) -> Iterator[tuple[str, str]]:
+    def alarms(self, now_ms: int) -> Iterator[tuple[str, str]]:
         """Yield what an operator should know: a short stable name and a sentence each."""
+        # Without connections nobody else has looked.
+        if now_ms >= self._next_look_ms:
+            self._look(now_ms)
         for name, problems in (
             ("recipients_unreadable", self._domains.problems()),
             ("certificate_unusable", self._certificates.problems()),

@@ -112,8 +112,10 @@ class AcceptedDomains:
             file.refresh()
 
     def problems(self) -> list[str]:
-        """Return what keeps recipients' files from being read, if anything."""
-        return [file.problem for file in self._files.values() if file.problem]
+        """Return what keeps recipients' files or lines of them from being read, if anything."""
+        return [
+            problem for file in self._files.values() for problem in (file.problem, *file.lines) if problem
+        ]
 
 
 class RelayPolicy:
