@@ -1,4 +1,4 @@
-"""Where hooks, back pressure, tarpits and what peers send in one go meet."""
+"""Where hooks, back pressure, tarpits, XFORWARD and what peers send in one go meet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.hooked import Peer, Rig, running
 
 PEER_IP = "127.0.1.1"
 MAIL = "MAIL FROM:<me@contoso.example>"
-YOU = "RCPT TO:<you@contoso.example>"
+YOU, NOBODY = "RCPT TO:<you@contoso.example>", "RCPT TO:<nobody@contoso.example>"
 
 
 class Hook(ReceiveHooks):
@@ -75,3 +75,17 @@ async def test_a_question_behind_a_mail_that_waits_under_pressure_is_not_held_ba
         assert await peer.say("RSET", MAIL, YOU) == []
         assert await codes_after(rig, peer, 54) == []
         assert await codes_after(rig, peer, 2) == ["250"] * 3
+
+
+async def test_xforward_is_forgotten_with_a_transaction_of_which_nobody_wanted_anything(
+    tmp_path: Path, mock_clock: MockClock
+) -> None:
+    async with greeted(tmp_path, mock_clock, Accept(), xforward_ranges=(PEER_IP,)) as (rig, peer):
+        await peer.say("XFORWARD NAME=one.example ADDR=192.0.2.1")
+        await peer.say(MAIL, NOBODY)
+        assert [line[:3] for line in await peer.say("DATA")] == ["554"]
+        await peer.say(MAIL, YOU)
+        await peer.say("DATA")
+        assert [line[:3] for line in await peer.say("Subject: x", "", "hello", ".")] == ["250"]
+        (message,) = rig.accepted
+        assert await rig.header(message) == ["Subject: x"]
