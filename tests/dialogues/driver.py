@@ -108,25 +108,34 @@ CONTENTS: Final = (
 class Client:
     """One client's connection, and what is known of it."""
 
-    def __init__(self, peer: Any) -> None:
+    def __init__(self, peer: Any, peer_ip: str) -> None:
         self.peer = peer
+        self.peer_ip = peer_ip
         self.sent = bytearray()
         self.heard = b""
-        self.replies = 0
-        self.accepted = 0
+        self.accepted = b""
         self.queue: list[bytes] = []
         self.has_shut_down = False
 
 
 class Driver(EngineBackend):
-    """The receiving side, stepped, and its clients."""
+    """The receiving side, stepped, and its clients.
+
+    Attributes:
+        peers: Where they come from.
+        others: Lines that they say out of turn.
+        contents: Their content.
+        added_max: Octets that may stand before it.
+    """
+
+    peers = PEERS
+    others = OTHERS
+    contents = CONTENTS
+    added_max = 1_000
 
     def __init__(self, folder: Path, seed: int) -> None:
         """Begin without clients."""
-        switches = (one.name for one in fields(Extensions) if one.init and one.type == "bool")
-        extensions: dict[str, Any] = dict.fromkeys(switches, True)
-        extensions |= {"xclient": tuple(XCLIENT), "xforward": tuple(XFORWARD)}
-        super().__init__(Script("driver", settings=LIMITS, extensions=extensions), folder, inline=True)
+        super().__init__(Script("driver", settings=LIMITS, extensions=extensions()), folder, inline=True)
         self.core.listen(LISTENER, "127.0.0.1", 25)
         self.random = random.Random(seed)
         self.now_ms = NOW_MS
@@ -161,11 +170,16 @@ class Driver(EngineBackend):
         self.pass_ms(LIMITS["connection_timeout_ms"])
         assert self.receiver.connections == 0
         assert self.receiver.is_idle
+        self.leave_no_trace()
         # Whoever broke its connection may not have heard of the last one.
         assert self.told <= len(self.accepted) + self.known <= self.told + self.broken
 
+    def leave_no_trace(self) -> None:
+        """Check what is left when everybody has left."""
+
     def connect(self) -> Client:
-        client = Client(self.core.memory_connect(LISTENER, self.random.choice(PEERS)))
+        peer_ip = self.random.choice(self.peers)
+        client = Client(self.core.memory_connect(LISTENER, peer_ip), peer_ip)
         if self.random.random() < 0.97:
             self.rest()
         if self.random.random() < 0.97:
@@ -208,11 +222,15 @@ class Driver(EngineBackend):
     def saying(self, client: Client) -> bytes:
         """Return what a client says next."""
         if not client.queue:
-            client.queue = list(self.transaction())
+            client.queue = list(self.lines())
         data = client.queue.pop(0)
         while client.queue and self.random.random() < 0.25:
             data += client.queue.pop(0)
         return data
+
+    def lines(self) -> Iterable[bytes]:
+        """Yield what a client is going to say."""
+        return self.transaction()
 
     def transaction(self) -> Iterable[bytes]:
         """Yield lines: a transaction, with something odd now and then."""
@@ -223,7 +241,7 @@ class Driver(EngineBackend):
 
         def maybe(usual: bytes) -> bytes:
             if rng.random() < 0.06:
-                return rng.choice((*OTHERS, rng.randbytes(rng.randrange(1, 40)))) + b"\r\n"
+                return rng.choice((*self.others, rng.randbytes(rng.randrange(1, 40)))) + b"\r\n"
             return usual + b"\r\n"
 
         if rng.random() < 0.4:
@@ -231,13 +249,13 @@ class Driver(EngineBackend):
         yield maybe(b"MAIL FROM:" + self.path() + self.parameters())
         for _ in range(rng.choice((1, 1, 1, 2, 4))):
             yield maybe(b"RCPT TO:" + self.path() + self.parameters())
-        content = rng.choice(CONTENTS)
+        content = rng.choice(self.contents)
         if rng.random() < 0.5:
             yield maybe(b"DATA")
             yield content + (b".\r\n" if rng.random() < 0.95 else b"\n.\n")
             return
         while rng.random() < 0.4:
-            yield self.chunk(rng.choice(CONTENTS), b"")
+            yield self.chunk(rng.choice(self.contents), b"")
             if rng.random() < 0.1:
                 yield maybe(rng.choice((b"NOOP", b"RSET", b"DATA", b"RCPT TO:<a@fabrikam.example>")))
         yield self.chunk(content, b" LAST")
@@ -252,11 +270,11 @@ class Driver(EngineBackend):
             yield b"RCPT TO:" + address + rng.choice((b"", b" NOTIFY=FAILURE")) + b"\r\n"
         if rng.random() < 0.6:
             yield b"DATA\r\n"
-            yield rng.choice(CONTENTS) + b".\r\n"
+            yield rng.choice(self.contents) + b".\r\n"
             return
         for _ in range(rng.choice((0, 0, 1, 3))):
-            yield self.chunk(rng.choice(CONTENTS[:5]), b"")
-        yield self.chunk(rng.choice(CONTENTS[:5]), b" LAST")
+            yield self.chunk(rng.choice(self.contents[:5]), b"")
+        yield self.chunk(rng.choice(self.contents[:5]), b" LAST")
 
     def chunk(self, content: bytes, last: bytes) -> bytes:
         size = b"%d" % len(content)
@@ -306,10 +324,10 @@ class Driver(EngineBackend):
                 break
             assert CANARY not in reply[0] or b"InternalId" in reply[0], reply[0]
             at = reply.end()
-            client.replies += 1
-            accepted = len(ACCEPTED.findall(reply[0])) if b"InternalId=" in reply[0] else 0
-            client.accepted += accepted
-            self.told += accepted
+            if b"InternalId=" in reply[0] and ACCEPTED.match(reply[0]) and reply[0] != client.accepted:
+                # In LMTP each recipient is told of the same one.
+                client.accepted = reply[0]
+                self.told += 1
 
     def check(self) -> None:
         """Check all sessions."""
@@ -327,10 +345,16 @@ class Driver(EngineBackend):
         self.states = now
         for message in self.accepted:
             assert 0 < len(message.entries) <= LIMITS["max_recipients_per_message"]
-            assert message.size <= LIMITS["max_message_bytes"] + 1_000
+            assert message.size <= LIMITS["max_message_bytes"] + self.added_max
         # They are not kept, or a long run would be one of memory.
         self.known += len(self.accepted)
         self.accepted.clear()
+
+
+def extensions() -> dict[str, Any]:
+    """Return all that can be offered."""
+    switches = (one.name for one in fields(Extensions) if one.init and one.type == "bool")
+    return dict.fromkeys(switches, True) | {"xclient": tuple(XCLIENT), "xforward": tuple(XFORWARD)}
 
 
 def _reachable(state: ServerState) -> frozenset[ServerState]:
@@ -351,7 +375,7 @@ def _reachable(state: ServerState) -> frozenset[ServerState]:
 REACHABLE: Final = {state: _reachable(state) for state in ServerState}
 
 
-def main() -> int:
+def main(kind: type[Driver] = Driver) -> int:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description="random sessions against the receiving side")
     parser.add_argument("--steps", type=int, default=100_000)
@@ -360,7 +384,7 @@ def main() -> int:
     print(f"seed {options.seed}", flush=True)
     begun_s = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="penstock-driver-") as folder:
-        driver = Driver(Path(folder), options.seed)
+        driver = kind(Path(folder), options.seed)
         try:
             driver.run(options.steps)
         finally:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.dialogues.driver import Driver
+from tests.dialogues.meetings import Meetings
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("penstock._core") is None, reason="penstock._core is not built"
@@ -32,6 +33,28 @@ def driver(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Driver]:
 def test_random_sessions_do_no_harm(driver: Driver) -> None:
     driver.run(STEPS)
     assert driver.known > STEPS // 100, "hardly anything was in order"
+
+
+def test_random_sessions_do_no_harm_where_all_of_reception_meets(tmp_path: Path) -> None:
+    seed = random.SystemRandom().randrange(1 << 32)
+    print(f"seed {seed}")
+    meetings = Meetings(tmp_path, seed)
+    try:
+        meetings.run(STEPS)
+        assert meetings.known > 0, "nothing was in order"
+    finally:
+        meetings.close()
+
+
+def test_a_right_that_nobody_has_given_is_seen(tmp_path: Path) -> None:
+    meetings = Meetings(tmp_path, SEED_OF_TEETH)
+    for connector in meetings.receiver._connectors.values():
+        connector.policy._may_relay = True
+    try:
+        with pytest.raises(AssertionError, match=r"internet|users|lmtp"):
+            meetings.run(STEPS)
+    finally:
+        meetings.close()
 
 
 @pytest.mark.parametrize("driver", [SEED_OF_TEETH], indirect=True)

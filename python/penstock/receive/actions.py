@@ -6,7 +6,7 @@ from typing import Any, Final, TypeAlias
 
 from penstock.smtp.server_session import TARPIT_MAX_MS
 
-__all__ = ["hold_back", "hold_back_in_all", "pending"]
+__all__ = ["held_back", "hold_back", "hold_back_in_all", "pending"]
 
 Action: TypeAlias = tuple[Any, ...]
 
@@ -27,6 +27,11 @@ def hold_back(actions: list[Action], first: int, delay_ms: int) -> None:
             return
 
 
+def held_back(actions: list[Action], first: int) -> int:
+    """Return for how long the answers from there on are held back in all."""
+    return sum(action[DELAY] for action in actions[first:] if action[0] == "reply")
+
+
 def hold_back_in_all(actions: list[Action], first: int, spent_ms: int) -> int:
     """See that the answers from there on are not held back too long in all; return for how long in all.
 
@@ -37,7 +42,8 @@ def hold_back_in_all(actions: list[Action], first: int, spent_ms: int) -> int:
     """
     for index in range(first, len(actions)):
         if actions[index][0] == "reply":
-            delay_ms = min(actions[index][DELAY], TARPIT_MAX_MS - spent_ms)
+            # Where MAIL has to wait, more may be spent already than is allowed here.
+            delay_ms = min(actions[index][DELAY], max(0, TARPIT_MAX_MS - spent_ms))
             actions[index] = _held_back(actions[index], delay_ms)
             spent_ms += delay_ms
     return spent_ms

@@ -102,8 +102,10 @@ class Owner:
 
         def go_on(delay_ms: int, actions: list[Action]) -> None:
             before = len(actions)
-            behind = connection.session.commands(connection.turn, rest, early, actions)
-            is_mail = rest[0][0] == "MAIL"
+            session = connection.session
+            behind = session.commands(connection.turn, rest, early, actions)
+            said = rest[: -1 - session.behind] if behind else rest
+            is_mail = any(item[0] == "MAIL" for item in said)
             hold_back(actions, before, max(delay_ms, self._pressure.delay_ms if is_mail else 0))
             spent = hold_back_in_all(actions, before, spent_ms)
             if behind:

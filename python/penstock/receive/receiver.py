@@ -17,7 +17,7 @@ from typing import Any, Final, TypeAlias
 
 import trio
 
-from penstock.receive.actions import hold_back
+from penstock.receive.actions import held_back, hold_back
 from penstock.receive.asking import Hooks
 from penstock.receive.authentication import Authentication
 from penstock.receive.certificates import Certificates
@@ -251,7 +251,8 @@ class Receiver:
             if any(item[0] == "MAIL" for item in said):
                 hold_back(actions, before, self._pressure.delay_ms)
         if waiting:
-            self._owner.act(waiting, connection, items, early, actions, now_ms)
+            spent_ms = held_back(actions, before)
+            self._owner.act(waiting, connection, items, early, actions, now_ms, spent_ms)
 
     def tls_up(self, event: Event, actions: list[Action], _now_ms: int) -> None:
         """Go on with a connection whose handshake is finished."""

@@ -158,6 +158,8 @@ def _bdat_out_of_order(session: ServerSession, item: Item) -> bytes:
 
 
 def _data_without_recipients(session: ServerSession, _item: Item) -> bytes:
+    # The transaction ends here, and with it what was said of its message.
+    _reset(session)
     return replies.NO_RECIPIENTS_LMTP if session.terms.is_lmtp else replies.NO_VALID_RECIPIENTS
 
 
