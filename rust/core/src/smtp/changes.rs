@@ -30,7 +30,7 @@ use crate::flow::{Changes, ContentFlags, Form};
 
 /// The fields that are left out, in lower case.
 const LEFT_OUT: [&[u8]; 2] = [b"bcc", b"resent-bcc"];
-/// Octets of a line after which it is known to be none of those.
+/// Octets of a name with white space behind it that are waited for a colon; with more there need be none.
 const HELD_MAX: usize = 64;
 
 /// Changes a content that comes in pieces.
@@ -322,7 +322,6 @@ fn kind(held: &[u8], is_wire: bool) -> Kind {
         [] | [b'\r'] => return Kind::Unknown,
         [b' ' | b'\t', ..] => return Kind::Folded,
         [b'\r', b'\n'] => return Kind::Empty,
-        _ if held.len() > HELD_MAX => return Kind::Other,
         _ => {}
     }
     for name in LEFT_OUT {
@@ -335,6 +334,8 @@ fn kind(held: &[u8], is_wire: bool) -> Kind {
             // White space before the colon is obsolete, and read (RFC 5322 4.5).
             let behind = line.iter().skip(common).find(|octet| !matches!(octet, b' ' | b'\t'));
             return match behind {
+                // A line of nothing but a name and so much white space can only be meant as one of those.
+                None if held.len() > HELD_MAX => Kind::LeftOut,
                 None => Kind::Unknown,
                 Some(b':') => Kind::LeftOut,
                 Some(_) => Kind::Other,
